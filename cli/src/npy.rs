@@ -1,0 +1,1155 @@
+//! NumPy's .npy files: matrices of float32 or float64 in, one row of results out.
+//!
+//! Nothing that a header declares is believed before it is held against the length of the file, and
+//! no memory is asked for before that: a hostile file costs an error, never an abort.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytemuck::Pod;
+use ndarray::{Array2, ArrayView1, ShapeBuilder};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// The longest header that is read. Float matrices need some 60 bytes, and NumPy pads them to 118.
+const HEADER_LIMIT: usize = 64 * 1024;
+
+/// Bytes read at a time: few enough to stay in the cache while they are swapped.
+const CHUNK: usize = 256 * 1024;
+
+const BIG_ENDIAN: bool = cfg!(target_endian = "big");
+
+/// Why a file was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {error}")]
+    Io {
+        path: PathBuf,
+        action: &'static str,
+        error: io::Error,
+    },
+    /// The path leads to what has no length of its own, or cannot be replaced.
+    #[error("{path}: is {found}, where a regular file is needed")]
+    NotRegular { path: PathBuf, found: &'static str },
+    /// The header breaks a rule of the format, or asks for what is not supported.
+    #[error("{path}: byte {offset}: {problem}")]
+    Header {
+        path: PathBuf,
+        offset: usize,
+        problem: String,
+    },
+    /// The file ends before its data do, or goes on after them.
+    #[error("{path}: has {found} bytes, where its header calls for {expected}")]
+    Length {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
+    /// The data do not fit in memory.
+    #[error("{path}: no memory for its {bytes} bytes of data")]
+    Memory { path: PathBuf, bytes: usize },
+    /// The file was read as the type that it does not hold.
+    #[error("{path}: holds {found:?}, where {expected:?} is read")]
+    Item {
+        path: PathBuf,
+        expected: Dtype,
+        found: Dtype,
+    },
+}
+
+impl Error {
+    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
+        move |error| Error::Io {
+            path: path.into(),
+            action,
+            error,
+        }
+    }
+}
+
+/// The type of a file's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// NumPy's float32.
+    F32,
+    /// NumPy's float64.
+    F64,
+}
+
+impl Dtype {
+    fn size(self) -> usize {
+        match self {
+            Dtype::F32 => size_of::<f32>(),
+            Dtype::F64 => size_of::<f64>(),
+        }
+    }
+}
+
+/// A value that a file can hold.
+pub trait Item: Pod {
+    /// Its type in the file.
+    const DTYPE: Dtype;
+}
+
+impl Item for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Item for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+}
+
+/// A file whose header has been read and agrees with its length.
+#[derive(Debug)]
+pub struct Npy {
+    path: PathBuf,
+    file: File,
+    layout: Layout,
+}
+
+impl Npy {
+    /// Opens a file, and reads and checks its header only.
+    pub fn open(path: impl AsRef<Path>) -> Result<Npy, Error> {
+        let path = path.as_ref();
+        let failed = Error::io(path, "open");
+        // Asked before the file is opened, since to open a FIFO is to wait for its writer.
+        regular(path, &fs::metadata(path).map_err(&failed)?)?;
+        let file = File::open(path).map_err(&failed)?;
+        let len = file.metadata().map_err(&failed)?.len();
+
+        let mut head = Vec::new();
+        let mut first = (&file).take(12 + HEADER_LIMIT as u64);
+        first.read_to_end(&mut head).map_err(&failed)?;
+        let path = path.to_path_buf();
+        match Layout::parse(&head) {
+            Ok(layout) if layout.end() == len => Ok(Npy { path, file, layout }),
+            Ok(layout) => Err(Error::Length {
+                path,
+                expected: layout.end(),
+                found: len,
+            }),
+            Err(Fault { offset, problem }) => Err(Error::Header {
+                path,
+                offset,
+                problem,
+            }),
+        }
+    }
+
+    /// The type of its values.
+    pub fn dtype(&self) -> Dtype {
+        self.layout.dtype
+    }
+
+    /// The number of rows, 1 if the file has one dimension.
+    pub fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    /// The number of bins in each row.
+    pub fn bins(&self) -> usize {
+        self.layout.bins
+    }
+
+    /// Reads the data. The array has the strides of the file: those of a Fortran array are swapped.
+    pub fn read<T: Item>(&mut self) -> Result<Array2<T>, Error> {
+        let (path, layout) = (&self.path, self.layout);
+        if layout.dtype != T::DTYPE {
+            return Err(Error::Item {
+                path: path.clone(),
+                expected: T::DTYPE,
+                found: layout.dtype,
+            });
+        }
+        let memory = || Error::Memory {
+            path: path.clone(),
+            bytes: layout.bytes,
+        };
+        let len = layout.rows * layout.bins;
+        let mut data = Vec::new();
+        data.try_reserve_exact(len).map_err(|_| memory())?;
+
+        let start = SeekFrom::Start(layout.start as u64);
+        self.file.seek(start).map_err(Error::io(path, "read"))?;
+        while data.len() < len {
+            let done = data.len();
+            // Zeroed by the chunk, in the cache, so that memory is gone over once and not twice.
+            data.resize(len.min(done + CHUNK / size_of::<T>()), T::zeroed());
+            let chunk: &mut [u8] = bytemuck::cast_slice_mut(&mut data[done..]);
+            let filled = self.file.read_exact(chunk);
+            filled.map_err(|error| self.cut_short(error))?;
+            if layout.big_endian != BIG_ENDIAN {
+                let items = chunk.chunks_exact_mut(size_of::<T>());
+                items.for_each(<[u8]>::reverse);
+            }
+        }
+        let shape = (layout.rows, layout.bins).set_f(layout.fortran);
+        Array2::from_shape_vec(shape, data).map_err(|_| memory())
+    }
+
+    /// The error of a file that has become shorter since it was opened, or cannot be read.
+    fn cut_short(&self, error: io::Error) -> Error {
+        match self.file.metadata() {
+            Ok(metadata) if error.kind() == io::ErrorKind::UnexpectedEof => Error::Length {
+                path: self.path.clone(),
+                expected: self.layout.end(),
+                found: metadata.len(),
+            },
+            _ => Error::io(&self.path, "read")(error),
+        }
+    }
+}
+
+/// Refuses what is not a regular file.
+fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
+    let found = match metadata.file_type() {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "a directory",
+        _ => "a FIFO, a socket or a device",
+    };
+    let path = path.into();
+    Err(Error::NotRegular { path, found })
+}
+
+/// What a header says about the data.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    dtype: Dtype,
+    big_endian: bool,
+    fortran: bool,
+    rows: usize,
+    bins: usize,
+    /// Where in the file the data begin.
+    start: usize,
+    /// The size of the data.
+    bytes: usize,
+}
+
+/// What is wrong with a header, and where in the file.
+struct Fault {
+    offset: usize,
+    problem: String,
+}
+
+impl Layout {
+    /// Reads the header from the first bytes of a file.
+    fn parse(head: &[u8]) -> Result<Layout, Fault> {
+        let Some(rest) = head.strip_prefix(MAGIC) else {
+            let text = head.get(..MAGIC.len()).unwrap_or(head);
+            return Err(Piece { text, offset: 0 }.unexpected(r"the magic string \x93NUMPY"));
+        };
+        let (start, len) = match *rest {
+            [1, 0, a, b, ..] => (10, u16::from_le_bytes([a, b]).into()),
+            [2 | 3, 0, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
+            [] | [_] | [1..=3, 0, ..] => return Err(truncated(head, 12)),
+            [major, minor, ..] => {
+                let problem = format!("expected version 1.0, 2.0 or 3.0, found {major}.{minor}");
+                return Err(Fault { offset: 6, problem });
+            }
+        };
+        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= HEADER_LIMIT) else {
+            let problem = format!("expected a header of at most {HEADER_LIMIT} bytes, found {len}");
+            return Err(Fault { offset: 8, problem });
+        };
+        let end = start + len;
+        let rest = head.get(start..end).ok_or_else(|| truncated(head, end))?;
+        Dict { rest, end }.layout()
+    }
+
+    /// Where in the file the data end. At most 64 KiB over isize::MAX.
+    fn end(&self) -> u64 {
+        self.start as u64 + self.bytes as u64
+    }
+}
+
+fn truncated(head: &[u8], end: usize) -> Fault {
+    Fault {
+        offset: head.len(),
+        problem: format!("expected a header up to byte {end}, found the end of the file"),
+    }
+}
+
+/// The Python dict of a header, on its way to a layout.
+///
+/// Values are taken as the text up to the next comma outside brackets and then compared with the
+/// few forms that are accepted, so that what is refused can be shown as the file has it.
+struct Dict<'a> {
+    /// What is still to be parsed.
+    rest: &'a [u8],
+    /// Where in the file it ends.
+    end: usize,
+}
+
+/// A piece of text and its place in the file.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    text: &'a [u8],
+    offset: usize,
+}
+
+impl Piece<'_> {
+    fn unexpected(self, expected: &str) -> Fault {
+        Fault {
+            offset: self.offset,
+            problem: format!("expected {expected}, found {}", excerpt(self.text)),
+        }
+    }
+}
+
+impl<'a> Dict<'a> {
+    fn layout(mut self) -> Result<Layout, Fault> {
+        let (mut descr, mut fortran, mut shape) = (None, None, None);
+        self.expect(b"{", "'{' at the start of the header")?;
+        while !self.blank().starts_with(b"}") {
+            let key = self.until(b":");
+            let place = match unquote(key.text) {
+                Some(b"descr") => &mut descr,
+                Some(b"fortran_order") => &mut fortran,
+                Some(b"shape") => &mut shape,
+                _ => return Err(key.unexpected("'descr', 'fortran_order' or 'shape'")),
+            };
+            self.expect(b":", "':' after a key")?;
+            if place.replace(self.until(b",}")).is_some() {
+                return Err(key.unexpected("every key once"));
+            }
+            if !self.blank().starts_with(b"}") {
+                self.expect(b",", "',' or '}' after a value")?;
+            }
+        }
+        self.expect(b"}", "'}' at the end of the header")?;
+        let after = self.until(b"");
+        if !after.text.is_empty() {
+            return Err(after.unexpected("only blanks after the '}' of the header"));
+        }
+
+        let (dtype, big_endian) = parse_dtype(descr.ok_or(after.unexpected("the key 'descr'"))?)?;
+        let order = fortran.ok_or(after.unexpected("the key 'fortran_order'"))?;
+        let fortran = match order.text {
+            b"True" => true,
+            b"False" => false,
+            _ => return Err(order.unexpected("True or False")),
+        };
+        let (rows, bins) = parse_shape(shape.ok_or(after.unexpected("the key 'shape'"))?, dtype)?;
+        Ok(Layout {
+            dtype,
+            big_endian,
+            fortran,
+            rows,
+            bins,
+            start: self.end,
+            bytes: rows * bins * dtype.size(),
+        })
+    }
+
+    /// Skips blanks and shows what follows.
+    fn blank(&mut self) -> &'a [u8] {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest
+    }
+
+    /// Skips blanks and `token`.
+    fn expect(&mut self, token: &[u8], expected: &str) -> Result<(), Fault> {
+        let text = self.blank();
+        let offset = self.end - text.len();
+        let rest = text.strip_prefix(token);
+        self.rest = rest.ok_or_else(|| Piece { text, offset }.unexpected(expected))?;
+        Ok(())
+    }
+
+    /// Takes the text before the first of `stops` outside brackets, less the blanks around it.
+    fn until(&mut self, stops: &[u8]) -> Piece<'a> {
+        let text = self.blank();
+        let offset = self.end - text.len();
+        let mut depth = 0_usize;
+        let len = text.iter().position(|byte| {
+            match byte {
+                b'(' | b'[' => depth += 1,
+                b')' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && stops.contains(byte)
+        });
+        let (text, rest) = text.split_at(len.unwrap_or(text.len()));
+        self.rest = rest;
+        let text = text.trim_ascii_end();
+        Piece { text, offset }
+    }
+}
+
+/// The type of the values and whether they are big endian.
+fn parse_dtype(descr: Piece<'_>) -> Result<(Dtype, bool), Fault> {
+    match unquote(descr.text) {
+        Some(b"<f4") => Ok((Dtype::F32, false)),
+        Some(b">f4") => Ok((Dtype::F32, true)),
+        Some(b"<f8") => Ok((Dtype::F64, false)),
+        Some(b">f8") => Ok((Dtype::F64, true)),
+        _ => {
+            let found = excerpt(descr.text);
+            let problem = format!("dtype {found} is not supported: save as float32 or float64");
+            let offset = descr.offset;
+            Err(Fault { offset, problem })
+        }
+    }
+}
+
+/// The inside of a string in single or double quotes. No accepted string has an escape.
+fn unquote(text: &[u8]) -> Option<&[u8]> {
+    let inside = |quote: &[u8]| text.strip_prefix(quote)?.strip_suffix(quote);
+    inside(b"'").or_else(|| inside(b"\""))
+}
+
+/// Rows and bins, with a product in bytes that does not overflow.
+fn parse_shape(shape: Piece<'_>, dtype: Dtype) -> Result<(usize, usize), Fault> {
+    // An empty array too can have a side that memory could not hold; ndarray refuses it.
+    let fits = |&(rows, bins): &(usize, usize)| {
+        let len = rows.max(1).checked_mul(bins.max(1));
+        let bytes = len.and_then(|len| len.checked_mul(dtype.size()));
+        bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok())
+    };
+    match dims(shape.text).filter(fits) {
+        // No length of the file would bound the number of such rows.
+        Some((1.., 0)) => Err(shape.unexpected("at least one bin in a row")),
+        Some(dims) => Ok(dims),
+        None => Err(shape.unexpected("a shape (bins,) or (rows, bins) that memory could hold")),
+    }
+}
+
+/// The numbers in a tuple of one or two.
+fn dims(tuple: &[u8]) -> Option<(usize, usize)> {
+    let inside = tuple.strip_prefix(b"(")?.strip_suffix(b")")?;
+    let parts = inside.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    match *parts.collect::<Vec<_>>() {
+        [bins, b""] => Some((1, count(bins)?)),
+        [rows, bins] | [rows, bins, b""] => Some((count(rows)?, count(bins)?)),
+        _ => None,
+    }
+}
+
+/// A decimal number as Python writes it: without a sign and without leading zeros.
+fn count(digits: &[u8]) -> Option<usize> {
+    match digits {
+        [b'+', ..] | [b'0', _, ..] => None,
+        _ => str::from_utf8(digits).ok()?.parse().ok(),
+    }
+}
+
+/// Shows what a file holds, safely on a terminal.
+fn excerpt(text: &[u8]) -> String {
+    let first = text.get(..60).unwrap_or(text).escape_ascii().to_string();
+    // Quotes need no escape outside a literal.
+    let shown = first.replace(r"\'", "'").replace(r#"\""#, "\"");
+    match text.len() {
+        0 => "nothing".into(),
+        1..=60 => shown,
+        _ => shown + "...",
+    }
+}
+
+/// Writes an array of one dimension in version 1.0, to the byte as NumPy would.
+///
+/// It goes to a temporary file in the same folder, which replaces `path` once it is on the disk, so
+/// that what stands at `path` is always whole. A link is followed; what is not a file is refused.
+pub fn write<T: Item>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result<(), Error> {
+    let path = path.as_ref();
+    let failed = Error::io(path, "write");
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return replace(path, None, data).map_err(failed);
+        }
+        metadata => metadata.map_err(&failed)?,
+    };
+    // A rename would replace the link, or /dev/null, where writing would go through it.
+    regular(path, &metadata)?;
+    let target = fs::canonicalize(path).map_err(&failed)?;
+    replace(&target, Some(metadata.permissions()), data).map_err(failed)
+}
+
+/// Puts a new file at `path`, with the permissions of the one that it replaces.
+fn replace<T: Item>(
+    path: &Path,
+    permissions: Option<Permissions>,
+    data: ArrayView1<'_, T>,
+) -> io::Result<()> {
+    #[cfg_attr(not(unix), expect(unused_mut))]
+    let mut builder = tempfile::Builder::new();
+    // What File::create asks for, less the umask. A temporary file would be its owner's only.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    if let Some(permissions) = permissions {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+
+    let endian = if BIG_ENDIAN { '>' } else { '<' };
+    let (size, len) = (size_of::<T>(), data.len());
+    let header =
+        format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
+    let mut out = BufWriter::new(temporary.as_file());
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0, 118, 0])?;
+    // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension
+    // that comes to 128, of whatever length it is.
+    writeln!(out, "{header:<117}")?;
+    for item in data {
+        out.write_all(bytemuck::bytes_of(item))?;
+    }
+    out.flush()?;
+    drop(out);
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    Ok(())
+}
+
+/// Whether two paths lead to the same file, be it through links. A missing file is no other's.
+pub fn same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> io::Result<bool> {
+    match identity(a.as_ref()).and_then(|a| Ok(a == identity(b.as_ref())?)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        same => same,
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ndarray::{Array1, Axis, Slice, array};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(FIXTURES).join(name).with_extension("npy")
+    }
+
+    fn fixtures() -> Vec<PathBuf> {
+        let entries = fs::read_dir(FIXTURES).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let fixtures: Vec<_> = paths
+            .filter(|path| path.extension() == Some("npy".as_ref()))
+            .collect();
+        assert_eq!(fixtures.len(), 40);
+        fixtures
+    }
+
+    fn is_refused(fixture: &Path) -> bool {
+        let name = fixture.file_name().unwrap().to_str().unwrap();
+        name.starts_with("refused") || name.ends_with("-none.npy")
+    }
+
+    /// A file that is gone with the folder that it comes with.
+    fn temporary(contents: &[u8]) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix.npy");
+        fs::write(&path, contents).unwrap();
+        (folder, path)
+    }
+
+    fn version_1(dict: &str, data: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(dict.len()).unwrap().to_le_bytes();
+        [MAGIC, &[1, 0], &len, dict.as_bytes(), data].concat()
+    }
+
+    /// Opens and reads a file of either type.
+    fn contents(path: &Path) -> Result<Array2<f64>, Error> {
+        let mut npy = Npy::open(path)?;
+        let array = match npy.dtype() {
+            Dtype::F32 => npy.read::<f32>()?.mapv(f64::from),
+            Dtype::F64 => npy.read()?,
+        };
+        assert_eq!(array.dim(), (npy.rows(), npy.bins()));
+        Ok(array)
+    }
+
+    fn contents_of(file: &[u8]) -> Result<Array2<f64>, Error> {
+        let (_folder, path) = temporary(file);
+        contents(&path)
+    }
+
+    /// What a file is refused for, less the path that it must begin with.
+    fn refusal(file: &[u8]) -> String {
+        let (_folder, path) = temporary(file);
+        let message = contents(&path).unwrap_err().to_string();
+        let rest = message.strip_prefix(path.to_str().unwrap()).unwrap();
+        rest.strip_prefix(": ").unwrap().into()
+    }
+
+    fn refusal_of_dict(dict: &str) -> String {
+        refusal(&version_1(dict, &[0; 24]))
+    }
+
+    fn refusal_of_shape(shape: &str) -> String {
+        refusal_of_dict(&format!(
+            "{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
+        ))
+    }
+
+    #[test]
+    fn reads_what_numpy_wrote() {
+        let matrix = array![[0.5, -1.25, 3e-5], [0.0, 7.0, 1e30]];
+        let mut seen = BTreeSet::new();
+        for (dtype, expected) in [
+            ("f4", matrix.mapv(|value| f64::from(value as f32))),
+            ("f8", matrix),
+        ] {
+            for order in ["C", "F"] {
+                for endian in ["little", "big"] {
+                    for version in [1, 2, 3] {
+                        let path = fixture(&format!("{dtype}-{order}-{endian}-v{version}"));
+                        assert_eq!(contents(&path).unwrap(), expected, "{path:?}");
+                        seen.insert(fs::read(path).unwrap());
+                    }
+                }
+            }
+        }
+        assert_eq!(seen.len(), 24);
+    }
+
+    #[test]
+    fn one_dimension_is_one_row() {
+        let expected = array![[0.25, 0.5, 0.125]];
+        assert_eq!(contents(&fixture("f4-row")).unwrap(), expected);
+        assert_eq!(contents(&fixture("f8-row")).unwrap(), expected);
+    }
+
+    #[test]
+    fn no_rows_are_an_empty_matrix() {
+        for name in ["f4-no-rows", "f8-no-rows"] {
+            assert_eq!(contents(&fixture(name)).unwrap().dim(), (0, 3));
+        }
+    }
+
+    #[test]
+    fn reads_again_from_the_start() {
+        let mut npy = Npy::open(fixture("f8-C-little-v1")).unwrap();
+        assert_eq!(npy.read::<f64>().unwrap(), npy.read::<f64>().unwrap());
+    }
+
+    #[test]
+    fn reads_more_than_a_chunk() {
+        let values = Array1::from_iter((0..CHUNK / 8 * 2 + 5).map(|value| value as f64));
+        let big: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_be_bytes())
+            .collect();
+        let little: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        for (descr, data) in [(">f8", big), ("<f8", little)] {
+            let len = values.len();
+            let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({len},)}}");
+            let read = contents_of(&version_1(&dict, &data)).unwrap();
+            assert_eq!(read.row(0), values);
+        }
+    }
+
+    #[test]
+    fn keeps_the_payload_of_a_nan() {
+        let signalling = 0x7fa0_1234_u32;
+        let dict = "{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}";
+        let (_folder, path) = temporary(&version_1(dict, &signalling.to_be_bytes()));
+        let read = Npy::open(path).unwrap().read::<f32>().unwrap();
+        assert_eq!(read.map(|value| value.to_bits()), array![[signalling]]);
+    }
+
+    #[test]
+    fn accepts_every_way_to_write_a_header() {
+        let values = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        for dict in [
+            "{'descr':'<f4','fortran_order':False,'shape':(2,3)}",
+            "{'shape': (2, 3), 'fortran_order': False, 'descr': '<f4'}\n",
+            "  { \"fortran_order\" :False\t, 'shape' : ( 2 ,3 , ) ,\n 'descr': \"<f4\" , }  \n\n",
+        ] {
+            let read = contents_of(&version_1(dict, bytemuck::cast_slice(&values))).unwrap();
+            assert_eq!(read, array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "{dict}");
+        }
+    }
+
+    #[test]
+    fn refuses_other_dtypes_by_name() {
+        for (name, dtype) in [
+            ("i8", "'<i8'"),
+            ("f2", "'<f2'"),
+            ("c8", "'<c8'"),
+            ("u1", "'|u1'"),
+            ("b1", "'|b1'"),
+            ("U3", "'<U3'"),
+            ("object", "'|O'"),
+            ("structured", "[('p', '<f4'), ('q', '<f4')]"),
+        ] {
+            let file = fs::read(fixture(&format!("refused-{name}"))).unwrap();
+            let expected =
+                format!("byte 20: dtype {dtype} is not supported: save as float32 or float64");
+            assert_eq!(refusal(&file), expected);
+        }
+        for descr in [
+            "'=f4'", "'|f4'", "'f4'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", "",
+        ] {
+            let dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3)}}");
+            assert!(
+                refusal_of_dict(&dict).contains("is not supported"),
+                "{dict}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_other_shapes() {
+        let rule = "expected a shape (bins,) or (rows, bins) that memory could hold, found ";
+        for shape in [
+            "()",
+            "(,)",
+            "(6)",
+            "(1, 2, 3)",
+            "(2,, 3)",
+            "(2 3,)",
+            "((2, 3), 1)",
+            "((2, 3))",
+            "(2, (3,))",
+            "[2, 3]",
+            "6",
+            "(-2, -3)",
+            "(+2, 3)",
+            "(2.0, 3)",
+            "(2, 3e0)",
+            "(02, 3)",
+            "(0x2, 3)",
+            "(2L, 3L)",
+            "(1_0, 3)",
+            "('2', 3)",
+            "(True, 3)",
+            "(2, 3",
+            "2, 3)",
+        ] {
+            let message = refusal_of_shape(shape);
+            assert!(message.starts_with("byte "), "{message}");
+        }
+        assert!(refusal_of_shape("(1, 2, 3)").ends_with(&format!("{rule}(1, 2, 3)")));
+        for name in ["scalar", "cube"] {
+            let message = refusal(&fs::read(fixture(&format!("refused-{name}"))).unwrap());
+            assert!(message.contains(rule), "{message}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_shape_bomb_before_memory() {
+        for shape in [
+            "(4294967296, 4294967296, 4)",
+            "(4294967296, 4294967296)",
+            "(9223372036854775808,)",
+            "(2305843009213693952,)",
+            "(18446744073709551615, 18446744073709551615)",
+            "(99999999999999999999999, 1)",
+            "(0, 9223372036854775808)",
+            "(9223372036854775808, 0)",
+        ] {
+            let message = refusal_of_shape(shape);
+            assert!(message.contains("that memory could hold"), "{message}");
+        }
+        for shape in ["(1000000000000000000, 0)", "(1, 0)", "(0,)"] {
+            let message = refusal_of_shape(shape);
+            assert!(
+                message.contains("expected at least one bin in a row"),
+                "{message}"
+            );
+        }
+        // Less than an address can reach, more than the file has.
+        let message = refusal_of_shape("(1000000, 1000000000000)");
+        assert!(
+            message.ends_with("where its header calls for 4000000000000000085"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn refuses_other_dicts() {
+        let rest = "'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)";
+        for (dict, expected) in [
+            (
+                "",
+                "byte 10: expected '{' at the start of the header, found nothing",
+            ),
+            (
+                "[1]",
+                "byte 10: expected '{' at the start of the header, found [1]",
+            ),
+            ("{}", "byte 12: expected the key 'descr', found nothing"),
+            (
+                "{",
+                "byte 11: expected 'descr', 'fortran_order' or 'shape', found nothing",
+            ),
+            (
+                "{'descr': '<f4', 'shape': (2, 3)}",
+                "byte 43: expected the key 'fortran_order', found nothing",
+            ),
+            (
+                "{'descr': '<f4', 'fortran_order': True}",
+                "byte 49: expected the key 'shape', found nothing",
+            ),
+            (
+                "{'fortran_order': 1, 'descr': '<f4', 'shape': (2, 3)}",
+                "byte 28: expected True or False, found 1",
+            ),
+            (
+                &format!("{{{rest}, 'more': 1}}"),
+                "byte 68: expected 'descr', 'fortran_order' or 'shape', found 'more'",
+            ),
+            (
+                &format!("{{{rest}, 'shape': (6,)}}"),
+                "byte 68: expected every key once, found 'shape'",
+            ),
+            (
+                &format!("{{{rest},,}}"),
+                "byte 67: expected 'descr', 'fortran_order' or 'shape', found ,}",
+            ),
+            (
+                &format!("{{{rest}"),
+                "byte 66: expected ',' or '}' after a value, found nothing",
+            ),
+            (
+                &format!("{{{rest}}}\0"),
+                r"byte 67: expected only blanks after the '}' of the header, found \x00",
+            ),
+        ] {
+            assert_eq!(refusal_of_dict(dict), expected, "{dict}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_header_bomb() {
+        let message = refusal(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{");
+        assert_eq!(
+            message,
+            "byte 8: expected a header of at most 65536 bytes, found 4294967295"
+        );
+        let message = refusal(b"\x93NUMPY\x03\x00\x00\x00\x01\x00{");
+        assert_eq!(
+            message,
+            "byte 13: expected a header up to byte 65548, found the end of the file"
+        );
+    }
+
+    #[test]
+    fn reads_the_longest_header() {
+        let dict = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}";
+        for (len, is_read) in [(HEADER_LIMIT, true), (HEADER_LIMIT + 1, false)] {
+            let mut file = [MAGIC, &[2, 0]].concat();
+            file.extend(u32::try_from(len).unwrap().to_le_bytes());
+            file.extend(dict.as_bytes());
+            file.resize(12 + len, b' ');
+            file.extend(1.5_f64.to_le_bytes());
+            assert_eq!(contents_of(&file).is_ok(), is_read);
+        }
+    }
+
+    #[test]
+    fn a_hostile_header_is_shown_in_short_and_escaped() {
+        let message = refusal_of_dict(&format!("{{'\x1b[2J{}': 1}}", "x".repeat(1000)));
+        assert!(message.contains(r"found '\x1b[2Jxxx"), "{message}");
+        assert!(message.len() < 200 && message.ends_with("..."), "{message}");
+    }
+
+    #[test]
+    fn deep_and_wide_headers_are_refused_in_one_pass() {
+        for text in ["(", "[", "1,", "'", "{", ":", ","] {
+            refusal_of_shape(&text.repeat(60_000 / text.len()));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_npy() {
+        for (file, expected) in [
+            (
+                &b""[..],
+                r"byte 0: expected the magic string \x93NUMPY, found nothing",
+            ),
+            (
+                b"0.5, 0.5",
+                r"byte 0: expected the magic string \x93NUMPY, found 0.5, 0",
+            ),
+            (
+                b"PK\x03\x04",
+                r"byte 0: expected the magic string \x93NUMPY, found PK\x03\x04",
+            ),
+            (
+                b"\x93NUMPY\x01\x01v\x00",
+                "byte 6: expected version 1.0, 2.0 or 3.0, found 1.1",
+            ),
+            (
+                b"\x93NUMPY\x04\x00v\x00",
+                "byte 6: expected version 1.0, 2.0 or 3.0, found 4.0",
+            ),
+            (
+                b"\x93NUMPY\x01",
+                "byte 7: expected a header up to byte 12, found the end of the file",
+            ),
+        ] {
+            assert_eq!(refusal(file), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_a_file_cut_at_any_byte() {
+        for fixture in fixtures() {
+            let (_folder, path) = temporary(&fs::read(&fixture).unwrap());
+            let file = File::options().write(true).open(&path).unwrap();
+            let whole = file.metadata().unwrap().len();
+            for len in (0..whole).rev() {
+                file.set_len(len).unwrap();
+                let error = contents(&path).unwrap_err();
+                if len >= 128 && !is_refused(&fixture) {
+                    let Error::Length {
+                        expected, found, ..
+                    } = error
+                    else {
+                        panic!("{error}")
+                    };
+                    assert_eq!((expected, found), (whole, len));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_trailing_bytes() {
+        for path in fixtures() {
+            let mut file = fs::read(&path).unwrap();
+            for _ in 0..9 {
+                file.push(b' ');
+                let message = refusal(&file);
+                assert!(is_refused(&path) || message.contains("where its header calls for"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_an_error_or_leaves_the_size() {
+        for name in ["f4-C-little-v1", "f8-F-big-v3", "f4-row", "f8-no-rows"] {
+            let mut file = fs::read(fixture(name)).unwrap();
+            let (_folder, path) = temporary(&file);
+            let len = file.len() as u64;
+            for at in 0..128 {
+                let original = file[at];
+                for changed in 0..=u8::MAX {
+                    file[at] = changed;
+                    if Layout::parse(&file).is_ok_and(|layout| layout.end() == len) {
+                        fs::write(&path, &file).unwrap();
+                        let npy = Npy::open(&path).unwrap();
+                        let size = npy.dtype().size() as u64;
+                        let items = contents(&path).unwrap().len() as u64;
+                        assert_eq!(items * size, len - npy.layout.start as u64);
+                    }
+                }
+                file[at] = original;
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_to_read_as_the_other_type() {
+        let mut npy = Npy::open(fixture("f4-row")).unwrap();
+        let error = npy.read::<f64>().unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Item {
+                expected: Dtype::F64,
+                found: Dtype::F32,
+                ..
+            }
+        ));
+        let mut npy = Npy::open(fixture("f8-row")).unwrap();
+        assert!(matches!(npy.read::<f32>(), Err(Error::Item { .. })));
+    }
+
+    #[test]
+    fn notices_a_file_that_shrinks() {
+        let (_folder, path) = temporary(&fs::read(fixture("f4-row")).unwrap());
+        let mut npy = Npy::open(&path).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(135)
+            .unwrap();
+        let error = npy.read::<f32>().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Length {
+                    expected: 140,
+                    found: 135,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn refuses_a_missing_file_and_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Npy::open(folder.path().join("missing.npy")).unwrap_err();
+        assert!(matches!(missing, Error::Io { action: "open", .. }));
+        let message = Npy::open(folder.path()).unwrap_err().to_string();
+        assert!(
+            message.ends_with("is a directory, where a regular file is needed"),
+            "{message}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn refuses_a_fifo_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        assert!(matches!(Npy::open(&fifo), Err(Error::NotRegular { .. })));
+        assert!(matches!(
+            write(&fifo, array![1.0].view()),
+            Err(Error::NotRegular { .. })
+        ));
+        assert_eq!(names(folder.path()), ["fifo"]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn writes_the_bytes_that_numpy_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("row.npy");
+        let written = || fs::read(&path).unwrap();
+        let bytes = |name| fs::read(fixture(name)).unwrap();
+
+        write(&path, array![0.25_f32, 0.5, 0.125].view()).unwrap();
+        assert_eq!(written(), bytes("f4-row"));
+        write(&path, array![0.25_f64, 0.5, 0.125].view()).unwrap();
+        assert_eq!(written(), bytes("f8-row"));
+        write(&path, ArrayView1::<f32>::from(&[])).unwrap();
+        assert_eq!(written(), bytes("f4-none"));
+        write(&path, ArrayView1::<f64>::from(&[])).unwrap();
+        assert_eq!(written(), bytes("f8-none"));
+        assert_eq!(names(folder.path()), ["row.npy"]);
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("row.npy");
+        let values = Array1::from_iter((0..100_003).map(|value| value as f32 / 7.0));
+        write(&path, values.view()).unwrap();
+        assert_eq!(
+            Npy::open(&path).unwrap().read::<f32>().unwrap().row(0),
+            values
+        );
+
+        let every_third = values.slice_axis(Axis(0), Slice::from(..).step_by(-3));
+        write(&path, every_third).unwrap();
+        assert_eq!(
+            Npy::open(&path).unwrap().read::<f32>().unwrap().row(0),
+            every_third
+        );
+        assert_eq!(names(folder.path()), ["row.npy"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = array![1.0, 2.0];
+        let missing = folder.path().join("missing").join("row.npy");
+        assert!(matches!(
+            write(&missing, values.view()),
+            Err(Error::Io {
+                action: "write",
+                ..
+            })
+        ));
+        assert!(names(folder.path()).is_empty());
+
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(matches!(
+            write(&taken, values.view()),
+            Err(Error::NotRegular { .. })
+        ));
+        assert!(replace(&taken, None, values.view()).is_err());
+        assert_eq!(names(folder.path()), ["taken"]);
+        assert!(names(&taken).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_an_ordinary_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let [ordinary, written] = ["ordinary", "written"].map(|name| folder.path().join(name));
+        File::create(&ordinary).unwrap();
+        write(&written, array![1.0].view()).unwrap();
+        assert_eq!(mode(&written), mode(&ordinary));
+
+        // Those of an earlier file are kept, as they would be by writing into it.
+        fs::set_permissions(&written, Permissions::from_mode(0o622)).unwrap();
+        write(&written, array![2.0].view()).unwrap();
+        assert_eq!(mode(&written) & 0o777, 0o622);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn writes_through_a_link() {
+        let (folder, path) = temporary(b"old");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("matrix.npy", &link).unwrap();
+        write(&link, array![1.5].view()).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(contents(&path).unwrap(), array![[1.5]]);
+    }
+
+    #[test]
+    fn knows_the_same_file_by_another_name() {
+        let (folder, path) = temporary(b"");
+        let other = folder.path().join("other.npy");
+        let around = folder.path().join(".").join("matrix.npy");
+        assert!(same_file(&path, &path).unwrap());
+        assert!(same_file(&path, around).unwrap());
+        assert!(!same_file(&path, &other).unwrap());
+        assert!(!same_file(&other, &path).unwrap());
+        fs::write(&other, "").unwrap();
+        assert!(!same_file(&path, &other).unwrap());
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link.npy");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert!(same_file(&path, link).unwrap());
+            let hard = folder.path().join("hard.npy");
+            fs::hard_link(&path, &hard).unwrap();
+            assert!(same_file(&hard, &path).unwrap());
+        }
+    }
+}

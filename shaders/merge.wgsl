@@ -1,0 +1,46 @@
+// Second pass, for rows of more than one segment: merges up to `fan` consecutive records of a
+// row into one. Run until each row has one record left.
+// Host: src/gpu/merge.rs.
+
+struct Params {
+    units: u32,    // rows × records per row after this round
+    line: u32,     // workgroups in a line of the grid
+    lanes: u32,    // invocations that share a unit
+    before: u32,   // records per row before this round
+    after: u32,    // records per row after it
+    fan: u32,      // records that become one
+    ticket: u32,   // marks the records of this submission
+    unused_0: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> parts: array<Record>;            // [rows][before]
+@group(0) @binding(2) var<storage, read_write> merged: array<Record>;     // [rows][after]
+
+fn part_sum(row: u32, part: u32, lane: u32) -> Record {
+    let first = part * params.fan;
+    let end = min(first + params.fan, params.before);
+    var record = Record(0.0, 0.0, 0.0, 0.0, 0u, 0u, 0u, params.ticket);
+    for (var at = first + lane; at < end; at += params.lanes) {
+        let part = parts[row * params.before + at];
+        record = added(record, part);
+        record.flags |= select(0u, SOME_STALE, part.ticket != params.ticket);
+    }
+    return record;
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn merge(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let lane = local & (params.lanes - 1u);
+    let unit = unit_of(group, params.line, local, params.lanes);
+    if (unit < params.units) {
+        records[local] = part_sum(unit / params.after, unit % params.after, lane);
+    }
+    let record = tree_sum(local, params.lanes);
+    if (lane == 0u && unit < params.units) {
+        merged[unit] = record;
+    }
+}

@@ -1,0 +1,65 @@
+// First pass: sums each unit, one segment of one row, into a record.
+// Host: src/gpu/rows.rs. Formula: shared/term.wgsl.
+
+struct Params {
+    units: u32,          // rows × segments in this dispatch
+    line: u32,           // workgroups in a line of the grid
+    lanes: u32,          // invocations that share a unit
+    segments: u32,       // segments per row
+    segment_quads: u32,  // vec4 loads in a full segment
+    bins: u32,           // bins per row
+    p_stride: u32,       // vec4 loads from one row of P to the next; 0 repeats the one row
+    q_stride: u32,       // the same for Q
+    ticket: u32,         // marks the records of this submission
+    unused_0: u32,
+    unused_1: u32,
+    unused_2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> p: array<vec4<u32>>;             // [rows][p_stride]
+@group(0) @binding(2) var<storage, read> q: array<vec4<u32>>;             // [rows][q_stride]
+@group(0) @binding(3) var<storage, read_write> sums: array<Record>;       // [rows][segments]
+
+// The bins past the end of a row are stored as 0 on both sides, and add nothing.
+fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
+    let quads = (params.bins + 3u) / 4u;
+    let first = segment * params.segment_quads;
+    let end = min(first + params.segment_quads, quads);
+    var g = vec4(0.0);
+    var p_sum = vec4(0.0);
+    var q_sum = vec4(0.0);
+    var d = vec4(0.0);
+    var record = Record(0.0, 0.0, 0.0, 0.0, 0u, 0u, 0u, params.ticket);
+    for (var quad = first + lane; quad < end; quad += params.lanes) {
+        let bins = kl_bins(p[row * params.p_stride + quad], q[row * params.q_stride + quad]);
+        g += bins.g;
+        p_sum += bins.p;
+        q_sum += bins.q;
+        d += bins.p - bins.q;
+        record.consumed += min(params.bins - 4u * quad, 4u);
+        record.flags |= select(0u, SOME_INFINITE, bins.infinite);
+        record.top = max(record.top, bins.top);
+    }
+    record.g = (g.x + g.y) + (g.z + g.w);
+    record.p = (p_sum.x + p_sum.y) + (p_sum.z + p_sum.w);
+    record.q = (q_sum.x + q_sum.y) + (q_sum.z + q_sum.w);
+    record.d = (d.x + d.y) + (d.z + d.w);
+    return record;
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn rows(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let lane = local & (params.lanes - 1u);
+    let unit = unit_of(group, params.line, local, params.lanes);
+    if (unit < params.units) {
+        records[local] = segment_sum(unit / params.segments, unit % params.segments, lane);
+    }
+    let record = tree_sum(local, params.lanes);
+    if (lane == 0u && unit < params.units) {
+        sums[unit] = record;
+    }
+}

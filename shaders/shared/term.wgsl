@@ -1,0 +1,84 @@
+// One bin of the Kullback-Leibler sum in the form that cannot be negative, four bins at a time.
+// The formula is told in src/term.rs; the steps here are the same.
+//
+// Whatever decides a case (zero, subnormal, invalid) is decided on bit patterns: a compiler may
+// assume that there are no NaN and no infinities, and the hardware may flush subnormals.
+
+const ONE: u32 = 127u << 23u;
+const INFINITE: u32 = 0x7f800000u;
+const TINY: u32 = 25u << 23u;           // 2^-102
+const LOWEST_NORMAL: u32 = 1u << 23u;   // 2^-126
+const ONE_OCTAVE: i32 = 1i << 23u;
+const LN_2: f32 = 0.6931471805599453;
+
+struct Bins {
+    g: vec4<f32>,     // p·ln(p/q) − p + q
+    p: vec4<f32>,     // the probabilities, 0 where invalid
+    q: vec4<f32>,
+    infinite: bool,   // some bin has p > 0 = q
+    top: u32,         // the largest bit pattern; at least INFINITE exactly if a bin is invalid
+}
+
+// The bit patterns, with −0 counted as 0: every other sign bit then marks an invalid value.
+fn unsigned_zero(bits: vec4<u32>) -> vec4<u32> {
+    return select(bits, vec4(0u), bits == vec4(1u << 31u));
+}
+
+// Multiplies numbers below 2^-102 by 2^149, in integers.
+fn lift(bits: vec4<u32>) -> vec4<u32> {
+    let subnormal = bitcast<vec4<u32>>(vec4<f32>(bits));
+    let lifted = select(bits + vec4(149u << 23u), subnormal, bits < vec4(LOWEST_NORMAL));
+    return select(bits, lifted, bits < vec4(TINY));
+}
+
+// What `lift` has to give back.
+fn lifted_by(bits: vec4<u32>) -> vec4<i32> {
+    return select(vec4(0i), vec4(149i), bits < vec4(TINY));
+}
+
+fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {
+    let p_all = unsigned_zero(p_stored);
+    let q_all = unsigned_zero(q_stored);
+    let valid = (p_all < vec4(INFINITE)) & (q_all < vec4(INFINITE));
+    let p_bits = select(vec4(0u), p_all, valid);
+    let q_bits = select(vec4(0u), q_all, valid);
+    let p = bitcast<vec4<f32>>(p_bits);
+    let q = bitcast<vec4<f32>>(q_bits);
+    let p_zero = p_bits == vec4(0u);
+    let q_zero = q_bits == vec4(0u);
+
+    let both = !(p_zero | q_zero);
+    let p_work = select(vec4(ONE), p_bits, both);
+    let q_work = select(vec4(ONE), q_bits, both);
+    let p_lifted = lift(p_work);
+    let q_lifted = lift(q_work);
+
+    let octaves = bitcast<vec4<i32>>(p_lifted) - bitcast<vec4<i32>>(q_lifted);
+    let near = abs(octaves) < vec4(ONE_OCTAVE);
+    let k = select((octaves + vec4(ONE_OCTAVE / 2i)) >> vec4(23u), vec4(0i), near);
+    let pv = bitcast<vec4<f32>>(p_lifted);
+    let qv = bitcast<vec4<f32>>(q_lifted + bitcast<vec4<u32>>(k << vec4(23u)));
+    let n = pv - qv;
+    let s = n / (pv + qv);
+    let z = s * s;
+    // The coefficients of src/term.rs.
+    let t = z * (((((0.116121650 * z) + 0.108532876) * z + 0.14296179) * z + 0.19999853) * z
+        + 0.33333334);
+
+    let log2 = vec4<f32>(k - lifted_by(p_work) + lifted_by(q_work));
+    let curve = n * (s + (1.0 + s) * t) + pv * (log2 * LN_2);
+    // A lifted p is brought back in two steps, since 2^-149 itself is subnormal.
+    let small = p_work < vec4(TINY);
+    let scale = select(vec4(1.0), vec4(bitcast<f32>((127u - 75u) << 23u)), small);
+    let rest = select(vec4(1.0), vec4(bitcast<f32>((127u - 74u) << 23u)), small);
+    let g = curve * scale * rest + (n * scale * rest - (p - q));
+
+    let tops = max(p_all, q_all);
+    return Bins(
+        select(q, g, both), // p = 0 contributes q; p > 0 = q makes the row infinite anyway
+        p,
+        q,
+        any(q_zero & !p_zero),
+        max(max(tops.x, tops.y), max(tops.z, tops.w)),
+    );
+}

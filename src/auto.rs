@@ -1,0 +1,123 @@
+//! The choice between the backends for one batch, from what each was measured to cost.
+
+#[cfg(feature = "gpu")]
+use std::sync::OnceLock;
+#[cfg(feature = "gpu")]
+use std::time::Instant;
+
+use crate::backend::Backend;
+use crate::batch::{Batch, Element};
+use crate::cpu::Cpu;
+#[cfg(feature = "gpu")]
+use crate::gpu::{Gpu, adapter::AdapterKind};
+use crate::{Divergence, Error, Outcome};
+
+/// Both backends, and which of them to take.
+#[derive(Default)]
+pub(crate) struct Auto {
+    cpu: Cpu,
+    #[cfg(feature = "gpu")]
+    rival: OnceLock<Option<Rival>>,
+}
+
+/// A hardware GPU, and what the two backends cost on this machine.
+#[cfg(feature = "gpu")]
+struct Rival {
+    gpu: Gpu,
+    gpu_cost: Cost,
+    cpu_cost: Cost,
+}
+
+/// Bytes of a batch below which no device round trip can pay.
+#[cfg(feature = "gpu")]
+const WORTH_A_LOOK: usize = 4 << 20;
+
+impl Auto {
+    #[cfg(not(feature = "gpu"))]
+    pub(crate) async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T>, Error> {
+        self.cpu.rows(divergence, batch).await
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T>, Error> {
+        if let Some(gpu) = self.faster_gpu(batch) {
+            match gpu.rows(divergence, batch).await {
+                Err(error @ (Error::Device { .. } | Error::TooLong { .. })) => {
+                    log::warn!("{error}; the batch is computed on the CPU");
+                }
+                result => return result,
+            }
+        }
+        self.cpu.rows(divergence, batch).await
+    }
+
+    #[cfg(feature = "gpu")]
+    fn faster_gpu<T: Element>(&self, batch: &Batch<'_, T>) -> Option<&Gpu> {
+        let bytes = batch.rows().saturating_mul(batch.bins()).saturating_mul(2 * size_of::<T>());
+        if bytes < WORTH_A_LOOK || T::NAME != f32::NAME {
+            return None;
+        }
+        let rival = self.rival.get_or_init(|| {
+            let rival = pollster::block_on(Rival::find());
+            match &rival {
+                Ok(rival) => log::info!("{}: {:?}", rival.gpu.adapter().name(), rival.gpu_cost),
+                Err(error) => log::info!("auto uses the CPU: {error}"),
+            }
+            rival.ok()
+        });
+        let rival = rival.as_ref()?;
+        let wins = rival.gpu_cost.seconds(bytes) < rival.cpu_cost.seconds(bytes);
+        wins.then_some(&rival.gpu)
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Rival {
+    async fn find() -> Result<Rival, Error> {
+        let gpu = Gpu::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
+        Ok(Rival { gpu_cost: Cost::of(&gpu).await?, cpu_cost: Cost::of(&Cpu).await?, gpu })
+    }
+}
+
+/// What a call costs, from data in the caller's memory to results in it.
+#[cfg(feature = "gpu")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cost {
+    per_call: f64,
+    per_byte: f64,
+}
+
+#[cfg(feature = "gpu")]
+impl Cost {
+    /// Measured on a small and a larger batch, each once to warm up and once to count.
+    async fn of(backend: &impl Backend) -> Result<Cost, Error> {
+        const BINS: usize = 256;
+        const LARGE: usize = 4096;
+        let row = vec![1.0 / BINS as f32; BINS * LARGE];
+        let mut seconds = [0.0; 2];
+        for (rows, seconds) in [1, LARGE].into_iter().zip(&mut seconds) {
+            let side = ndarray::ArrayView2::from_shape((rows, BINS), &row[..rows * BINS]);
+            let side = side.map_err(|_| Error::NoBins)?;
+            let batch = Batch::probs(side, side)?;
+            backend.rows(Divergence::Kl, &batch).await?;
+            let start = Instant::now();
+            backend.rows(Divergence::Kl, &batch).await?;
+            *seconds = start.elapsed().as_secs_f64();
+        }
+        let [small, large] = seconds;
+        let bytes = (LARGE * BINS * 2 * size_of::<f32>()) as f64;
+        Ok(Cost { per_call: small, per_byte: (large - small).max(0.0) / bytes })
+    }
+
+    fn seconds(&self, bytes: usize) -> f64 {
+        self.per_call + self.per_byte * bytes as f64
+    }
+}

@@ -1,0 +1,302 @@
+//! The borrowed input: P and Q, rows × bins, and how to read them.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use ndarray::{ArrayView1, ArrayView2, Axis, Slice};
+
+use crate::Error;
+use crate::error::{InvalidRow, Rule, Side, by_name};
+use crate::term::Term;
+
+/// A floating-point type that probabilities come in: `f32` or `f64`. Results have the same type.
+///
+/// This trait is sealed.
+pub trait Element: Term + bytemuck::Pod {
+    /// The type's name, as messages spell it.
+    const NAME: &'static str;
+    /// The relative difference from the reference that a cross-check accepts: 16 units in the
+    /// last place for f32; 64 for f64, of which the reference may owe some.
+    const CROSS_CHECK: f64;
+}
+
+impl Element for f32 {
+    const NAME: &'static str = "f32";
+    const CROSS_CHECK: f64 = 16.0 * f32::EPSILON as f64;
+}
+
+impl Element for f64 {
+    const NAME: &'static str = "f64";
+    const CROSS_CHECK: f64 = 64.0 * f64::EPSILON;
+}
+
+/// What to make of a row whose sum, its mass, is not 1.
+///
+/// With `P = Σp` and `Q = Σq`:
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mass {
+    /// Both masses must lie within the tolerance of 1; the value is the one of `Normalize`.
+    #[default]
+    Check,
+    /// Each row is divided by its sum: `Σ (p/P)·ln((p/P)/(q/Q))`, as `scipy.stats.entropy(p, q)`.
+    /// Never negative. A mass of 0 is invalid.
+    Normalize,
+    /// `Σ p·ln(p/q)` literally, as the sum of `scipy.special.rel_entr`. It may be negative when
+    /// the masses differ. A row P of zeros gives 0.
+    AsGiven,
+    /// The generalized divergence `Σ p·ln(p/q) − p + q`, as the sum of `scipy.special.kl_div`.
+    /// Never negative. A row P of zeros gives the mass of Q.
+    Generalized,
+}
+
+impl Mass {
+    /// All of them.
+    pub const ALL: &'static [Mass] =
+        &[Mass::Check, Mass::Normalize, Mass::AsGiven, Mass::Generalized];
+
+    /// The name, as the command takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mass::Check => "check",
+            Mass::Normalize => "normalize",
+            Mass::AsGiven => "as-given",
+            Mass::Generalized => "generalized",
+        }
+    }
+}
+
+impl fmt::Display for Mass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mass {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        by_name("mass policy", name, Mass::ALL, Mass::name)
+    }
+}
+
+/// What to do about a row that is no distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnInvalid {
+    /// Fail with [`Error::Invalid`], which names the first such row, its bin, value and rule.
+    #[default]
+    Error,
+    /// Give NaN and a [`Status::Invalid`](crate::Status::Invalid) in that row, and every other row its value.
+    Nan,
+}
+
+/// The borrowed input of a call: P and Q as rows × bins, and how to read them.
+///
+/// Views of any stride are taken, transposed and reversed ones too. A side with a single row is
+/// compared with every row of the other, without being copied.
+///
+/// ```
+/// use kullback::{Batch, Mass, OnInvalid};
+/// use ndarray::array;
+///
+/// let counts = array![[3.0_f32, 1.0, 0.0], [2.0, 2.0, 2.0]];
+/// let model = array![[0.5_f32, 0.25, 0.25]];
+/// let batch = Batch::probs(&counts, &model)?
+///     .with_mass(Mass::Normalize)
+///     .with_on_invalid(OnInvalid::Nan);
+/// assert_eq!((batch.rows(), batch.bins()), (2, 3));
+/// # Ok::<(), kullback::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a, T> {
+    p: ArrayView2<'a, T>,
+    q: ArrayView2<'a, T>,
+    rows: usize,
+    mass: Mass,
+    tolerance: f64,
+    on_invalid: OnInvalid,
+}
+
+impl<'a, T: Element> Batch<'a, T> {
+    /// How far a mass may lie from 1 under [`Mass::Check`], unless set otherwise.
+    pub const MASS_TOLERANCE: f64 = 1e-3;
+
+    /// Probabilities: `p` and `q` are rows × bins, or one of them is 1 × bins.
+    ///
+    /// Only the shapes are looked at here. The values are checked where they are read, and what
+    /// is wrong with them is reported by the call that computes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the bins differ, or the rows do and neither side has exactly one;
+    /// [`Error::NoBins`] if there are rows but no bins.
+    pub fn probs(
+        p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Self, Error> {
+        let (p, q) = (p.into(), q.into());
+        let rows = match (p.nrows(), q.nrows()) {
+            (p_rows, q_rows) if p_rows == q_rows => Some(p_rows),
+            (1, rows) | (rows, 1) => Some(rows),
+            _ => None,
+        };
+        let rows = rows
+            .filter(|_| p.ncols() == q.ncols())
+            .ok_or(Error::Shape { p: p.dim(), q: q.dim() })?;
+        if rows > 0 && p.ncols() == 0 {
+            return Err(Error::NoBins);
+        }
+        Ok(Batch {
+            p,
+            q,
+            rows,
+            mass: Mass::default(),
+            tolerance: Self::MASS_TOLERANCE,
+            on_invalid: OnInvalid::default(),
+        })
+    }
+
+    /// Sets the mass policy.
+    #[must_use]
+    pub fn with_mass(mut self, mass: Mass) -> Self {
+        self.mass = mass;
+        self
+    }
+
+    /// Sets how far a mass may lie from 1 under [`Mass::Check`].
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless `0 ≤ tolerance < 1`.
+    pub fn with_mass_tolerance(mut self, tolerance: f64) -> Result<Self, Error> {
+        if !(0.0..1.0).contains(&tolerance) {
+            return Err(Error::Setting {
+                name: "mass tolerance",
+                value: tolerance,
+                rule: "it must be 0 or more and less than 1",
+            });
+        }
+        self.tolerance = tolerance;
+        Ok(self)
+    }
+
+    /// Sets what happens to rows that are no distributions.
+    #[must_use]
+    pub fn with_on_invalid(mut self, on_invalid: OnInvalid) -> Self {
+        self.on_invalid = on_invalid;
+        self
+    }
+
+    /// How many results there will be.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many outcomes each distribution has.
+    pub fn bins(&self) -> usize {
+        self.p.ncols()
+    }
+
+    /// The mass policy.
+    pub fn mass(&self) -> Mass {
+        self.mass
+    }
+
+    /// How far a mass may lie from 1 under [`Mass::Check`].
+    pub fn mass_tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    /// What happens to rows that are no distributions.
+    pub fn on_invalid(&self) -> OnInvalid {
+        self.on_invalid
+    }
+
+    /// The same reading of some of the rows. A side with a single row is kept whole.
+    ///
+    /// # Panics
+    /// If the range does not lie within `0..self.rows()`.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Batch<'a, T> {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows,
+            "rows {rows:?} of a batch of {}",
+            self.rows
+        );
+        let cut = |mut side: ArrayView2<'a, T>| {
+            if side.nrows() == self.rows {
+                side.slice_axis_inplace(Axis(0), Slice::from(rows.clone()));
+            }
+            side
+        };
+        Batch { p: cut(self.p), q: cut(self.q), rows: rows.len(), ..*self }
+    }
+
+    /// What one side holds for a row of results: its own row, or the one that it repeats.
+    ///
+    /// # Panics
+    /// If `row` is not less than `self.rows()`.
+    pub fn row(&self, side: Side, row: usize) -> ArrayView1<'_, T> {
+        self.side(side).index_axis(Axis(0), self.index(side, row))
+    }
+
+    /// Whether every result reads the same row of that side.
+    pub(crate) fn repeats(&self, side: Side) -> bool {
+        self.side(side).nrows() == 1
+    }
+
+    fn side(&self, side: Side) -> &ArrayView2<'a, T> {
+        match side {
+            Side::P => &self.p,
+            Side::Q => &self.q,
+        }
+    }
+
+    /// Where a result's row stands in that side.
+    fn index(&self, side: Side, row: usize) -> usize {
+        assert!(row < self.rows, "row {row} of a batch of {}", self.rows);
+        if self.repeats(side) { 0 } else { row }
+    }
+
+    /// The first bin of a row that holds no probability, P before Q.
+    pub(crate) fn offender(&self, row: usize) -> Option<InvalidRow> {
+        let (p, q) = (self.row(Side::P, row), self.row(Side::Q, row));
+        for (bin, (&p, &q)) in p.iter().zip(q).enumerate() {
+            for (side, value) in [(Side::P, p.to_f64()), (Side::Q, q.to_f64())] {
+                if let Some(rule) = broken_rule(value) {
+                    return Some(InvalidRow {
+                        side,
+                        row: self.index(side, row),
+                        bin: Some(bin),
+                        value,
+                        rule,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// The row of a side as a whole, as an offender.
+    pub(crate) fn offending_row(
+        &self,
+        side: Side,
+        row: usize,
+        value: f64,
+        rule: Rule,
+    ) -> InvalidRow {
+        let row = self.index(side, row);
+        InvalidRow { side, row, bin: None, value, rule }
+    }
+}
+
+/// Which rule a value breaks that is no probability.
+fn broken_rule(value: f64) -> Option<Rule> {
+    if value.is_nan() {
+        Some(Rule::NotANumber)
+    } else if value < 0.0 {
+        Some(Rule::Negative)
+    } else if value.is_infinite() {
+        Some(Rule::Infinite)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,180 @@
+//! The blocking engine: each method waits for the asynchronous one of the same name.
+
+use std::fmt;
+
+use ndarray::{Array1, ArrayView2};
+
+use crate::batch::{Batch, Element};
+use crate::cross_check::CrossCheck;
+#[cfg(feature = "gpu")]
+use crate::gpu::adapter::Adapter;
+use crate::{Divergence, Error, Outcome, nonblocking};
+
+/// The engine: computes batches on one backend, or on the one that suits each batch.
+///
+/// Cloning gives another handle on the same backend; handles can be shared between threads.
+/// [`nonblocking::Engine`] has the same methods for asynchronous callers.
+///
+/// ```
+/// use kullback::Engine;
+/// use ndarray::array;
+///
+/// let p = array![[0.5_f32, 0.5], [0.9, 0.1]];
+/// let q = array![[0.25_f32, 0.75]];
+/// let kl = Engine::auto().kl(&p, &q)?;
+/// assert!((kl[0] - 0.143841).abs() < 1e-6);
+/// # Ok::<(), kullback::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    engine: nonblocking::Engine,
+}
+
+impl Engine {
+    /// Whichever backend finishes first for the batch at hand: a hardware GPU or the CPU, never a
+    /// software adapter. Adapters are looked for when the first batch comes that is large enough
+    /// for them to matter.
+    pub fn auto() -> Engine {
+        Engine { engine: nonblocking::Engine::auto() }
+    }
+
+    /// The CPU backend. It is always there.
+    pub fn cpu() -> Engine {
+        Engine { engine: nonblocking::Engine::cpu() }
+    }
+
+    /// The GPU backend, on the first adapter that can be opened: discrete before integrated before
+    /// software.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none; there is no silent substitute.
+    pub fn gpu() -> Result<Engine, Error> {
+        pollster::block_on(nonblocking::Engine::gpu()).map(|engine| Engine { engine })
+    }
+
+    /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it cannot be opened.
+    #[cfg(feature = "gpu")]
+    pub fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
+        pollster::block_on(nonblocking::Engine::with_adapter(adapter))
+            .map(|engine| Engine { engine })
+    }
+
+    /// One divergence per row of a batch, in nats.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine, Mass};
+    /// use ndarray::array;
+    ///
+    /// let counts = array![[30.0_f32, 10.0, 0.0], [20.0, 20.0, 20.0]];
+    /// let model = array![[0.5_f32, 0.25, 0.25]];
+    /// let batch = Batch::probs(&counts, &model)?.with_mass(Mass::Normalize);
+    /// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
+    /// assert!((outcome.values[0] - 0.304099).abs() < 1e-6);
+    /// assert_eq!(outcome.p_masses[1], 60.0);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
+    /// NaN there; [`Error::Unsupported`] for f64 on the GPU backend; [`Error::TooLong`] and
+    /// [`Error::Device`] if the device cannot do it.
+    pub fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T>, Error> {
+        pollster::block_on(self.engine.rows(divergence, batch))
+    }
+
+    /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as
+    /// `F.kl_div(q.log(), p, reduction="none").sum(-1)`.
+    ///
+    /// `p` and `q` are rows × bins, or one of them is 1 × bins. Each row must sum to 1 within
+    /// 1e-3; [`rows`](Self::rows) with a [`Batch`] has the other policies.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), and [`Error::Shape`] if the shapes do not match.
+    pub fn kl<'a, T: Element>(
+        &self,
+        p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Array1<T>, Error> {
+        pollster::block_on(self.engine.kl(p, q))
+    }
+
+    /// Recomputes `rows` rows of an outcome, spread evenly over the batch, by the plain f64
+    /// [`reference`](crate::reference).
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine, Error};
+    /// use ndarray::array;
+    ///
+    /// let (p, q) = (array![[0.5_f32, 0.5]], array![[0.25_f32, 0.75]]);
+    /// let batch = Batch::probs(&p, &q)?;
+    /// let engine = Engine::cpu();
+    /// let mut outcome = engine.rows(Divergence::Kl, &batch)?;
+    /// assert_eq!(engine.cross_check(Divergence::Kl, &batch, &outcome, 100)?.compared, 1);
+    /// outcome.values[0] += 1e-5;
+    /// let error = engine.cross_check(Divergence::Kl, &batch, &outcome, 100).unwrap_err();
+    /// assert!(matches!(error, Error::Disagreement(wrong) if wrong.row == 0));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Disagreement`] naming the worst row and both values, if a value is further from
+    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding.
+    ///
+    /// # Panics
+    /// If the outcome has fewer rows than the batch.
+    pub fn cross_check<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        outcome: &Outcome<T>,
+        rows: usize,
+    ) -> Result<CrossCheck, Error> {
+        pollster::block_on(self.engine.cross_check(divergence, batch, outcome, rows))
+    }
+
+    /// Computes known rows of many lengths, with zeros, an infinite row and an identical pair among
+    /// them, and holds the results against the reference.
+    ///
+    /// # Errors
+    /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
+    pub fn self_test(&self) -> Result<(), Error> {
+        pollster::block_on(self.engine.self_test())
+    }
+
+    /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.
+    pub fn backend(&self) -> &'static str {
+        self.engine.backend()
+    }
+
+    /// The adapter that this engine computes on; none for `cpu` and `auto`.
+    #[cfg(feature = "gpu")]
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.engine.adapter()
+    }
+}
+
+impl From<nonblocking::Engine> for Engine {
+    fn from(engine: nonblocking::Engine) -> Engine {
+        Engine { engine }
+    }
+}
+
+impl fmt::Display for Engine {
+    /// The backend and, for `gpu`, the adapter's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({self})")
+    }
+}

@@ -1,0 +1,202 @@
+//! Row-wise divergences on the CPU.
+
+use std::borrow::Cow;
+
+use ndarray::ArrayView1;
+use rayon::prelude::*;
+
+use super::Cpu;
+use crate::backend::Backend;
+use crate::batch::{Batch, Element};
+use crate::error::Side;
+use crate::outcome::Slots;
+use crate::sums::{self, Sums, Total};
+use crate::term::Term;
+use crate::{Divergence, Error, Outcome};
+
+/// Bins that are summed side by side. A constant of the result's bits, not of the machine: the
+/// same tree of sums is walked whatever the width of its vectors.
+const LANES: usize = 16;
+/// Bins after which the lanes are folded into f64: short chains keep f32 sums accurate.
+const FOLD: usize = LANES * 64;
+/// Bins of a long row that one task sums.
+const SEGMENT: usize = FOLD * 64;
+/// Bins that make a task of their own worth its while.
+const TASK: usize = 1 << 15;
+
+impl Backend for Cpu {
+    async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T>, Error> {
+        let Divergence::Kl = divergence;
+        let mut outcome = Outcome::with_rows(batch.rows());
+        let rows_per_task = (TASK / batch.bins().max(1)).max(1);
+        let fill = |(first, slots): (usize, Slots<'_, T>)| {
+            slots.fill(|at| {
+                let row = first + at;
+                let sums =
+                    row_sums(&packed(batch.row(Side::P, row)), &packed(batch.row(Side::Q, row)));
+                sums::settle(batch, row, &sums)
+            });
+        };
+        if batch.rows() <= rows_per_task {
+            fill((0, outcome.slots(0..batch.rows())));
+        } else {
+            outcome.slots(0..batch.rows()).runs(rows_per_task).for_each(fill);
+        }
+        Ok(outcome)
+    }
+}
+
+/// The row's bins side by side in memory: as they lie, or copied if they are strided.
+fn packed<'a, T: Element>(row: ArrayView1<'a, T>) -> Cow<'a, [T]> {
+    match row.to_slice() {
+        Some(bins) => Cow::Borrowed(bins),
+        None => Cow::Owned(row.to_vec()),
+    }
+}
+
+/// The sums of a row, over as many threads as it is long.
+fn row_sums<T: Term>(p: &[T], q: &[T]) -> Sums {
+    if p.len() <= SEGMENT {
+        return Segment::of(p, q).sums();
+    }
+    let segments: Vec<Segment<T>> =
+        p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT)).map(|(p, q)| Segment::of(p, q)).collect();
+    // In their order, so that the bits do not depend on which thread was first.
+    let merged = segments.into_iter().reduce(Segment::merge);
+    merged.unwrap_or_default().sums()
+}
+
+/// The sums of a stretch of bins.
+#[derive(Clone, Copy, Default)]
+struct Segment<T: Term> {
+    g: Total,
+    p: Total,
+    q: Total,
+    d: Total,
+    top: T::Bits,
+}
+
+impl<T: Term> Segment<T> {
+    fn of(p: &[T], q: &[T]) -> Segment<T> {
+        pulp::Arch::new().dispatch(Stretch { p, q })
+    }
+
+    fn merge(self, later: Segment<T>) -> Segment<T> {
+        Segment {
+            g: self.g.merge(later.g),
+            p: self.p.merge(later.p),
+            q: self.q.merge(later.q),
+            d: self.d.merge(later.d),
+            top: self.top.max(later.top),
+        }
+    }
+
+    fn sums(self) -> Sums {
+        Sums {
+            g: self.g.value(),
+            p: self.p.value(),
+            q: self.q.value(),
+            d: self.d.value(),
+            // The one bin that makes g infinite without being huge or invalid is p > 0 = q.
+            infinite: self.g.value().is_infinite(),
+            invalid: self.top >= T::INFINITE,
+            huge: self.top >= T::HUGE,
+        }
+    }
+}
+
+/// The bins of a segment. `dispatch` inlines all that `with_simd` calls into one copy of the loop
+/// for each vector instruction set, and runs the best that the machine has.
+struct Stretch<'a, T> {
+    p: &'a [T],
+    q: &'a [T],
+}
+
+impl<T: Term> pulp::WithSimd for Stretch<'_, T> {
+    type Output = Segment<T>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Segment<T> {
+        let mut segment = Segment::default();
+        for (p, q) in self.p.chunks(FOLD).zip(self.q.chunks(FOLD)) {
+            Lanes::of(p, q).fold_into(&mut segment);
+        }
+        segment
+    }
+}
+
+/// Running sums of `LANES` columns of bins.
+#[derive(Clone, Copy)]
+struct Lanes<T: Term> {
+    g: [T; LANES],
+    p: [T; LANES],
+    q: [T; LANES],
+    d: [T; LANES],
+    top: [T::Bits; LANES],
+}
+
+impl<T: Term> Lanes<T> {
+    #[inline(always)]
+    fn of(p: &[T], q: &[T]) -> Lanes<T> {
+        let mut lanes = Lanes {
+            g: [T::default(); LANES],
+            p: [T::default(); LANES],
+            q: [T::default(); LANES],
+            d: [T::default(); LANES],
+            top: [T::Bits::default(); LANES],
+        };
+        let (p_blocks, p_rest) = p.as_chunks::<LANES>();
+        let (q_blocks, q_rest) = q.as_chunks::<LANES>();
+        for (p, q) in p_blocks.iter().zip(q_blocks) {
+            lanes.add(p, q);
+        }
+        if !p_rest.is_empty() {
+            // Bins that are 0 on both sides add nothing.
+            let mut p = [T::default(); LANES];
+            let mut q = [T::default(); LANES];
+            p[..p_rest.len()].copy_from_slice(p_rest);
+            q[..q_rest.len()].copy_from_slice(q_rest);
+            lanes.add(&p, &q);
+        }
+        lanes
+    }
+
+    #[inline(always)]
+    fn add(&mut self, p: &[T; LANES], q: &[T; LANES]) {
+        for lane in 0..LANES {
+            let bin = T::bin(p[lane], q[lane]);
+            self.g[lane] = self.g[lane] + bin.g;
+            self.p[lane] = self.p[lane] + p[lane];
+            self.q[lane] = self.q[lane] + q[lane];
+            self.d[lane] = self.d[lane] + bin.d;
+            self.top[lane] = self.top[lane].max(bin.top);
+        }
+    }
+
+    #[inline(always)]
+    fn fold_into(&self, segment: &mut Segment<T>) {
+        segment.g.add(tree_sum(&self.g));
+        segment.p.add(tree_sum(&self.p));
+        segment.q.add(tree_sum(&self.q));
+        segment.d.add(tree_sum(&self.d));
+        segment.top = self.top.iter().copied().fold(segment.top, Ord::max);
+    }
+}
+
+/// The lanes' sum in f64, halves upon halves.
+#[inline(always)]
+fn tree_sum<T: Term>(lanes: &[T; LANES]) -> f64 {
+    let mut sums = lanes.map(T::to_f64);
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}

@@ -1,0 +1,205 @@
+//! The engine: the handle a user holds, and the choice of a backend.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ndarray::{Array1, ArrayView2};
+
+use crate::backend::Backend;
+use crate::batch::{Batch, Element, OnInvalid};
+use crate::cpu::Cpu;
+use crate::cross_check::{CrossCheck, cross_check};
+#[cfg(feature = "gpu")]
+use crate::gpu::{Gpu, adapter::Adapter};
+use crate::{Divergence, Error, Outcome, Status, auto, self_test, sums};
+
+/// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
+///
+/// Cloning gives another handle on the same backend; handles can be shared between threads. On
+/// the CPU backend the work is done within the first poll, on rayon's threads: an executor that
+/// must not be held up should put such a call on a thread for blocking work.
+///
+/// ```
+/// use kullback::nonblocking::Engine;
+/// use ndarray::array;
+///
+/// # pollster::block_on(async {
+/// let engine = Engine::cpu();
+/// let kl = engine.kl(&array![[0.5_f32, 0.5]], &array![[0.25_f32, 0.75]]).await?;
+/// assert!((kl[0] - 0.143841).abs() < 1e-6);
+/// # Ok::<(), kullback::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    choice: Arc<Choice>,
+}
+
+enum Choice {
+    Cpu(Cpu),
+    #[cfg(feature = "gpu")]
+    Gpu(Gpu),
+    Auto(auto::Auto),
+}
+
+impl Engine {
+    /// Whichever backend finishes first for the batch at hand: a hardware GPU or the CPU, never a
+    /// software adapter. Adapters are looked for when the first batch comes that is large enough
+    /// for them to matter.
+    pub fn auto() -> Engine {
+        Engine::of(Choice::Auto(auto::Auto::default()))
+    }
+
+    /// The CPU backend. It is always there.
+    pub fn cpu() -> Engine {
+        Engine::of(Choice::Cpu(Cpu))
+    }
+
+    /// The GPU backend, on the first adapter that can be opened: discrete before integrated before
+    /// software.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none; there is no silent substitute.
+    pub async fn gpu() -> Result<Engine, Error> {
+        #[cfg(feature = "gpu")]
+        {
+            Ok(Engine::of(Choice::Gpu(Gpu::first(|_| true).await?)))
+        }
+        #[cfg(not(feature = "gpu"))]
+        Err(Error::NoAdapter { reasons: "kullback was built without its feature 'gpu'".into() })
+    }
+
+    /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it cannot be opened.
+    #[cfg(feature = "gpu")]
+    pub async fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
+        Ok(Engine::of(Choice::Gpu(Gpu::open(adapter, None).await?)))
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn on(gpu: Gpu) -> Engine {
+        Engine::of(Choice::Gpu(gpu))
+    }
+
+    fn of(choice: Choice) -> Engine {
+        let engine = Engine { choice: Arc::new(choice) };
+        log::debug!("new engine: {engine}");
+        engine
+    }
+
+    /// One divergence per row of a batch, in nats.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
+    /// NaN there; [`Error::Unsupported`] for f64 on the GPU backend; [`Error::TooLong`] and
+    /// [`Error::Device`] if the device cannot do it.
+    pub async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T>, Error> {
+        let outcome = match &*self.choice {
+            Choice::Cpu(cpu) => cpu.rows(divergence, batch).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.rows(divergence, batch).await,
+            Choice::Auto(auto) => auto.rows(divergence, batch).await,
+        }?;
+        admit(batch, outcome)
+    }
+
+    /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as
+    /// `F.kl_div(q.log(), p, reduction="none").sum(-1)`.
+    ///
+    /// `p` and `q` are rows × bins, or one of them is 1 × bins. Each row must sum to 1 within
+    /// 1e-3; [`rows`](Self::rows) with a [`Batch`] has the other policies.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), and [`Error::Shape`] if the shapes do not match.
+    pub async fn kl<'a, T: Element>(
+        &self,
+        p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Array1<T>, Error> {
+        let batch = Batch::probs(p, q)?;
+        Ok(self.rows(Divergence::Kl, &batch).await?.values)
+    }
+
+    /// Recomputes `rows` rows of an outcome, spread evenly over the batch, by the plain f64
+    /// [`reference`](crate::reference).
+    ///
+    /// # Errors
+    /// [`Error::Disagreement`] naming the worst row and both values, if a value is further from
+    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding.
+    ///
+    /// # Panics
+    /// If the outcome has fewer rows than the batch.
+    pub async fn cross_check<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        outcome: &Outcome<T>,
+        rows: usize,
+    ) -> Result<CrossCheck, Error> {
+        cross_check(divergence, batch, outcome, rows)
+    }
+
+    /// Computes known rows of many lengths, with zeros, an infinite row and an identical pair among
+    /// them, and holds the results against the reference.
+    ///
+    /// # Errors
+    /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
+    pub async fn self_test(&self) -> Result<(), Error> {
+        self_test::run(self).await
+    }
+
+    /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.
+    pub fn backend(&self) -> &'static str {
+        match &*self.choice {
+            Choice::Cpu(_) => "cpu",
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(_) => "gpu",
+            Choice::Auto(_) => "auto",
+        }
+    }
+
+    /// The adapter that this engine computes on; none for `cpu` and `auto`.
+    #[cfg(feature = "gpu")]
+    pub fn adapter(&self) -> Option<&Adapter> {
+        match &*self.choice {
+            Choice::Gpu(gpu) => Some(gpu.adapter()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    /// The backend and, for `gpu`, the adapter's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "gpu")]
+        if let Some(adapter) = self.adapter() {
+            return write!(f, "gpu ({})", adapter.name());
+        }
+        f.write_str(self.backend())
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({self})")
+    }
+}
+
+/// The outcome, unless the batch wants invalid rows to be an error and there is one.
+fn admit<T: Element>(batch: &Batch<'_, T>, outcome: Outcome<T>) -> Result<Outcome<T>, Error> {
+    if batch.on_invalid() == OnInvalid::Nan {
+        return Ok(outcome);
+    }
+    let invalid = |status: &Status| matches!(status, Status::Invalid(_));
+    let first = outcome.statuses.iter().position(invalid);
+    match first.and_then(|row| sums::explain(batch, row)) {
+        Some(offender) => Err(Error::Invalid(offender)),
+        None => Ok(outcome),
+    }
+}

@@ -1,0 +1,205 @@
+//! What can go wrong: one error type, without a type of wgpu in it.
+
+use std::fmt;
+
+/// Everything that a call of this crate can fail with.
+///
+/// Each message names the value that was found and the rule that it breaks.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// P and Q cannot be paired row by row.
+    #[error(
+        "P is {} × {} and Q is {} × {} (rows × bins): both need the same bins, and the same rows \
+         unless one of them has a single row",
+        p.0, p.1, q.0, q.1
+    )]
+    Shape {
+        /// Rows and bins of P.
+        p: (usize, usize),
+        /// Rows and bins of Q.
+        q: (usize, usize),
+    },
+    /// There are rows, but no bins in them.
+    #[error("the rows have 0 bins: a distribution needs at least one")]
+    NoBins,
+    /// A setting of a batch is outside its range.
+    #[error("{name} is {value}: {rule}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// The value that was given.
+        value: f64,
+        /// What it has to satisfy.
+        rule: &'static str,
+    },
+    /// A name that is none of the known ones.
+    #[error("unknown {what} '{name}': expected one of {expected}")]
+    Name {
+        /// What was being named.
+        what: &'static str,
+        /// The name that was given.
+        name: String,
+        /// The names there are.
+        expected: String,
+    },
+    /// A row that is not a distribution under the mass policy in force.
+    #[error("{0}")]
+    Invalid(InvalidRow),
+    /// No usable GPU adapter.
+    #[error("no GPU adapter can be used: {reasons}")]
+    NoAdapter {
+        /// Why each candidate was left out.
+        reasons: String,
+    },
+    /// The device failed. No result of the call was kept.
+    #[error("the GPU device '{adapter}' failed: {message}")]
+    Device {
+        /// The adapter's name.
+        adapter: String,
+        /// What it said.
+        message: String,
+    },
+    /// The backend that was asked for cannot compute this.
+    #[error("the {backend} backend cannot do this: {what}")]
+    Unsupported {
+        /// The backend that was asked for.
+        backend: &'static str,
+        /// What it lacks.
+        what: String,
+    },
+    /// A row does not fit what the adapter can address.
+    #[error("rows of {bins} bins are too long for this adapter: it takes at most {most}")]
+    TooLong {
+        /// Bins per row.
+        bins: usize,
+        /// The most that the adapter's limits allow.
+        most: usize,
+    },
+    /// A backend and the reference disagree.
+    #[error("{0}")]
+    Disagreement(Disagreement),
+}
+
+/// The one of `all` that bears this name.
+pub(crate) fn by_name<T: Copy>(
+    what: &'static str,
+    name: &str,
+    all: &[T],
+    name_of: fn(T) -> &'static str,
+) -> Result<T, Error> {
+    let known = all.iter().copied().find(|&one| name_of(one) == name);
+    known.ok_or_else(|| Error::Name {
+        what,
+        name: name.to_owned(),
+        expected: all.iter().map(|&one| name_of(one)).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Which side of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The first argument, which the divergence averages over.
+    P,
+    /// The second argument.
+    Q,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::P => "P",
+            Side::Q => "Q",
+        })
+    }
+}
+
+/// The rule that an invalid row breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A probability is NaN.
+    NotANumber,
+    /// A probability is below 0. (−0 counts as 0.)
+    Negative,
+    /// A probability is +inf.
+    Infinite,
+    /// Under [`Mass::Check`](crate::Mass::Check): the mass is further from 1 than the tolerance.
+    Mass,
+    /// The policy divides by the mass, and the mass is 0.
+    NoMass,
+    /// The value is finite, but larger than the result type can hold.
+    Overflow,
+}
+
+impl Rule {
+    /// The rule as a sentence, for messages.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Rule::NotANumber | Rule::Negative | Rule::Infinite => {
+                "a probability is a finite number, 0 or more"
+            }
+            Rule::Mass => {
+                "under mass policy 'check' a row sums to 1 within the tolerance; \
+                 policy 'normalize' divides each row by its sum"
+            }
+            Rule::NoMass => "a distribution needs at least one probability above 0",
+            Rule::Overflow => "the divergence exceeds the largest finite result",
+        }
+    }
+}
+
+/// A row that is not a distribution: where, which value, and which rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InvalidRow {
+    /// Which side it is on.
+    pub side: Side,
+    /// The row of that side, counted from 0.
+    pub row: usize,
+    /// The first offending bin, or `None` where the row as a whole offends.
+    pub bin: Option<usize>,
+    /// The offending probability; without a bin, the mass of the row or its divergence.
+    pub value: f64,
+    /// The rule it breaks.
+    pub rule: Rule,
+}
+
+impl fmt::Display for InvalidRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} row {}", self.side, self.row)?;
+        match self.bin {
+            Some(bin) => write!(f, ", bin {bin}: the value is {}", self.value)?,
+            None if self.rule == Rule::Overflow => write!(f, ": the value is {:e}", self.value)?,
+            None => write!(f, ": the mass is {}", self.value)?,
+        }
+        write!(f, "; {}", self.rule.sentence())
+    }
+}
+
+/// A row on which a backend and the f64 reference disagree: the worst of those compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Disagreement {
+    /// The row, counted from 0.
+    pub row: usize,
+    /// What the backend returned.
+    pub got: f64,
+    /// What the reference returned.
+    pub want: f64,
+    /// The difference that would have been accepted.
+    pub allowed: f64,
+    /// How many of the compared rows disagree.
+    pub rows: usize,
+    /// How many rows were compared.
+    pub compared: usize,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cross-check failed in {} of {} rows; worst is row {}: got {:e}, the reference says \
+             {:e}, and {:e} is the most they may differ",
+            self.rows, self.compared, self.row, self.got, self.want, self.allowed
+        )
+    }
+}

@@ -1,0 +1,148 @@
+//! The adapters of this machine: what they are, in which order they are tried, and what they allow.
+
+use std::fmt;
+
+use super::worker::catch;
+use crate::plan::Limits;
+
+/// What an adapter is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdapterKind {
+    /// A GPU with memory of its own.
+    DiscreteGpu,
+    /// A GPU that shares the processor's memory.
+    IntegratedGpu,
+    /// A GPU behind a hypervisor.
+    VirtualGpu,
+    /// Something that does not say what it is.
+    Other,
+    /// A program that acts as a GPU, such as lavapipe. [`Engine::auto`](crate::Engine::auto) never
+    /// takes it: the CPU backend is faster.
+    Software,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AdapterKind::DiscreteGpu => "discrete GPU",
+            AdapterKind::IntegratedGpu => "integrated GPU",
+            AdapterKind::VirtualGpu => "virtual GPU",
+            AdapterKind::Other => "unknown kind",
+            AdapterKind::Software => "software",
+        })
+    }
+}
+
+/// An adapter that wgpu found on this machine, not yet opened.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    handle: wgpu::Adapter,
+    name: String,
+    driver: String,
+    api: String,
+    kind: AdapterKind,
+}
+
+impl Adapter {
+    fn new(handle: wgpu::Adapter) -> Adapter {
+        let info = handle.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::DiscreteGpu,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::IntegratedGpu,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::VirtualGpu,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        };
+        Adapter {
+            handle,
+            name: info.name,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            api: info.backend.to_string(),
+            kind,
+        }
+    }
+
+    /// Its name, as the driver gives it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The driver and its version, as the driver gives them.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// The API behind it: `vulkan`, `metal` or `dx12`.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// What it is made of.
+    pub fn kind(&self) -> AdapterKind {
+        self.kind
+    }
+
+    pub(crate) fn handle(&self) -> &wgpu::Adapter {
+        &self.handle
+    }
+
+    /// What plans for this adapter have to keep to.
+    pub(crate) fn limits(&self, cap: Option<Limits>) -> Limits {
+        /// Larger bindings are not reliable everywhere.
+        const MOST_BINDING_BYTES: u64 = (2 << 30) - 4;
+        const CHUNK_BYTES: u64 = 32 << 20;
+        let adapter = self.handle.limits();
+        let invocations =
+            adapter.max_compute_invocations_per_workgroup.min(adapter.max_compute_workgroup_size_x);
+        // A software adapter pays for each barrier once per invocation, hardware once.
+        let suits = if self.kind == AdapterKind::Software { 16 } else { 256 };
+        let limits = Limits {
+            binding_bytes: adapter
+                .max_storage_buffer_binding_size
+                .min(adapter.max_buffer_size)
+                .min(MOST_BINDING_BYTES),
+            grid: adapter.max_compute_workgroups_per_dimension,
+            workgroup_size: 1 << suits.min(invocations).max(1).ilog2(),
+            chunk_bytes: CHUNK_BYTES,
+        };
+        match cap {
+            None => limits,
+            Some(cap) => Limits {
+                binding_bytes: limits.binding_bytes.min(cap.binding_bytes),
+                grid: limits.grid.min(cap.grid),
+                workgroup_size: limits.workgroup_size.min(cap.workgroup_size),
+                chunk_bytes: limits.chunk_bytes.min(cap.chunk_bytes),
+            },
+        }
+    }
+
+    /// What to ask of wgpu, so that it refuses whatever exceeds the plan's limits.
+    pub(crate) fn required_limits(&self, limits: &Limits) -> wgpu::Limits {
+        wgpu::Limits {
+            max_storage_buffer_binding_size: limits.binding_bytes,
+            max_buffer_size: limits.binding_bytes.next_multiple_of(4),
+            max_compute_workgroups_per_dimension: limits.grid,
+            ..self.handle.limits()
+        }
+    }
+}
+
+/// The adapters of this machine, the ones to prefer first. Empty if there is none.
+///
+/// Opening one is [`Engine::with_adapter`](crate::Engine::with_adapter).
+pub fn adapters() -> Vec<Adapter> {
+    let enumerate = || {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        // Otherwise debug builds would run other shaders than release builds.
+        descriptor.flags = wgpu::InstanceFlags::empty();
+        let instance = wgpu::Instance::new(descriptor);
+        let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+        Ok(found.into_iter().map(Adapter::new).collect::<Vec<_>>())
+    };
+    let mut adapters = catch(enumerate).unwrap_or_else(|message| {
+        log::warn!("looking for adapters failed: {message}");
+        Vec::new()
+    });
+    adapters.sort_by_key(Adapter::kind);
+    adapters
+}

@@ -1,0 +1,277 @@
+//! An open device: its kernels, its buffers, and the two jobs it can do. It lives on the thread of
+//! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::kernel::Kernel;
+use super::record::Record;
+use super::{merge, rows};
+use crate::plan::{Dispatch, Limits, Merge, RECORD_BYTES};
+
+/// How long a submission may take before the device counts as hung. Chunks take milliseconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a device says of its faults: wgpu reports them to a callback, not to the call at fault.
+#[derive(Clone, Default)]
+struct Faults(Arc<Mutex<Vec<String>>>);
+
+impl Faults {
+    fn note(&self, fault: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    }
+
+    /// An error if anything was noted so far.
+    fn check(&self) -> Result<(), String> {
+        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.first() {
+            Some(first) => Err(first.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A chunk to sum: the bits of its bins, each row padded to whole vector loads.
+pub(crate) struct RowsJob {
+    pub p: Vec<u32>,
+    pub q: Vec<u32>,
+    pub params: rows::Params,
+    pub dispatch: Dispatch,
+    /// How to merge the units' records; empty to leave them as they are.
+    pub merges: Vec<Merge>,
+}
+
+/// What a job leaves: records that carry its ticket, if all went well.
+pub(crate) struct Records {
+    pub records: Vec<Record>,
+    pub ticket: u32,
+}
+
+/// An open device.
+pub(crate) struct Device {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    faults: Faults,
+    sum_rows: Kernel,
+    merge: Kernel,
+    p: Buffer,
+    q: Buffer,
+    /// Merging goes to and fro between these two.
+    records: [Buffer; 2],
+    readback: Buffer,
+    ticket: u32,
+}
+
+impl Device {
+    /// Opens an adapter under limits that wgpu then enforces.
+    pub(crate) async fn open(
+        adapter: &wgpu::Adapter,
+        required_limits: wgpu::Limits,
+        limits: Limits,
+    ) -> Result<Device, String> {
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("kullback"),
+                required_features: wgpu::Features::empty(),
+                required_limits,
+                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                memory_hints: wgpu::MemoryHints::Performance,
+                trace: wgpu::Trace::Off,
+            })
+            .await
+            .map_err(|error| error.to_string())?;
+        let faults = Faults::default();
+        let (errors, losses) = (faults.clone(), faults.clone());
+        device.on_uncaptured_error(Arc::new(move |error| errors.note(format!("{error}"))));
+        device.set_device_lost_callback(move |reason, message| {
+            losses.note(format!("device lost ({reason:?}): {message}"));
+        });
+        let input = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let records = || Buffer::new("records", input | wgpu::BufferUsages::COPY_SRC);
+        let opened = Device {
+            sum_rows: Kernel::new(&device, rows::SPEC, limits.workgroup_size),
+            merge: Kernel::new(&device, merge::SPEC, limits.workgroup_size),
+            p: Buffer::new("P", input),
+            q: Buffer::new("Q", input),
+            records: [records(), records()],
+            readback: Buffer::new("readback", read),
+            device,
+            queue,
+            faults,
+            ticket: 0,
+        };
+        opened.faults.check().map(|()| opened)
+    }
+
+    /// Sums the units of a chunk, and merges them if the job says how.
+    pub(crate) fn sum_rows(&mut self, job: &RowsJob) -> Result<Records, String> {
+        let ticket = self.next_ticket();
+        let (p, q) = (bytemuck::cast_slice(&job.p), bytemuck::cast_slice(&job.q));
+        self.p.reserve(&self.device, p.len());
+        self.q.reserve(&self.device, q.len());
+        self.queue.write_buffer(self.p.get()?, 0, p);
+        self.queue.write_buffer(self.q.get()?, 0, q);
+        self.reserve_records(job.dispatch.units);
+
+        let mut encoder = self.encoder();
+        let sums = bytes_of_records(job.dispatch.units);
+        encoder.clear_buffer(self.records[0].get()?, 0, Some(sums as u64));
+        self.sum_rows.record(
+            &self.device,
+            &mut encoder,
+            &self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket))),
+            &[self.p.bound(p.len())?, self.q.bound(q.len())?, self.records[0].bound(sums)?],
+            job.dispatch,
+        );
+        self.finish(encoder, job.dispatch.units, &job.merges)
+    }
+
+    /// Merges the records of a row that was summed in several chunks.
+    pub(crate) fn merge_records(
+        &mut self,
+        mut parts: Vec<Record>,
+        merges: &[Merge],
+    ) -> Result<Records, String> {
+        let ticket = self.next_ticket();
+        parts.iter_mut().for_each(|part| part.ticket = ticket);
+        let units = parts.len() as u32;
+        self.reserve_records(units);
+        let parts = bytemuck::cast_slice(&parts);
+        self.queue.write_buffer(self.records[0].get()?, 0, parts);
+        self.finish(self.encoder(), units, merges)
+    }
+
+    /// Records the merges of `units` records in the first buffer, submits, and reads back.
+    fn finish(
+        &mut self,
+        mut encoder: wgpu::CommandEncoder,
+        units: u32,
+        merges: &[Merge],
+    ) -> Result<Records, String> {
+        let (mut units, mut at) = (units, 0);
+        for merge in merges {
+            let (before, after) = (bytes_of_records(units), bytes_of_records(merge.dispatch.units));
+            let (from, to) = (&self.records[at], &self.records[1 - at]);
+            encoder.clear_buffer(to.get()?, 0, Some(after as u64));
+            self.merge.record(
+                &self.device,
+                &mut encoder,
+                &self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket))),
+                &[from.bound(before)?, to.bound(after)?],
+                merge.dispatch,
+            );
+            (units, at) = (merge.dispatch.units, 1 - at);
+        }
+        let bytes = bytes_of_records(units) as u64;
+        let readback = self.readback.get()?;
+        encoder.copy_buffer_to_buffer(self.records[at].get()?, 0, readback, 0, Some(bytes));
+        let submission = self.queue.submit([encoder.finish()]);
+        let records = self.read(submission, bytes)?;
+        Ok(Records { records, ticket: self.ticket })
+    }
+
+    /// Waits for a submission and copies out what it left in the readback buffer.
+    fn read(&self, submission: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<Record>, String> {
+        // With an error noted the wait could only fail, and with it, perhaps, the process.
+        self.faults.check()?;
+        let mapped = Arc::new(AtomicBool::new(false));
+        let (done, faults) = (mapped.clone(), self.faults.clone());
+        let readback = self.readback.get()?;
+        readback.map_async(wgpu::MapMode::Read, ..bytes, move |result| match result {
+            Ok(()) => done.store(true, Ordering::Release),
+            Err(error) => faults.note(format!("reading back failed: {error}")),
+        });
+        let started = Instant::now();
+        while !mapped.load(Ordering::Acquire) {
+            let waited = self.device.poll(wgpu::PollType::Wait {
+                submission_index: Some(submission.clone()),
+                timeout: Some(DEADLINE),
+            });
+            self.faults.check()?;
+            waited.map_err(|error| error.to_string())?;
+            if started.elapsed() > DEADLINE {
+                return Err(format!("no answer within {} s", DEADLINE.as_secs()));
+            }
+        }
+        let view = readback.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
+        let records = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        readback.unmap();
+        self.faults.check().map(|()| records)
+    }
+
+    /// Makes room for so many records, and for reading them back.
+    fn reserve_records(&mut self, units: u32) {
+        let bytes = bytes_of_records(units);
+        let [one, other] = &mut self.records;
+        for buffer in [one, other, &mut self.readback] {
+            buffer.reserve(&self.device, bytes);
+        }
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    fn uniform(&self, params: &[u8]) -> wgpu::Buffer {
+        let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: params.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&uniform, 0, params);
+        uniform
+    }
+
+    /// A mark for the next submission; 0 is what cleared memory shows.
+    fn next_ticket(&mut self) -> u32 {
+        self.ticket = self.ticket.checked_add(1).unwrap_or(1);
+        self.ticket
+    }
+}
+
+/// A buffer that is kept from job to job and grows when one needs more.
+struct Buffer {
+    label: &'static str,
+    usage: wgpu::BufferUsages,
+    buffer: Option<wgpu::Buffer>,
+}
+
+impl Buffer {
+    fn new(label: &'static str, usage: wgpu::BufferUsages) -> Buffer {
+        Buffer { label, usage, buffer: None }
+    }
+
+    /// Makes it hold so many bytes. What it held is lost if it has to grow.
+    fn reserve(&mut self, device: &wgpu::Device, bytes: usize) {
+        let bytes = bytes as u64;
+        if self.buffer.as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
+            return;
+        }
+        let size = bytes.next_power_of_two().min(device.limits().max_buffer_size).max(bytes);
+        // The old one first: both may not fit.
+        self.buffer = None;
+        self.buffer = Some(device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(self.label),
+            size,
+            usage: self.usage,
+            mapped_at_creation: false,
+        }));
+    }
+
+    fn get(&self) -> Result<&wgpu::Buffer, String> {
+        self.buffer.as_ref().ok_or_else(|| format!("no memory was reserved for {}", self.label))
+    }
+
+    /// Its first bytes, to be bound.
+    fn bound(&self, bytes: usize) -> Result<(&wgpu::Buffer, u64), String> {
+        self.get().map(|buffer| (buffer, bytes as u64))
+    }
+}
+
+fn bytes_of_records(units: u32) -> usize {
+    units as usize * RECORD_BYTES
+}

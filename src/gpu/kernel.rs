@@ -1,0 +1,111 @@
+//! A compute kernel: what its shader and its host file agree on, and the pipeline made of it.
+
+use crate::plan::Dispatch;
+
+/// What a shader declares and its host file relies on. A test reads the shaders and compares.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The name of the shader's file, its entry point, and its host file.
+    pub name: &'static str,
+    /// The whole WGSL text.
+    pub source: &'static str,
+    /// The storage buffers behind the uniform at binding 0, in order of their bindings: the
+    /// name, and whether the shader writes to it.
+    pub buffers: &'static [(&'static str, bool)],
+    /// Bytes of the uniform, and its fields in order.
+    pub params: (usize, &'static [(&'static str, usize)]),
+}
+
+/// The override constant that each shader has.
+pub const WORKGROUP_SIZE: &str = "WORKGROUP_SIZE";
+
+/// A pipeline with the layout of its bindings.
+pub(crate) struct Kernel {
+    spec: Spec,
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Kernel {
+    pub(crate) fn new(device: &wgpu::Device, spec: Spec, workgroup_size: u32) -> Kernel {
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(spec.name),
+            source: wgpu::ShaderSource::Wgsl(spec.source.into()),
+        });
+        let uniform = std::iter::once(wgpu::BufferBindingType::Uniform);
+        let storage = spec
+            .buffers
+            .iter()
+            .map(|&(_, writes)| wgpu::BufferBindingType::Storage { read_only: !writes });
+        let entries: Vec<_> = (0..)
+            .zip(uniform.chain(storage))
+            .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty,
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(spec.name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(spec.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(spec.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(spec.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[(WORKGROUP_SIZE, f64::from(workgroup_size))],
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Kernel { spec, pipeline, layout }
+    }
+
+    /// Records one dispatch. Each buffer is bound up to the given number of bytes.
+    pub(crate) fn record(
+        &self,
+        device: &wgpu::Device,
+        encoder: &mut wgpu::CommandEncoder,
+        params: &wgpu::Buffer,
+        buffers: &[(&wgpu::Buffer, u64)],
+        dispatch: Dispatch,
+    ) {
+        let bound = std::iter::once(params.as_entire_binding()).chain(buffers.iter().map(
+            |&(buffer, bytes)| {
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(bytes),
+                })
+            },
+        ));
+        let entries: Vec<_> = (0..)
+            .zip(bound)
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+            .collect();
+        let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(self.spec.name),
+            layout: &self.layout,
+            entries: &entries,
+        });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some(self.spec.name),
+            timestamp_writes: None,
+        });
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);
+    }
+}

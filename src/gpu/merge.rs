@@ -1,0 +1,57 @@
+//! The second pass: records of a row into one. Shader: `shaders/merge.wgsl`.
+
+use std::mem::{offset_of, size_of};
+
+use super::kernel::Spec;
+use crate::plan::Merge;
+
+/// What the shader declares.
+pub const SPEC: Spec = Spec {
+    name: "merge",
+    source: concat!(
+        include_str!("../../shaders/shared/record.wgsl"),
+        include_str!("../../shaders/merge.wgsl"),
+    ),
+    buffers: &[("parts", false), ("merged", true)],
+    params: (
+        size_of::<Params>(),
+        &[
+            ("units", offset_of!(Params, units)),
+            ("line", offset_of!(Params, line)),
+            ("lanes", offset_of!(Params, lanes)),
+            ("before", offset_of!(Params, before)),
+            ("after", offset_of!(Params, after)),
+            ("fan", offset_of!(Params, fan)),
+            ("ticket", offset_of!(Params, ticket)),
+            ("unused_0", offset_of!(Params, unused)),
+        ],
+    ),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Params {
+    units: u32,
+    line: u32,
+    lanes: u32,
+    before: u32,
+    after: u32,
+    fan: u32,
+    ticket: u32,
+    unused: u32,
+}
+
+impl Params {
+    pub(crate) fn new(merge: &Merge, ticket: u32) -> Params {
+        Params {
+            units: merge.dispatch.units,
+            line: merge.dispatch.grid[0],
+            lanes: merge.dispatch.lanes,
+            before: merge.before,
+            after: merge.after,
+            fan: merge.fan,
+            ticket,
+            unused: 0,
+        }
+    }
+}

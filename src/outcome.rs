@@ -1,0 +1,116 @@
+//! Values and statuses, as a caller gets them.
+
+use std::ops::Range;
+
+use ndarray::Array1;
+
+use rayon::prelude::*;
+
+use crate::batch::Element;
+use crate::error::Rule;
+use crate::sums::Row;
+
+/// What a row turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// A finite value.
+    #[default]
+    Ok,
+    /// Exactly +inf: P has mass in a bin in which Q has none. A right answer, not an error.
+    Infinite,
+    /// No distribution, and why. The value is NaN.
+    Invalid(Rule),
+}
+
+/// The results of a batch, one entry per row each.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Outcome<T> {
+    /// The divergences in nats; +inf and NaN as the statuses say.
+    pub values: Array1<T>,
+    /// What each row turned out to be.
+    pub statuses: Array1<Status>,
+    /// The sum of each row of P, whatever the mass policy; NaN where a bin is invalid.
+    pub p_masses: Array1<T>,
+    /// The sum of each row of Q.
+    pub q_masses: Array1<T>,
+}
+
+impl<T> Outcome<T> {
+    /// How many rows have the value +inf.
+    pub fn infinite_rows(&self) -> usize {
+        self.count(|status| status == Status::Infinite)
+    }
+
+    /// How many rows are no distributions.
+    pub fn invalid_rows(&self) -> usize {
+        self.count(|status| matches!(status, Status::Invalid(_)))
+    }
+
+    fn count(&self, is: impl Fn(Status) -> bool) -> usize {
+        self.statuses.iter().filter(|&&status| is(status)).count()
+    }
+}
+
+/// The places of some consecutive rows in an outcome.
+pub(crate) struct Slots<'a, T> {
+    values: &'a mut [T],
+    statuses: &'a mut [Status],
+    p_masses: &'a mut [T],
+    q_masses: &'a mut [T],
+}
+
+impl<T: Element> Outcome<T> {
+    /// An outcome whose rows are still to be filled in.
+    pub(crate) fn with_rows(rows: usize) -> Outcome<T> {
+        Outcome {
+            values: Array1::default(rows),
+            statuses: Array1::default(rows),
+            p_masses: Array1::default(rows),
+            q_masses: Array1::default(rows),
+        }
+    }
+
+    /// Some of its rows.
+    pub(crate) fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
+        Slots {
+            values: &mut slice(&mut self.values)[rows.clone()],
+            statuses: &mut slice(&mut self.statuses)[rows.clone()],
+            p_masses: &mut slice(&mut self.p_masses)[rows.clone()],
+            q_masses: &mut slice(&mut self.q_masses)[rows],
+        }
+    }
+}
+
+/// The elements of an array that [`Outcome::with_rows`] made, and so made contiguous.
+fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
+    array.as_slice_mut().unwrap_or_default()
+}
+
+impl<'a, T: Element> Slots<'a, T> {
+    /// Cut into runs of `rows` rows, for as many threads as there are, with each run's first row.
+    pub(crate) fn runs(
+        self,
+        rows: usize,
+    ) -> impl IndexedParallelIterator<Item = (usize, Slots<'a, T>)> {
+        let masses = self.p_masses.par_chunks_mut(rows).zip(self.q_masses.par_chunks_mut(rows));
+        let results = self.values.par_chunks_mut(rows).zip(self.statuses.par_chunks_mut(rows));
+        results.zip(masses).enumerate().map(
+            move |(run, ((values, statuses), (p_masses, q_masses)))| {
+                let slots = Slots { values, statuses, p_masses, q_masses };
+                (run * rows, slots)
+            },
+        )
+    }
+
+    /// Fills in every row from its number within these slots.
+    pub(crate) fn fill(self, mut row: impl FnMut(usize) -> Row<T>) {
+        let masses = self.p_masses.iter_mut().zip(self.q_masses);
+        let results = self.values.iter_mut().zip(self.statuses);
+        for (at, ((value, status), (p_mass, q_mass))) in results.zip(masses).enumerate() {
+            let row = row(at);
+            (*value, *status) = (row.value, row.status);
+            (*p_mass, *q_mass) = (row.p_mass, row.q_mass);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! How a batch is cut for a device: pure arithmetic, without a device.
+//!
+//! A row is cut into **segments** of a length that depends on the row's length and the adapter
+//! alone. A **unit** is one segment of one row; `lanes` invocations share it and leave one record
+//! of sums. The records of a row are then merged, `fan` into one, until one is left. Because
+//! none of these numbers knows where a row stands or what lies beside it, the same row gives the
+//! same bits in any batch.
+//!
+//! What fits into one submission is a **chunk**: some whole rows, or some segments of one row
+//! that is longer than a binding may be.
+
+use std::ops::Range;
+
+use crate::Error;
+
+/// Bins in one vector load of the shaders.
+pub const QUAD: usize = 4;
+/// Bytes of one bin of 32-bit data.
+pub const BIN_BYTES: usize = 4;
+/// Bytes of one record of sums.
+pub const RECORD_BYTES: usize = 32;
+/// Vector loads of one invocation over a full segment: short chains keep f32 sums accurate, and
+/// far below the 65,535 loop trips after which lavapipe ends a shader without a word.
+const QUADS_PER_LANE: usize = 64;
+/// Vector loads that make another invocation worth its while.
+const QUADS_PER_EXTRA_LANE: usize = 4;
+/// Records that one invocation merges at most.
+const RECORDS_PER_LANE: usize = 4;
+
+/// What a device allows, and what suits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest range of a buffer that a shader may see, in bytes.
+    pub binding_bytes: u64,
+    /// Workgroups in each of the two dimensions of a dispatch.
+    pub grid: u32,
+    /// Invocations per workgroup: a power of two.
+    pub workgroup_size: u32,
+    /// Bytes of one side to put into one submission, so that it ends within milliseconds.
+    pub chunk_bytes: u64,
+}
+
+/// The shape of a batch, as far as the plan is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Results.
+    pub rows: usize,
+    /// Bins per row.
+    pub bins: usize,
+}
+
+/// A batch, cut.
+///
+/// ```
+/// use kullback::plan::{Limits, Plan, Shape};
+///
+/// let limits = Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 1 << 20 };
+/// let plan = Plan::new(Shape { rows: 1_000, bins: 1_000 }, limits)?;
+/// assert_eq!(plan.segments, 1);
+/// assert_eq!(plan.chunks().map(|chunk| chunk.rows.len()).sum::<usize>(), 1_000);
+/// # Ok::<(), kullback::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What was planned for.
+    pub shape: Shape,
+    /// Under which limits.
+    pub limits: Limits,
+    /// Bins from one row to the next on the device: `bins` rounded up to whole vector loads.
+    pub stride: usize,
+    /// Bins per segment, a multiple of [`QUAD`]; the last one of a row may have fewer.
+    pub segment_bins: usize,
+    /// Segments per row.
+    pub segments: usize,
+    /// Invocations per unit: a power of two, at most the workgroup's size.
+    pub lanes: u32,
+    /// Whole rows per chunk; 0 if a row is longer than a chunk may be.
+    rows_per_chunk: usize,
+    /// Segments per chunk, if a row is longer than that.
+    segments_per_chunk: usize,
+}
+
+/// What one submission works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// Which of their segments: all, or some of a single row.
+    pub segments: Range<usize>,
+    /// The bins in those segments.
+    pub bins: Range<usize>,
+    /// Whether these are all the segments there are.
+    pub whole_rows: bool,
+}
+
+/// One dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// Records it writes.
+    pub units: u32,
+    /// Invocations per unit.
+    pub lanes: u32,
+    /// Workgroups in x and y.
+    pub grid: [u32; 2],
+}
+
+/// One round of merging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merge {
+    /// Records per row before.
+    pub before: u32,
+    /// Records per row after.
+    pub after: u32,
+    /// Records that become one.
+    pub fan: u32,
+    /// The dispatch that does it.
+    pub dispatch: Dispatch,
+}
+
+impl Plan {
+    /// Cuts a batch.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if the records of a single row, or the smallest segment, exceed a
+    /// binding.
+    pub fn new(shape: Shape, limits: Limits) -> Result<Plan, Error> {
+        let lanes_in_group = limits.workgroup_size as usize;
+        let binding = usize::try_from(limits.binding_bytes).unwrap_or(usize::MAX);
+        let chunk = binding.min(usize::try_from(limits.chunk_bytes).unwrap_or(usize::MAX));
+        let workgroups = (limits.grid as usize).saturating_mul(limits.grid as usize);
+        let records = (binding / RECORD_BYTES).min(u32::MAX as usize);
+
+        let bindable = binding / BIN_BYTES / QUAD * QUAD;
+        let segment_bins = (lanes_in_group * QUADS_PER_LANE * QUAD).min(bindable);
+        let mergeable = workgroups.saturating_mul(fan(limits));
+        let most = records.min(mergeable).saturating_mul(segment_bins);
+        if shape.bins > most || records == 0 {
+            return Err(Error::TooLong { bins: shape.bins, most });
+        }
+        let segments = shape.bins.div_ceil(segment_bins).max(1);
+        let lanes = lanes_for(
+            shape.bins.min(segment_bins).div_ceil(QUAD),
+            QUADS_PER_EXTRA_LANE,
+            limits.workgroup_size,
+        );
+
+        let stride = shape.bins.next_multiple_of(QUAD);
+        let units = workgroups.saturating_mul(lanes_in_group / lanes as usize).min(records);
+        let rows_per_chunk = (chunk / (stride * BIN_BYTES).max(1)).min(units / segments);
+        let segments_per_chunk = (chunk / (segment_bins * BIN_BYTES)).clamp(1, units);
+        Ok(Plan {
+            shape,
+            limits,
+            stride,
+            segment_bins,
+            segments,
+            lanes,
+            rows_per_chunk,
+            segments_per_chunk,
+        })
+    }
+
+    /// The chunks, which cover each bin of each row exactly once.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
+        let rows = self.rows_per_chunk.max(1);
+        let segments =
+            if self.rows_per_chunk > 0 { self.segments } else { self.segments_per_chunk };
+        (0..self.shape.rows).step_by(rows).flat_map(move |row| {
+            (0..self.segments).step_by(segments).map(move |segment| {
+                let segments = segment..(segment + segments).min(self.segments);
+                let last_bin = (segments.end * self.segment_bins).min(self.shape.bins);
+                Chunk {
+                    rows: row..(row + rows).min(self.shape.rows),
+                    bins: segments.start * self.segment_bins..last_bin,
+                    whole_rows: segments.len() == self.segments,
+                    segments,
+                }
+            })
+        })
+    }
+
+    /// The dispatch that sums the units of a chunk.
+    pub fn dispatch(&self, chunk: &Chunk) -> Dispatch {
+        self.grid(chunk.rows.len() * chunk.segments.len(), self.lanes)
+    }
+
+    /// The rounds that merge each of `rows` rows into one record.
+    pub fn merges(&self, rows: usize) -> Vec<Merge> {
+        let fan = fan(self.limits);
+        let mut merges = Vec::new();
+        let mut before = self.segments;
+        while before > 1 {
+            let after = before.div_ceil(fan);
+            let lanes = lanes_for(before.min(fan), RECORDS_PER_LANE, self.limits.workgroup_size);
+            merges.push(Merge {
+                before: before as u32,
+                after: after as u32,
+                fan: fan as u32,
+                dispatch: self.grid(rows * after, lanes),
+            });
+            before = after;
+        }
+        merges
+    }
+
+    /// Workgroups for so many units, in two dimensions, since one holds only 65,535.
+    fn grid(&self, units: usize, lanes: u32) -> Dispatch {
+        let units_per_group = (self.limits.workgroup_size / lanes) as usize;
+        let groups = units.div_ceil(units_per_group);
+        let width = groups.min(self.limits.grid as usize).max(1);
+        Dispatch { units: units as u32, lanes, grid: [width as u32, groups.div_ceil(width) as u32] }
+    }
+}
+
+/// Records that one workgroup merges into one.
+fn fan(limits: Limits) -> usize {
+    limits.workgroup_size as usize * RECORDS_PER_LANE
+}
+
+/// The power of two of invocations that gives each about so many items, within a workgroup.
+fn lanes_for(items: usize, items_per_lane: usize, workgroup_size: u32) -> u32 {
+    let lanes = items.div_ceil(items_per_lane).next_power_of_two();
+    lanes.clamp(1, workgroup_size as usize) as u32
+}

@@ -1,0 +1,267 @@
+//! From the sums of a row to its value and status. Both backends end here.
+
+use crate::batch::{Batch, Element, Mass};
+use crate::error::{InvalidRow, Rule, Side};
+use crate::outcome::Status;
+use crate::term::{self, Bin};
+
+/// What a backend sums over the bins of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sums {
+    /// `Σ p·ln(p/q) − p + q`, no term of which is negative.
+    pub g: f64,
+    /// `Σ p`.
+    pub p: f64,
+    /// `Σ q`.
+    pub q: f64,
+    /// `Σ (p − q)`, summed by itself: the difference of `p` and `q` has lost its digits.
+    pub d: f64,
+    /// Some bin has `p > 0 = q`.
+    pub infinite: bool,
+    /// Some bin holds no probability.
+    pub invalid: bool,
+    /// Some bin is so large that the sums may have overflowed.
+    pub huge: bool,
+}
+
+/// The results of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row<T> {
+    pub value: T,
+    pub status: Status,
+    pub p_mass: T,
+    pub q_mass: T,
+}
+
+enum Verdict {
+    Value(f64),
+    Infinite,
+    Invalid(Side, Rule),
+}
+
+/// The results of a row from its sums, or from a closer look where the sums lack digits.
+pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> Row<T> {
+    if sums.invalid {
+        // `offender` finds the bin that the backend saw; both decide on the same bit patterns.
+        let (side, rule) = batch
+            .offender(row)
+            .map_or((Side::P, Rule::NotANumber), |offender| (offender.side, offender.rule));
+        return finish(Verdict::Invalid(side, rule), f64::NAN, f64::NAN);
+    }
+    let in_range = !sums.huge && sums.p >= T::FAINT && sums.q >= T::FAINT;
+    if in_range
+        && !on_the_edge(batch, sums)
+        && let Some(verdict) = judge(batch, sums, sums.p, sums.q)
+    {
+        return finish(verdict, sums.p, sums.q);
+    }
+    let closer = CloserLook::at(batch, row);
+    finish(closer.verdict(batch), closer.p_mass, closer.q_mass)
+}
+
+/// What is wrong with a row that [`settle`] called invalid, and where.
+pub(crate) fn explain<T: Element>(batch: &Batch<'_, T>, row: usize) -> Option<InvalidRow> {
+    if let Some(offender) = batch.offender(row) {
+        return Some(offender);
+    }
+    let closer = CloserLook::at(batch, row);
+    match closer.verdict(batch) {
+        Verdict::Invalid(side, rule) => {
+            let mass = match side {
+                Side::P => closer.p_mass,
+                Side::Q => closer.q_mass,
+            };
+            Some(batch.offending_row(side, row, mass, rule))
+        }
+        Verdict::Value(value) => Some(batch.offending_row(Side::P, row, value, Rule::Overflow)),
+        Verdict::Infinite => None,
+    }
+}
+
+fn finish<T: Element>(verdict: Verdict, p_mass: f64, q_mass: f64) -> Row<T> {
+    let (value, status) = match verdict {
+        Verdict::Value(value) if T::from_f64(value).to_f64().is_infinite() => {
+            (f64::NAN, Status::Invalid(Rule::Overflow))
+        }
+        Verdict::Value(value) => (value, Status::Ok),
+        Verdict::Infinite => (f64::INFINITY, Status::Infinite),
+        Verdict::Invalid(_, rule) => (f64::NAN, Status::Invalid(rule)),
+    };
+    Row {
+        value: T::from_f64(value),
+        status,
+        p_mass: T::from_f64(p_mass),
+        q_mass: T::from_f64(q_mass),
+    }
+}
+
+/// Whether rounding in a sum could decide on which side of the tolerance a mass lies.
+fn on_the_edge<T: Element>(batch: &Batch<'_, T>, sums: &Sums) -> bool {
+    const DOUBT: f64 = 1e-5;
+    let doubtful = |mass: f64| ((mass - 1.0).abs() - batch.mass_tolerance()).abs() < DOUBT;
+    batch.mass() == Mass::Check && (doubtful(sums.p) || doubtful(sums.q))
+}
+
+/// The verdict on sums, or `None` where they have cancelled too much of it.
+fn judge<T: Element>(
+    batch: &Batch<'_, T>,
+    sums: &Sums,
+    p_mass: f64,
+    q_mass: f64,
+) -> Option<Verdict> {
+    for (side, mass) in [(Side::P, p_mass), (Side::Q, q_mass)] {
+        let broken = match batch.mass() {
+            Mass::Check if (mass - 1.0).abs() > batch.mass_tolerance() => Some(Rule::Mass),
+            Mass::Normalize if mass == 0.0 => Some(Rule::NoMass),
+            _ => None,
+        };
+        if let Some(rule) = broken {
+            return Some(Verdict::Invalid(side, rule));
+        }
+    }
+    if sums.infinite {
+        return Some(Verdict::Infinite);
+    }
+    let value = match batch.mass() {
+        Mass::Generalized => sums.g,
+        Mass::AsGiven => sums.g + sums.d,
+        Mass::Check | Mass::Normalize => {
+            // D(p/P ‖ q/Q) = G/P − η(v), v = Q/P − 1, which is exact for any masses.
+            let g = sums.g / sums.p;
+            let eta = eta(-sums.d / sums.p);
+            if eta > g / 8.0 {
+                return None;
+            }
+            g - eta
+        }
+    };
+    Some(Verdict::Value(value))
+}
+
+/// `v − ln(1 + v)`, which is never negative, without cancellation near 0.
+fn eta(v: f64) -> f64 {
+    if v.abs() > 0.25 {
+        return v - v.ln_1p();
+    }
+    // ln(1 + v) = 2·atanh(s), and v − 2s = v²/(2 + v).
+    let s = v / (2.0 + v);
+    v * v / (2.0 + v) - 2.0 * s * term::atanh_tail(s * s)
+}
+
+/// A row summed in f64, each side scaled so that nothing overflows, and Q scaled to the mass of P
+/// where the policy divides by the masses. The products are exact, so that rows of counts keep
+/// the digits that probabilities have.
+struct CloserLook {
+    sums: Sums,
+    /// What a value of these sums is to be multiplied by.
+    unit: f64,
+    p_mass: f64,
+    q_mass: f64,
+}
+
+impl CloserLook {
+    fn at<T: Element>(batch: &Batch<'_, T>, row: usize) -> CloserLook {
+        let (p_row, q_row) = (batch.row(Side::P, row), batch.row(Side::Q, row));
+        let p = || p_row.iter().map(|p| p.to_f64());
+        let q = || q_row.iter().map(|q| q.to_f64());
+        let divides = matches!(batch.mass(), Mass::Check | Mass::Normalize);
+        let (p_scale, q_scale) = if divides {
+            (scale_for(p()), scale_for(q()))
+        } else {
+            let common = scale_for(p().chain(q()));
+            (common, common)
+        };
+        let p_sum = total(p().map(|p| p * p_scale));
+        let q_sum = total(q().map(|q| q * q_scale));
+        let ratio = if divides && q_sum > 0.0 { p_sum / q_sum } else { 1.0 };
+
+        let mut sums = Sums { p: p_sum, q: q_sum, ..Sums::default() };
+        let (mut g, mut d) = (Total::default(), Total::default());
+        for (p, q) in p().zip(q()) {
+            let bin = scaled_bin(p, q, p_scale, q_scale, ratio);
+            sums.infinite |= p > 0.0 && q == 0.0;
+            g.add(bin.g);
+            d.add(bin.d);
+        }
+        sums.g = g.value();
+        sums.d = d.value();
+        CloserLook {
+            sums,
+            unit: if divides { 1.0 } else { 1.0 / p_scale },
+            p_mass: p_sum / p_scale,
+            q_mass: q_sum / q_scale,
+        }
+    }
+
+    fn verdict<T: Element>(&self, batch: &Batch<'_, T>) -> Verdict {
+        match judge(batch, &self.sums, self.p_mass, self.q_mass) {
+            Some(Verdict::Value(value)) => Verdict::Value(value * self.unit),
+            Some(other) => other,
+            // All that is left is rounding: the masses are equal to the last digits.
+            None => Verdict::Value(
+                (self.sums.g / self.sums.p - eta(-self.sums.d / self.sums.p)).max(0.0),
+            ),
+        }
+    }
+}
+
+/// One bin of `p·p_scale` against `q·q_scale·ratio`, where the scales are powers of two.
+fn scaled_bin(p: f64, q: f64, p_scale: f64, q_scale: f64, ratio: f64) -> Bin<f64> {
+    /// Below this a product may be subnormal, and its residue is lost.
+    const SMALL: f64 = 1e-280;
+    let (scaled_p, scaled_q) = (p * p_scale, q * q_scale);
+    let product = scaled_q * ratio;
+    let bin = term::bin_with_residue(scaled_p, product, scaled_q.mul_add(ratio, -product));
+    if p > 0.0 && q > 0.0 && product < SMALL {
+        // More than 200 decades below the row's largest q: only the logarithm still counts.
+        let ln_ratio = (p.ln() + p_scale.ln()) - (q.ln() + q_scale.ln() + ratio.ln());
+        let g = scaled_p * ln_ratio - scaled_p + product;
+        return Bin { g: g.max(0.0), ..bin };
+    }
+    bin
+}
+
+/// A power of two that brings the largest of the values into [1, 2), or near it.
+fn scale_for(values: impl Iterator<Item = f64>) -> f64 {
+    let largest = values.fold(0.0, f64::max);
+    if largest == 0.0 {
+        return 1.0;
+    }
+    let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+    2f64.powi(-exponent.clamp(-1022, 1022))
+}
+
+fn total(values: impl Iterator<Item = f64>) -> f64 {
+    let mut total = Total::default();
+    values.for_each(|value| total.add(value));
+    total.value()
+}
+
+/// A sum that remembers what rounding took from it (Neumaier 1974).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Total {
+    sum: f64,
+    lost: f64,
+}
+
+impl Total {
+    #[inline(always)]
+    pub(crate) fn add(&mut self, value: f64) {
+        let sum = self.sum + value;
+        let (large, small) =
+            if self.sum.abs() >= value.abs() { (self.sum, value) } else { (value, self.sum) };
+        self.lost += (large - sum) + small;
+        self.sum = sum;
+    }
+
+    pub(crate) fn merge(mut self, later: Total) -> Total {
+        self.add(later.sum);
+        self.lost += later.lost;
+        self
+    }
+
+    /// The sum; infinite if an infinite value went into it.
+    pub(crate) fn value(self) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
+    }
+}

@@ -195,6 +195,11 @@ impl<'a, T: Element> Batch<'a, T> {
         self.p.ncols()
     }
 
+    /// How many rows one side has: 1 where it is compared with every row of the other.
+    pub fn side_rows(&self, side: Side) -> usize {
+        self.side(side).nrows()
+    }
+
     /// The mass policy.
     pub fn mass(&self) -> Mass {
         self.mass
@@ -240,7 +245,7 @@ impl<'a, T: Element> Batch<'a, T> {
 
     /// Whether every result reads the same row of that side.
     pub(crate) fn repeats(&self, side: Side) -> bool {
-        self.side(side).nrows() == 1
+        self.side_rows(side) == 1
     }
 
     fn side(&self, side: Side) -> &ArrayView2<'a, T> {

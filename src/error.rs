@@ -144,7 +144,7 @@ impl Rule {
                  policy 'normalize' divides each row by its sum"
             }
             Rule::NoMass => "a distribution needs at least one probability above 0",
-            Rule::Overflow => "the divergence exceeds the largest finite result",
+            Rule::Overflow => "it exceeds the largest finite value of the result type",
         }
     }
 }
@@ -164,15 +164,23 @@ pub struct InvalidRow {
     pub rule: Rule,
 }
 
+impl InvalidRow {
+    /// The message without the side, for those who know the two sides by other names.
+    pub fn without_side(&self) -> impl fmt::Display {
+        let place = match self.bin {
+            Some(bin) => format!("row {}, bin {bin}: the value is {}", self.row, self.value),
+            None if self.rule == Rule::Overflow => {
+                format!("row {}: the divergence is {:e}", self.row, self.value)
+            }
+            None => format!("row {}: the mass is {}", self.row, self.value),
+        };
+        format!("{place}; {}", self.rule.sentence())
+    }
+}
+
 impl fmt::Display for InvalidRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} row {}", self.side, self.row)?;
-        match self.bin {
-            Some(bin) => write!(f, ", bin {bin}: the value is {}", self.value)?,
-            None if self.rule == Rule::Overflow => write!(f, ": the value is {:e}", self.value)?,
-            None => write!(f, ": the mass is {}", self.value)?,
-        }
-        write!(f, "; {}", self.rule.sentence())
+        write!(f, "{} {}", self.side, self.without_side())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::Array1;
+use ndarray::{Array1, Axis};
 
 use rayon::prelude::*;
 
@@ -34,6 +34,10 @@ pub struct Outcome<T> {
     pub p_masses: Array1<T>,
     /// The sum of each row of Q.
     pub q_masses: Array1<T>,
+    /// The backend that computed it: `cpu` or `gpu`.
+    pub backend: &'static str,
+    /// The adapter, where that was `gpu`.
+    pub adapter: Option<String>,
 }
 
 impl<T> Outcome<T> {
@@ -61,13 +65,27 @@ pub(crate) struct Slots<'a, T> {
 }
 
 impl<T: Element> Outcome<T> {
+    /// Adds the rows of a later part of the same batch. The backend stays the one named first.
+    pub fn append(&mut self, later: Outcome<T>) {
+        fn join<A: Clone>(one: &mut Array1<A>, other: Array1<A>) {
+            let joined = one.append(Axis(0), other.view());
+            debug_assert!(joined.is_ok(), "arrays of one dimension always fit");
+        }
+        join(&mut self.values, later.values);
+        join(&mut self.statuses, later.statuses);
+        join(&mut self.p_masses, later.p_masses);
+        join(&mut self.q_masses, later.q_masses);
+    }
+
     /// An outcome whose rows are still to be filled in.
-    pub(crate) fn with_rows(rows: usize) -> Outcome<T> {
+    pub(crate) fn with_rows(rows: usize, backend: &'static str) -> Outcome<T> {
         Outcome {
             values: Array1::default(rows),
             statuses: Array1::default(rows),
             p_masses: Array1::default(rows),
             q_masses: Array1::default(rows),
+            backend,
+            adapter: None,
         }
     }
 

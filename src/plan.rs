@@ -19,11 +19,11 @@ pub const QUAD: usize = 4;
 pub const BIN_BYTES: usize = 4;
 /// Bytes of one record of sums.
 pub const RECORD_BYTES: usize = 32;
-/// Vector loads of one invocation over a full segment: short chains keep f32 sums accurate, and
-/// far below the 65,535 loop trips after which lavapipe ends a shader without a word.
-const QUADS_PER_LANE: usize = 64;
-/// Vector loads that make another invocation worth its while.
-const QUADS_PER_EXTRA_LANE: usize = 4;
+/// Vector loads that an invocation has in flight, in one trip of its loop.
+const QUADS_PER_TRIP: usize = 4;
+/// Trips of one invocation over a full segment. Short chains keep f32 sums accurate, and far below
+/// the 65,535 trips after which lavapipe ends a shader without a word.
+const TRIPS: usize = 8;
 /// Records that one invocation merges at most.
 const RECORDS_PER_LANE: usize = 4;
 
@@ -131,7 +131,7 @@ impl Plan {
         let records = (binding / RECORD_BYTES).min(u32::MAX as usize);
 
         let bindable = binding / BIN_BYTES / QUAD * QUAD;
-        let segment_bins = (lanes_in_group * QUADS_PER_LANE * QUAD).min(bindable);
+        let segment_bins = (lanes_in_group * TRIPS * QUADS_PER_TRIP * QUAD).min(bindable);
         let mergeable = workgroups.saturating_mul(fan(limits));
         let most = records.min(mergeable).saturating_mul(segment_bins);
         if shape.bins > most || records == 0 {
@@ -140,7 +140,7 @@ impl Plan {
         let segments = shape.bins.div_ceil(segment_bins).max(1);
         let lanes = lanes_for(
             shape.bins.min(segment_bins).div_ceil(QUAD),
-            QUADS_PER_EXTRA_LANE,
+            QUADS_PER_TRIP,
             limits.workgroup_size,
         );
 

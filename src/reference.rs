@@ -39,7 +39,11 @@ pub fn size(p: &[f64], q: &[f64], mass: Mass) -> f64 {
 
 /// `p·ln(p/q)`, with `0·ln(0/q) = 0` and `p·ln(p/0) = ∞`.
 fn term(p: f64, q: f64) -> f64 {
-    if p == 0.0 { 0.0 } else { p * (p / q).ln() }
+    match (p == 0.0, q == 0.0) {
+        (true, _) => 0.0,
+        (false, true) => f64::INFINITY,
+        (false, false) => p * (p / q).ln(),
+    }
 }
 
 /// The row divided by its sum.

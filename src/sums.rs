@@ -171,9 +171,11 @@ impl CloserLook {
             let common = scale_for(p().chain(q()));
             (common, common)
         };
-        let p_sum = total(p().map(|p| p * p_scale));
-        let q_sum = total(q().map(|q| q * q_scale));
-        let ratio = if divides && q_sum > 0.0 { p_sum / q_sum } else { 1.0 };
+        let p_total: Total = p().map(|p| p * p_scale).collect();
+        let q_total: Total = q().map(|q| q * q_scale).collect();
+        let (p_sum, q_sum) = (p_total.value(), q_total.value());
+        let divisible = divides && q_sum > 0.0;
+        let ratio = if divisible { Ratio::of(p_total, q_total) } else { Ratio::ONE };
 
         let mut sums = Sums { p: p_sum, q: q_sum, ..Sums::default() };
         let (mut g, mut d) = (Total::default(), Total::default());
@@ -206,15 +208,15 @@ impl CloserLook {
 }
 
 /// One bin of `p·p_scale` against `q·q_scale·ratio`, where the scales are powers of two.
-fn scaled_bin(p: f64, q: f64, p_scale: f64, q_scale: f64, ratio: f64) -> Bin<f64> {
+fn scaled_bin(p: f64, q: f64, p_scale: f64, q_scale: f64, ratio: Ratio) -> Bin<f64> {
     /// Below this a product may be subnormal, and its residue is lost.
     const SMALL: f64 = 1e-280;
     let (scaled_p, scaled_q) = (p * p_scale, q * q_scale);
-    let product = scaled_q * ratio;
-    let bin = term::bin_with_residue(scaled_p, product, scaled_q.mul_add(ratio, -product));
+    let (product, residue) = ratio.times(scaled_q);
+    let bin = term::bin_with_residue(scaled_p, product, residue);
     if p > 0.0 && q > 0.0 && product < SMALL {
         // More than 200 decades below the row's largest q: only the logarithm still counts.
-        let ln_ratio = (p.ln() + p_scale.ln()) - (q.ln() + q_scale.ln() + ratio.ln());
+        let ln_ratio = (p.ln() + p_scale.ln()) - (q.ln() + q_scale.ln() + ratio.high.ln());
         let g = scaled_p * ln_ratio - scaled_p + product;
         return Bin { g: g.max(0.0), ..bin };
     }
@@ -231,10 +233,29 @@ fn scale_for(values: impl Iterator<Item = f64>) -> f64 {
     2f64.powi(-exponent.clamp(-1022, 1022))
 }
 
-fn total(values: impl Iterator<Item = f64>) -> f64 {
-    let mut total = Total::default();
-    values.for_each(|value| total.add(value));
-    total.value()
+/// A quotient to twice the digits of an f64.
+#[derive(Clone, Copy)]
+struct Ratio {
+    high: f64,
+    low: f64,
+}
+
+impl Ratio {
+    const ONE: Ratio = Ratio { high: 1.0, low: 0.0 };
+
+    fn of(numerator: Total, denominator: Total) -> Ratio {
+        let (n, n_low) = numerator.parts();
+        let (d, d_low) = denominator.parts();
+        let high = n / d;
+        let rest = (-high).mul_add(d, n) + (n_low - high * d_low);
+        Ratio { high, low: rest / d }
+    }
+
+    /// The product, and what rounding took from it.
+    fn times(self, value: f64) -> (f64, f64) {
+        let product = value * self.high;
+        (product, value.mul_add(self.high, -product) + value * self.low)
+    }
 }
 
 /// A sum that remembers what rounding took from it (Neumaier 1974).
@@ -260,8 +281,22 @@ impl Total {
         self
     }
 
+    /// The sum, and what of it an f64 cannot hold.
+    fn parts(self) -> (f64, f64) {
+        let sum = self.value();
+        (sum, (self.sum - sum) + self.lost)
+    }
+
     /// The sum; infinite if an infinite value went into it.
     pub(crate) fn value(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
+    }
+}
+
+impl FromIterator<f64> for Total {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Total {
+        let mut total = Total::default();
+        values.into_iter().for_each(|value| total.add(value));
+        total
     }
 }

@@ -26,47 +26,27 @@ const BIG_ENDIAN: bool = cfg!(target_endian = "big");
 pub enum Error {
     /// The operating system refused.
     #[error("{path}: cannot {action}: {error}")]
-    Io {
-        path: PathBuf,
-        action: &'static str,
-        error: io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, error: io::Error },
     /// The path leads to what has no length of its own, or cannot be replaced.
     #[error("{path}: is {found}, where a regular file is needed")]
     NotRegular { path: PathBuf, found: &'static str },
     /// The header breaks a rule of the format, or asks for what is not supported.
     #[error("{path}: byte {offset}: {problem}")]
-    Header {
-        path: PathBuf,
-        offset: usize,
-        problem: String,
-    },
+    Header { path: PathBuf, offset: usize, problem: String },
     /// The file ends before its data do, or goes on after them.
     #[error("{path}: has {found} bytes, where its header calls for {expected}")]
-    Length {
-        path: PathBuf,
-        expected: u64,
-        found: u64,
-    },
+    Length { path: PathBuf, expected: u64, found: u64 },
     /// The data do not fit in memory.
     #[error("{path}: no memory for its {bytes} bytes of data")]
     Memory { path: PathBuf, bytes: usize },
     /// The file was read as the type that it does not hold.
     #[error("{path}: holds {found:?}, where {expected:?} is read")]
-    Item {
-        path: PathBuf,
-        expected: Dtype,
-        found: Dtype,
-    },
+    Item { path: PathBuf, expected: Dtype, found: Dtype },
 }
 
 impl Error {
     fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
-        move |error| Error::Io {
-            path: path.into(),
-            action,
-            error,
-        }
+        move |error| Error::Io { path: path.into(), action, error }
     }
 }
 
@@ -126,32 +106,14 @@ impl Npy {
         let path = path.to_path_buf();
         match Layout::parse(&head) {
             Ok(layout) if layout.end() == len => Ok(Npy { path, file, layout }),
-            Ok(layout) => Err(Error::Length {
-                path,
-                expected: layout.end(),
-                found: len,
-            }),
-            Err(Fault { offset, problem }) => Err(Error::Header {
-                path,
-                offset,
-                problem,
-            }),
+            Ok(layout) => Err(Error::Length { path, expected: layout.end(), found: len }),
+            Err(Fault { offset, problem }) => Err(Error::Header { path, offset, problem }),
         }
     }
 
     /// The type of its values.
     pub fn dtype(&self) -> Dtype {
         self.layout.dtype
-    }
-
-    /// The number of rows, 1 if the file has one dimension.
-    pub fn rows(&self) -> usize {
-        self.layout.rows
-    }
-
-    /// The number of bins in each row.
-    pub fn bins(&self) -> usize {
-        self.layout.bins
     }
 
     /// Reads the data. The array has the strides of the file: those of a Fortran array are swapped.
@@ -164,10 +126,7 @@ impl Npy {
                 found: layout.dtype,
             });
         }
-        let memory = || Error::Memory {
-            path: path.clone(),
-            bytes: layout.bytes,
-        };
+        let memory = || Error::Memory { path: path.clone(), bytes: layout.bytes };
         let len = layout.rows * layout.bins;
         let mut data = Vec::new();
         data.try_reserve_exact(len).map_err(|_| memory())?;
@@ -542,9 +501,8 @@ mod tests {
     fn fixtures() -> Vec<PathBuf> {
         let entries = fs::read_dir(FIXTURES).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
-        let fixtures: Vec<_> = paths
-            .filter(|path| path.extension() == Some("npy".as_ref()))
-            .collect();
+        let fixtures: Vec<_> =
+            paths.filter(|path| path.extension() == Some("npy".as_ref())).collect();
         assert_eq!(fixtures.len(), 40);
         fixtures
     }
@@ -574,7 +532,7 @@ mod tests {
             Dtype::F32 => npy.read::<f32>()?.mapv(f64::from),
             Dtype::F64 => npy.read()?,
         };
-        assert_eq!(array.dim(), (npy.rows(), npy.bins()));
+        assert_eq!(array.dim(), (npy.layout.rows, npy.layout.bins));
         Ok(array)
     }
 
@@ -596,19 +554,16 @@ mod tests {
     }
 
     fn refusal_of_shape(shape: &str) -> String {
-        refusal_of_dict(&format!(
-            "{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
-        ))
+        refusal_of_dict(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"))
     }
 
     #[test]
     fn reads_what_numpy_wrote() {
         let matrix = array![[0.5, -1.25, 3e-5], [0.0, 7.0, 1e30]];
         let mut seen = BTreeSet::new();
-        for (dtype, expected) in [
-            ("f4", matrix.mapv(|value| f64::from(value as f32))),
-            ("f8", matrix),
-        ] {
+        for (dtype, expected) in
+            [("f4", matrix.mapv(|value| f64::from(value as f32))), ("f8", matrix)]
+        {
             for order in ["C", "F"] {
                 for endian in ["little", "big"] {
                     for version in [1, 2, 3] {
@@ -645,14 +600,8 @@ mod tests {
     #[test]
     fn reads_more_than_a_chunk() {
         let values = Array1::from_iter((0..CHUNK / 8 * 2 + 5).map(|value| value as f64));
-        let big: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_be_bytes())
-            .collect();
-        let little: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let big: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+        let little: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         for (descr, data) in [(">f8", big), ("<f8", little)] {
             let len = values.len();
             let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({len},)}}");
@@ -700,14 +649,10 @@ mod tests {
                 format!("byte 20: dtype {dtype} is not supported: save as float32 or float64");
             assert_eq!(refusal(&file), expected);
         }
-        for descr in [
-            "'=f4'", "'|f4'", "'f4'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", "",
-        ] {
+        for descr in ["'=f4'", "'|f4'", "'f4'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", ""]
+        {
             let dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3)}}");
-            assert!(
-                refusal_of_dict(&dict).contains("is not supported"),
-                "{dict}"
-            );
+            assert!(refusal_of_dict(&dict).contains("is not supported"), "{dict}");
         }
     }
 
@@ -766,36 +711,21 @@ mod tests {
         }
         for shape in ["(1000000000000000000, 0)", "(1, 0)", "(0,)"] {
             let message = refusal_of_shape(shape);
-            assert!(
-                message.contains("expected at least one bin in a row"),
-                "{message}"
-            );
+            assert!(message.contains("expected at least one bin in a row"), "{message}");
         }
         // Less than an address can reach, more than the file has.
         let message = refusal_of_shape("(1000000, 1000000000000)");
-        assert!(
-            message.ends_with("where its header calls for 4000000000000000085"),
-            "{message}"
-        );
+        assert!(message.ends_with("where its header calls for 4000000000000000085"), "{message}");
     }
 
     #[test]
     fn refuses_other_dicts() {
         let rest = "'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)";
         for (dict, expected) in [
-            (
-                "",
-                "byte 10: expected '{' at the start of the header, found nothing",
-            ),
-            (
-                "[1]",
-                "byte 10: expected '{' at the start of the header, found [1]",
-            ),
+            ("", "byte 10: expected '{' at the start of the header, found nothing"),
+            ("[1]", "byte 10: expected '{' at the start of the header, found [1]"),
             ("{}", "byte 12: expected the key 'descr', found nothing"),
-            (
-                "{",
-                "byte 11: expected 'descr', 'fortran_order' or 'shape', found nothing",
-            ),
+            ("{", "byte 11: expected 'descr', 'fortran_order' or 'shape', found nothing"),
             (
                 "{'descr': '<f4', 'shape': (2, 3)}",
                 "byte 43: expected the key 'fortran_order', found nothing",
@@ -820,10 +750,7 @@ mod tests {
                 &format!("{{{rest},,}}"),
                 "byte 67: expected 'descr', 'fortran_order' or 'shape', found ,}",
             ),
-            (
-                &format!("{{{rest}"),
-                "byte 66: expected ',' or '}' after a value, found nothing",
-            ),
+            (&format!("{{{rest}"), "byte 66: expected ',' or '}' after a value, found nothing"),
             (
                 &format!("{{{rest}}}\0"),
                 r"byte 67: expected only blanks after the '}' of the header, found \x00",
@@ -836,10 +763,7 @@ mod tests {
     #[test]
     fn refuses_a_header_bomb() {
         let message = refusal(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{");
-        assert_eq!(
-            message,
-            "byte 8: expected a header of at most 65536 bytes, found 4294967295"
-        );
+        assert_eq!(message, "byte 8: expected a header of at most 65536 bytes, found 4294967295");
         let message = refusal(b"\x93NUMPY\x03\x00\x00\x00\x01\x00{");
         assert_eq!(
             message,
@@ -877,26 +801,11 @@ mod tests {
     #[test]
     fn refuses_what_is_not_npy() {
         for (file, expected) in [
-            (
-                &b""[..],
-                r"byte 0: expected the magic string \x93NUMPY, found nothing",
-            ),
-            (
-                b"0.5, 0.5",
-                r"byte 0: expected the magic string \x93NUMPY, found 0.5, 0",
-            ),
-            (
-                b"PK\x03\x04",
-                r"byte 0: expected the magic string \x93NUMPY, found PK\x03\x04",
-            ),
-            (
-                b"\x93NUMPY\x01\x01v\x00",
-                "byte 6: expected version 1.0, 2.0 or 3.0, found 1.1",
-            ),
-            (
-                b"\x93NUMPY\x04\x00v\x00",
-                "byte 6: expected version 1.0, 2.0 or 3.0, found 4.0",
-            ),
+            (&b""[..], r"byte 0: expected the magic string \x93NUMPY, found nothing"),
+            (b"0.5, 0.5", r"byte 0: expected the magic string \x93NUMPY, found 0.5, 0"),
+            (b"PK\x03\x04", r"byte 0: expected the magic string \x93NUMPY, found PK\x03\x04"),
+            (b"\x93NUMPY\x01\x01v\x00", "byte 6: expected version 1.0, 2.0 or 3.0, found 1.1"),
+            (b"\x93NUMPY\x04\x00v\x00", "byte 6: expected version 1.0, 2.0 or 3.0, found 4.0"),
             (
                 b"\x93NUMPY\x01",
                 "byte 7: expected a header up to byte 12, found the end of the file",
@@ -916,12 +825,7 @@ mod tests {
                 file.set_len(len).unwrap();
                 let error = contents(&path).unwrap_err();
                 if len >= 128 && !is_refused(&fixture) {
-                    let Error::Length {
-                        expected, found, ..
-                    } = error
-                    else {
-                        panic!("{error}")
-                    };
+                    let Error::Length { expected, found, .. } = error else { panic!("{error}") };
                     assert_eq!((expected, found), (whole, len));
                 }
             }
@@ -967,14 +871,7 @@ mod tests {
     fn refuses_to_read_as_the_other_type() {
         let mut npy = Npy::open(fixture("f4-row")).unwrap();
         let error = npy.read::<f64>().unwrap_err();
-        assert!(matches!(
-            error,
-            Error::Item {
-                expected: Dtype::F64,
-                found: Dtype::F32,
-                ..
-            }
-        ));
+        assert!(matches!(error, Error::Item { expected: Dtype::F64, found: Dtype::F32, .. }));
         let mut npy = Npy::open(fixture("f8-row")).unwrap();
         assert!(matches!(npy.read::<f32>(), Err(Error::Item { .. })));
     }
@@ -983,24 +880,9 @@ mod tests {
     fn notices_a_file_that_shrinks() {
         let (_folder, path) = temporary(&fs::read(fixture("f4-row")).unwrap());
         let mut npy = Npy::open(&path).unwrap();
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(135)
-            .unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(135).unwrap();
         let error = npy.read::<f32>().unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::Length {
-                    expected: 140,
-                    found: 135,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Length { expected: 140, found: 135, .. }), "{error}");
     }
 
     #[test]
@@ -1009,10 +891,7 @@ mod tests {
         let missing = Npy::open(folder.path().join("missing.npy")).unwrap_err();
         assert!(matches!(missing, Error::Io { action: "open", .. }));
         let message = Npy::open(folder.path()).unwrap_err().to_string();
-        assert!(
-            message.ends_with("is a directory, where a regular file is needed"),
-            "{message}"
-        );
+        assert!(message.ends_with("is a directory, where a regular file is needed"), "{message}");
     }
 
     #[cfg(unix)]
@@ -1020,16 +899,10 @@ mod tests {
     fn refuses_a_fifo_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
-        let made = std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
         assert!(matches!(Npy::open(&fifo), Err(Error::NotRegular { .. })));
-        assert!(matches!(
-            write(&fifo, array![1.0].view()),
-            Err(Error::NotRegular { .. })
-        ));
+        assert!(matches!(write(&fifo, array![1.0].view()), Err(Error::NotRegular { .. })));
         assert_eq!(names(folder.path()), ["fifo"]);
     }
 
@@ -1064,17 +937,11 @@ mod tests {
         let path = folder.path().join("row.npy");
         let values = Array1::from_iter((0..100_003).map(|value| value as f32 / 7.0));
         write(&path, values.view()).unwrap();
-        assert_eq!(
-            Npy::open(&path).unwrap().read::<f32>().unwrap().row(0),
-            values
-        );
+        assert_eq!(Npy::open(&path).unwrap().read::<f32>().unwrap().row(0), values);
 
         let every_third = values.slice_axis(Axis(0), Slice::from(..).step_by(-3));
         write(&path, every_third).unwrap();
-        assert_eq!(
-            Npy::open(&path).unwrap().read::<f32>().unwrap().row(0),
-            every_third
-        );
+        assert_eq!(Npy::open(&path).unwrap().read::<f32>().unwrap().row(0), every_third);
         assert_eq!(names(folder.path()), ["row.npy"]);
     }
 
@@ -1083,21 +950,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let values = array![1.0, 2.0];
         let missing = folder.path().join("missing").join("row.npy");
-        assert!(matches!(
-            write(&missing, values.view()),
-            Err(Error::Io {
-                action: "write",
-                ..
-            })
-        ));
+        assert!(matches!(write(&missing, values.view()), Err(Error::Io { action: "write", .. })));
         assert!(names(folder.path()).is_empty());
 
         let taken = folder.path().join("taken");
         fs::create_dir(&taken).unwrap();
-        assert!(matches!(
-            write(&taken, values.view()),
-            Err(Error::NotRegular { .. })
-        ));
+        assert!(matches!(write(&taken, values.view()), Err(Error::NotRegular { .. })));
         assert!(replace(&taken, None, values.view()).is_err());
         assert_eq!(names(folder.path()), ["taken"]);
         assert!(names(&taken).is_empty());

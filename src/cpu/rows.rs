@@ -17,10 +17,14 @@ use crate::{Divergence, Error, Outcome};
 /// Bins that are summed side by side. A constant of the result's bits, not of the machine: the
 /// same tree of sums is walked whatever the width of its vectors.
 const LANES: usize = 16;
-/// Bins after which the lanes are folded into f64: short chains keep f32 sums accurate.
-const FOLD: usize = LANES * 64;
+/// Blocks of lanes that are added one after the other. Rounding errors of equal terms all point the
+/// same way, so that a chain of n sums may be off by n units in the last place: chains are kept
+/// this short, and chained once more, before f64 takes over.
+const CHAIN: usize = 4;
+/// Bins after which the lanes are folded into f64.
+const FOLD: usize = LANES * CHAIN * CHAIN;
 /// Bins of a long row that one task sums.
-const SEGMENT: usize = FOLD * 64;
+const SEGMENT: usize = FOLD * 256;
 /// Bins that make a task of their own worth its while.
 const TASK: usize = 1 << 15;
 
@@ -31,7 +35,7 @@ impl Backend for Cpu {
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T>, Error> {
         let Divergence::Kl = divergence;
-        let mut outcome = Outcome::with_rows(batch.rows());
+        let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
         let rows_per_task = (TASK / batch.bins().max(1)).max(1);
         let fill = |(first, slots): (usize, Slots<'_, T>)| {
             slots.fill(|at| {
@@ -139,16 +143,34 @@ struct Lanes<T: Term> {
     top: [T::Bits; LANES],
 }
 
-impl<T: Term> Lanes<T> {
+impl<T: Term> Default for Lanes<T> {
     #[inline(always)]
-    fn of(p: &[T], q: &[T]) -> Lanes<T> {
-        let mut lanes = Lanes {
+    fn default() -> Lanes<T> {
+        Lanes {
             g: [T::default(); LANES],
             p: [T::default(); LANES],
             q: [T::default(); LANES],
             d: [T::default(); LANES],
             top: [T::Bits::default(); LANES],
-        };
+        }
+    }
+}
+
+impl<T: Term> Lanes<T> {
+    /// The sums of up to `FOLD` bins.
+    #[inline(always)]
+    fn of(p: &[T], q: &[T]) -> Lanes<T> {
+        let mut lanes = Lanes::default();
+        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
+            lanes.merge(&Lanes::chain(p, q));
+        }
+        lanes
+    }
+
+    /// The sums of up to `CHAIN` blocks.
+    #[inline(always)]
+    fn chain(p: &[T], q: &[T]) -> Lanes<T> {
+        let mut lanes = Lanes::default();
         let (p_blocks, p_rest) = p.as_chunks::<LANES>();
         let (q_blocks, q_rest) = q.as_chunks::<LANES>();
         for (p, q) in p_blocks.iter().zip(q_blocks) {
@@ -163,6 +185,17 @@ impl<T: Term> Lanes<T> {
             lanes.add(&p, &q);
         }
         lanes
+    }
+
+    #[inline(always)]
+    fn merge(&mut self, later: &Lanes<T>) {
+        for lane in 0..LANES {
+            self.g[lane] = self.g[lane] + later.g[lane];
+            self.p[lane] = self.p[lane] + later.p[lane];
+            self.q[lane] = self.q[lane] + later.q[lane];
+            self.d[lane] = self.d[lane] + later.d[lane];
+            self.top[lane] = self.top[lane].max(later.top[lane]);
+        }
     }
 
     #[inline(always)]

@@ -103,7 +103,8 @@ impl Backend for Gpu {
         }
         let shape = Shape { rows: batch.rows(), bins: batch.bins() };
         let plan = Plan::new(shape, self.limits())?;
-        let mut outcome = Outcome::with_rows(batch.rows());
+        let mut outcome = Outcome::with_rows(batch.rows(), "gpu");
+        outcome.adapter = Some(self.adapter().name().to_owned());
         let mut long_row = Vec::new();
         let mut running = VecDeque::new();
         let mut chunks = plan.chunks();

@@ -1,2 +1,15 @@
-//! x
-fn main() {}
+//! The one test binary. Every operation runs on every backend through the same bodies.
+
+mod batch;
+mod compare;
+mod cross_check;
+mod data;
+mod engine;
+mod engines;
+mod golden;
+mod plan;
+mod properties;
+mod rows;
+#[cfg(feature = "gpu")]
+mod shaders;
+mod special_values;

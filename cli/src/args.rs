@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kullback::{Divergence, Mass};
+
+/// How far probability distributions lie apart, for millions of rows at once, on a GPU or the CPU.
+///
+/// A row is a pair of distributions: row i of P and row i of Q. If one of the files has a single
+/// row, it is compared with every row of the other.
+#[derive(Debug, Parser)]
+#[command(name = "kullback", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kullback rows p.npy q.npy                     a summary of D(p‖q) over all rows
+  kullback rows p.npy q.npy -o kl.npy           one value per row, into a file
+  kullback rows counts.npy model.npy --mass normalize --base 2
+  kullback rows p.npy q.npy --backend gpu --cross-check 1000 --json
+  kullback devices                              which GPUs there are, and whether they compute right
+
+Exit status: 0 done; 2 bad usage or bad input; 1 anything else.
+With KULLBACK_LOG=debug in the environment, the choice of the backend is logged.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One divergence per row: D(P_i‖Q_i), in nats unless --base says otherwise
+    #[command(after_long_help = ROWS_NOTES)]
+    Rows(Rows),
+    /// The adapters of this machine, what they say in a self-test, and what `auto` would take
+    Devices(Devices),
+}
+
+const ROWS_NOTES: &str = "\
+What counts as what:
+  p = 0             contributes nothing
+  p > 0 where q = 0 makes the row exactly +inf: a right answer, counted as an infinite row
+  P = Q bit for bit is exactly 0
+  NaN, negative and infinite probabilities are invalid, and so is a mass that the policy refuses
+
+The summary's statistics are over the finite rows; infinite and invalid rows are counted apart.
+Quantiles between two rows are interpolated. Seconds are those of the computation, without reading
+the files.";
+
+/// Options of `rows`.
+#[derive(Debug, Args)]
+pub struct Rows {
+    /// P: a .npy file of float32 or float64, rows × bins; one dimension counts as one row
+    pub p: PathBuf,
+
+    /// Q: likewise, with the same bins, and the same rows or one
+    pub q: PathBuf,
+
+    /// Write one value per row to this .npy file: whole or not at all, never over an input
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub output: Option<PathBuf>,
+
+    /// Which divergence
+    #[arg(long, default_value = Divergence::Kl.name(), value_parser = named::<Divergence>(&names(Divergence::ALL, Divergence::name)))]
+    pub divergence: Divergence,
+
+    /// What the files hold
+    #[arg(long, value_enum, default_value_t = Input::Probs)]
+    pub input: Input,
+
+    /// What to make of rows that do not sum to 1: check = refuse them; normalize = divide each
+    /// row by its sum; as-given = Σ p·ln(p/q) literally; generalized = Σ p·ln(p/q) − p + q
+    #[arg(long, default_value = Mass::Check.name(), value_parser = named::<Mass>(&names(Mass::ALL, Mass::name)))]
+    pub mass: Mass,
+
+    /// How far a sum may lie from 1 under --mass check [default: 1e-3]
+    #[arg(long, value_name = "X")]
+    pub mass_tolerance: Option<f64>,
+
+    /// The unit of the results: e = nats, 2 = bits, 10 = bans
+    #[arg(long, value_enum, default_value_t = Base::E)]
+    pub base: Base,
+
+    /// What to do about a row that is no distribution: stop with an error, or give NaN there
+    #[arg(long, value_enum, default_value_t = Invalid::Error)]
+    pub invalid: Invalid,
+
+    /// Where to compute; auto never takes a software adapter, gpu takes what there is
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+
+    /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cross_check: usize,
+
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print no summary and no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Options of `devices`.
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the files hold.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Input {
+    /// Probabilities
+    Probs,
+}
+
+/// The base of the logarithm.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Base {
+    /// Nats
+    E,
+    /// Bits
+    #[value(name = "2")]
+    Two,
+    /// Bans
+    #[value(name = "10")]
+    Ten,
+}
+
+impl Base {
+    /// Nats in one unit.
+    pub fn nats(self) -> f64 {
+        match self {
+            Base::E => 1.0,
+            Base::Two => std::f64::consts::LN_2,
+            Base::Ten => std::f64::consts::LN_10,
+        }
+    }
+
+    /// What the unit is called.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Base::E => "nats",
+            Base::Two => "bits",
+            Base::Ten => "bans",
+        }
+    }
+}
+
+/// What to do about invalid rows.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Invalid {
+    /// Stop with an error that names the first
+    Error,
+    /// Give NaN there, and every other row its value
+    Nan,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Backend {
+    /// Whichever finishes first for the files at hand
+    Auto,
+    /// A GPU, or an error if there is none
+    Gpu,
+    /// The CPU
+    Cpu,
+}
+
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|&one| name(one)).collect()
+}
+
+/// Parses one of the names that the library knows.
+fn named<T>(names: &[&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = kullback::Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names.to_vec()).try_map(|name| name.parse::<T>())
+}

@@ -1,0 +1,184 @@
+//! What is printed about the results.
+
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// Everything the summary says. `None` where there is nothing to take a statistic of.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names are those that are printed")]
+pub struct Summary {
+    pub rows: usize,
+    pub bins: usize,
+    pub dtype: &'static str,
+    pub divergence: &'static str,
+    pub unit: &'static str,
+    pub mass: &'static str,
+    pub backend: &'static str,
+    pub adapter: Option<String>,
+    #[serde(flatten)]
+    pub statistics: Statistics,
+    pub infinite_rows: usize,
+    pub invalid_rows: usize,
+    pub cross_checked_rows: usize,
+    pub seconds: f64,
+    pub bytes_per_second: f64,
+    pub output: Option<PathBuf>,
+}
+
+/// Statistics over the finite values.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the names are those that are printed")]
+pub struct Statistics {
+    pub mean: Option<f64>,
+    pub standard_error: Option<f64>,
+    pub min: Option<f64>,
+    pub median: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub max: Option<f64>,
+}
+
+impl Statistics {
+    /// Those of the finite ones among the values.
+    pub fn of(values: impl Iterator<Item = f64>) -> Statistics {
+        let mut finite: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        finite.sort_by(f64::total_cmp);
+        let count = finite.len() as f64;
+        if finite.is_empty() {
+            return Statistics::default();
+        }
+        let mean = finite.iter().sum::<f64>() / count;
+        let squares: f64 = finite.iter().map(|value| (value - mean).powi(2)).sum();
+        let several = finite.len() > 1;
+        Statistics {
+            mean: Some(mean),
+            standard_error: several.then(|| (squares / (count - 1.0) / count).sqrt()),
+            min: finite.first().copied(),
+            median: quantile(&finite, 0.5),
+            p90: quantile(&finite, 0.9),
+            p99: quantile(&finite, 0.99),
+            max: finite.last().copied(),
+        }
+    }
+}
+
+/// The value at a fraction of the way through a sorted list, between two if it falls there.
+fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
+    let place = fraction * (sorted.len().checked_sub(1)? as f64);
+    let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
+    Some(below + (above - below) * place.fract())
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Statistics { mean, standard_error, min, median, p90, p99, max } = &self.statistics;
+        let backend = match &self.adapter {
+            Some(adapter) => format!("{} ({adapter})", self.backend),
+            None => self.backend.to_owned(),
+        };
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display| {
+            writeln!(f, "{name:<12}{value}")
+        };
+        let input =
+            format_args!("{} × {} bins, {}", grouped(self.rows), grouped(self.bins), self.dtype);
+        line(f, "rows", &input)?;
+        line(
+            f,
+            "divergence",
+            &format_args!("{} in {}, mass policy {}", self.divergence, self.unit, self.mass),
+        )?;
+        line(f, "backend", &backend)?;
+        let error = standard_error.map_or(String::new(), |error| format!(" ± {error:.2e}"));
+        let others = self.infinite_rows + self.invalid_rows;
+        let over = match others {
+            0 => String::new(),
+            _ => format!(" over the {} finite rows", grouped(self.rows - others)),
+        };
+        line(f, "mean", &format_args!("{}{error}{over}", shown(*mean)))?;
+        for (name, value) in
+            [("min", min), ("median", median), ("p90", p90), ("p99", p99), ("max", max)]
+        {
+            line(f, name, &shown(*value))?;
+        }
+        line(f, "infinite", &format_args!("{} rows", grouped(self.infinite_rows)))?;
+        line(f, "invalid", &format_args!("{} rows", grouped(self.invalid_rows)))?;
+        if self.cross_checked_rows > 0 {
+            let rows = grouped(self.cross_checked_rows);
+            line(f, "cross-check", &format_args!("{rows} rows agree with the f64 reference"))?;
+        }
+        let speed = self.bytes_per_second / 1e9;
+        line(f, "time", &format_args!("{} at {speed:.2} GB/s", duration(self.seconds)))?;
+        match &self.output {
+            Some(path) => line(f, "written", &path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn shown(value: Option<f64>) -> String {
+    match value {
+        None => "none".into(),
+        Some(value) if value == 0.0 || (1e-4..1e6).contains(&value.abs()) => format!("{value:.6}"),
+        Some(value) => format!("{value:.6e}"),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// A count with a comma after every three digits.
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_those_of_the_finite_values() {
+        let values = [4.0, f64::INFINITY, 1.0, f64::NAN, 2.0, 3.0];
+        let statistics = Statistics::of(values.into_iter());
+        // NumPy: mean, std(ddof=1) / 2, min, quantile(.5, .9, .99), max of [1, 2, 3, 4].
+        assert_eq!(statistics.mean, Some(2.5));
+        assert!((statistics.standard_error.unwrap() - 0.6454972243679028).abs() < 1e-15);
+        assert_eq!(statistics.median, Some(2.5));
+        assert!((statistics.p90.unwrap() - 3.7).abs() < 1e-15);
+        assert!((statistics.p99.unwrap() - 3.97).abs() < 1e-15);
+        assert_eq!((statistics.min, statistics.max), (Some(1.0), Some(4.0)));
+    }
+
+    #[test]
+    fn no_values_have_no_statistics() {
+        assert_eq!(Statistics::of([f64::INFINITY].into_iter()), Statistics::default());
+        let one = Statistics::of([2.0].into_iter());
+        assert_eq!((one.mean, one.standard_error, one.p99), (Some(2.0), None, Some(2.0)));
+    }
+
+    #[test]
+    fn numbers_are_shown_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(1_797), "1,797");
+        assert_eq!(grouped(123_456), "123,456");
+        assert_eq!(grouped(1_000_000), "1,000,000");
+        assert_eq!(shown(Some(0.0)), "0.000000");
+        assert_eq!(shown(Some(2.5e-13)), "2.500000e-13");
+        assert_eq!(shown(Some(-0.25)), "-0.250000");
+        assert_eq!(duration(0.0123), "12.3 ms");
+    }
+}

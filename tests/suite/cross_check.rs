@@ -1,0 +1,107 @@
+//! The cross-check has to notice what it is there to notice.
+
+use kullback::{Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome};
+use ndarray::Array2;
+
+use crate::data::{distributions, nearby};
+use crate::engines::engines;
+
+fn pair() -> (Array2<f32>, Array2<f32>) {
+    let p = distributions::<f32>(50, 30, 21);
+    let q = nearby(&p, 0.1, 22);
+    (p, q)
+}
+
+/// Checks the outcome of a batch after it was tampered with.
+fn check(tamper: impl Fn(&mut Outcome<f32>)) -> Result<usize, Error> {
+    let (p, q) = pair();
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let mut outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+    tamper(&mut outcome);
+    engine.cross_check(Divergence::Kl, &batch, &outcome, 50).map(|check| check.compared)
+}
+
+#[test]
+fn accepts_what_is_right_on_every_backend() {
+    let (mut p, mut q) = pair();
+    q[[7, 3]] = 0.0; // an infinite row
+    let mass = q.row(7).sum();
+    q.row_mut(7).mapv_inplace(|value| value / mass);
+    let row = q.row(8).to_owned();
+    p.row_mut(8).assign(&row); // an identical pair
+    for engine in engines() {
+        for &mass in Mass::ALL {
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(mass);
+            let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+            let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 50).unwrap();
+            assert_eq!(check.compared, 50);
+        }
+    }
+}
+
+#[test]
+fn rejects_what_is_wrong() {
+    assert_eq!(check(|_| ()), Ok(50));
+    let tampered: [fn(&mut Outcome<f32>); 7] = [
+        |outcome| outcome.values[17] = f32::NAN,
+        |outcome| outcome.values[17] = f32::INFINITY,
+        |outcome| outcome.values[17] *= -1.0,
+        |outcome| outcome.values[17] *= 1.0 + 1e-5,
+        |outcome| outcome.values[17] = 0.0,
+        |outcome| outcome.values.fill(0.0),
+        |outcome| outcome.values.as_slice_mut().unwrap().rotate_left(1),
+    ];
+    for (case, tamper) in tampered.into_iter().enumerate() {
+        assert!(matches!(check(tamper), Err(Error::Disagreement(_))), "case {case}");
+    }
+}
+
+#[test]
+fn rejects_swapped_arguments() {
+    let (p, q) = pair();
+    let engine = Engine::cpu();
+    let forward = Batch::probs(&p, &q).unwrap();
+    let backward = engine.rows(Divergence::Kl, &Batch::probs(&q, &p).unwrap()).unwrap();
+    assert!(engine.cross_check(Divergence::Kl, &forward, &backward, 50).is_err());
+}
+
+#[test]
+fn names_the_worst_row_and_both_values() {
+    let error = check(|outcome| {
+        outcome.values[3] = 1.0;
+        outcome.values[40] = 2.0;
+    });
+    let Err(Error::Disagreement(wrong)) = &error else { panic!("{error:?}") };
+    assert_eq!((wrong.row, wrong.got, wrong.rows, wrong.compared), (40, 2.0, 2, 50));
+    assert!(wrong.want > 0.0 && wrong.want < 0.01, "{wrong:?}");
+    let message = error.unwrap_err().to_string();
+    assert!(message.starts_with("cross-check failed in 2 of 50 rows; worst is row 40: got 2e0, "));
+}
+
+#[test]
+fn spreads_its_rows_from_the_first_to_the_last() {
+    for row in [0, 49] {
+        let (p, q) = pair();
+        let batch = Batch::probs(&p, &q).unwrap();
+        let engine = Engine::cpu();
+        let mut outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+        outcome.values[row] = 1.0;
+        assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 2).is_err(), "row {row}");
+        // Rows between are not looked at, and none at all if none are asked for.
+        outcome.values[row] = outcome.values[1];
+        assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 0).is_ok());
+    }
+}
+
+#[test]
+fn leaves_invalid_rows_out() {
+    let (mut p, q) = pair();
+    p[[5, 5]] = -1.0;
+    let batch = Batch::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+        let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 1000).unwrap();
+        assert_eq!(check.compared, 49);
+    }
+}

@@ -1,0 +1,176 @@
+//! The plan: every bin exactly once, within every limit.
+
+use kullback::Error;
+use kullback::plan::{Limits, Plan, QUAD, RECORD_BYTES, Shape};
+use proptest::prelude::*;
+
+const LAVAPIPE: Limits =
+    Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 32 << 20 };
+
+fn plan(rows: usize, bins: usize, limits: Limits) -> Plan {
+    Plan::new(Shape { rows, bins }, limits).unwrap()
+}
+
+/// Holds a plan against its limits, whatever they are.
+fn check(plan: &Plan) {
+    let Limits { binding_bytes, grid, workgroup_size, .. } = plan.limits;
+    let Shape { rows, bins } = plan.shape;
+    let fits = |bytes: usize| bytes as u64 <= binding_bytes;
+    assert!(plan.segment_bins.is_multiple_of(QUAD));
+    assert!(plan.lanes.is_power_of_two() && plan.lanes <= workgroup_size);
+    assert!(plan.stride >= bins && plan.stride < bins + QUAD);
+    let (mut row, mut bin) = (0, 0);
+    for chunk in plan.chunks() {
+        // The next rows from their first bin on, or the next bins of the row that was begun.
+        assert_eq!((chunk.rows.start, chunk.bins.start), (row, bin));
+        assert_eq!(chunk.bins.start, chunk.segments.start * plan.segment_bins);
+        assert!(!chunk.rows.is_empty() && !chunk.segments.is_empty());
+        assert_eq!(chunk.whole_rows, chunk.bins.len() == bins);
+        assert!(chunk.whole_rows || chunk.rows.len() == 1);
+        (row, bin) =
+            if chunk.bins.end == bins { (chunk.rows.end, 0) } else { (row, chunk.bins.end) };
+
+        assert!(fits(chunk.rows.len() * chunk.bins.len().next_multiple_of(QUAD) * 4), "{chunk:?}");
+        let dispatch = plan.dispatch(&chunk);
+        assert_eq!(dispatch.units as usize, chunk.rows.len() * chunk.segments.len());
+        check_dispatch(plan, dispatch);
+        assert!(fits(dispatch.units as usize * RECORD_BYTES));
+    }
+    assert_eq!((row, bin), (if bins == 0 { 0 } else { rows }, 0));
+
+    let mut records = plan.segments;
+    for merge in plan.merges(1) {
+        assert_eq!(
+            (merge.before as usize, merge.after as usize),
+            (records, records.div_ceil(merge.fan as usize))
+        );
+        check_dispatch(plan, merge.dispatch);
+        assert!(fits(records * RECORD_BYTES));
+        // What an invocation adds up one after the other.
+        assert!(merge.before.min(merge.fan).div_ceil(merge.dispatch.lanes) <= 4);
+        records = merge.after as usize;
+    }
+    assert_eq!(records, 1);
+    assert!(grid > 0);
+}
+
+fn check_dispatch(plan: &Plan, dispatch: kullback::plan::Dispatch) {
+    let groups = dispatch.grid[0] as u64 * dispatch.grid[1] as u64;
+    let units_per_group = u64::from(plan.limits.workgroup_size / dispatch.lanes);
+    assert!(groups * units_per_group >= u64::from(dispatch.units), "{dispatch:?}");
+    assert!(dispatch.grid.iter().all(|&side| side <= plan.limits.grid), "{dispatch:?}");
+    assert!(dispatch.lanes.is_power_of_two() && dispatch.lanes <= plan.limits.workgroup_size);
+}
+
+#[test]
+fn short_rows_share_workgroups_and_chunks() {
+    let plan = plan(1_000_000, 10, LAVAPIPE);
+    check(&plan);
+    assert_eq!((plan.segments, plan.lanes, plan.stride), (1, 1, 12));
+    // 32 MiB of rows of 48 bytes.
+    assert_eq!(plan.chunks().next().map(|chunk| chunk.rows), Some(0..699_050));
+    assert_eq!(plan.chunks().count(), 2);
+}
+
+#[test]
+fn medium_rows_take_a_workgroup_each() {
+    let plan = plan(100, 2_048, LAVAPIPE);
+    check(&plan);
+    assert_eq!((plan.segments, plan.lanes, plan.segment_bins), (1, 16, 2_048));
+    assert_eq!(plan.chunks().count(), 1);
+    assert_eq!(plan.merges(100), []);
+}
+
+#[test]
+fn long_rows_are_cut_into_segments_and_merged() {
+    let plan = plan(3, 2_049, LAVAPIPE);
+    check(&plan);
+    assert_eq!(plan.segments, 2);
+    let merges = plan.merges(3);
+    assert_eq!(merges.len(), 1);
+    assert_eq!((merges[0].before, merges[0].after, merges[0].dispatch.units), (2, 1, 3));
+}
+
+#[test]
+fn rows_longer_than_a_chunk_are_cut_into_chunks() {
+    let plan = plan(2, 20_000_000, LAVAPIPE);
+    check(&plan);
+    assert!(plan.chunks().all(|chunk| chunk.rows.len() == 1 && !chunk.whole_rows));
+    assert_eq!(plan.chunks().count(), 2 * 3);
+    assert_eq!(plan.merges(1).len(), 3);
+}
+
+#[test]
+fn wide_grids_become_two_dimensional() {
+    let plan = plan(2_000_000, 4, LAVAPIPE);
+    check(&plan);
+    let dispatch = plan.dispatch(&plan.chunks().next().unwrap());
+    assert_eq!(dispatch.grid, [65_535, 2]);
+}
+
+#[test]
+fn rows_beyond_all_limits_are_an_error() {
+    let limits = Limits { binding_bytes: 2048, grid: 2, workgroup_size: 2, chunk_bytes: 2048 };
+    // 4 workgroups that merge 8 records each of 256 bins.
+    let error = Plan::new(Shape { rows: 1, bins: 8193 }, limits).unwrap_err();
+    assert_eq!(error, Error::TooLong { bins: 8193, most: 8192 });
+    check(&plan(1, 8192, limits));
+    // An adapter that could bind nothing.
+    let limits = Limits { binding_bytes: 16, ..limits };
+    assert!(matches!(Plan::new(Shape { rows: 1, bins: 1 }, limits), Err(Error::TooLong { .. })));
+}
+
+#[test]
+fn nothing_needs_no_chunk() {
+    assert_eq!(plan(0, 10, LAVAPIPE).chunks().count(), 0);
+    assert_eq!(plan(0, 0, LAVAPIPE).chunks().count(), 0);
+}
+
+#[test]
+fn segments_do_not_depend_on_rows_or_chunks() {
+    for bins in [1, 100, 2_048, 2_049, 1 << 20, 50_000_000] {
+        let one = plan(1, bins, LAVAPIPE);
+        for (rows, chunk_bytes) in [(2, 1 << 20), (1_000, 32 << 20), (7, 4096)] {
+            let other = plan(rows, bins, Limits { chunk_bytes, ..LAVAPIPE });
+            assert_eq!(
+                (one.segment_bins, one.segments, one.lanes),
+                (other.segment_bins, other.segments, other.lanes)
+            );
+            let merges = |plan: &Plan| {
+                plan.merges(1).iter().map(|m| (m.fan, m.dispatch.lanes)).collect::<Vec<_>>()
+            };
+            assert_eq!(merges(&one), merges(&other));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_shape_under_any_limits(
+        rows in 0_usize..3_000,
+        bins in prop_oneof![1_usize..20, 1_usize..5_000, 1_usize..300_000],
+        binding in 5_u32..24,
+        odd in 0_u64..64,
+        grid in 1_u32..100,
+        workgroup in 0_u32..9,
+        chunk in 4_u32..24,
+    ) {
+        let limits = Limits {
+            binding_bytes: (1 << binding) + odd,
+            grid,
+            workgroup_size: 1 << workgroup,
+            chunk_bytes: 1 << chunk,
+        };
+        // Few long rows: the check walks over each chunk.
+        let shape = Shape { rows: rows.min(3_000_000 / bins), bins };
+        match Plan::new(shape, limits) {
+            Ok(plan) => check(&plan),
+            Err(error) => {
+                let too_long = matches!(error, Error::TooLong { most, .. } if most < bins);
+                prop_assert!(too_long, "{error}");
+            }
+        }
+    }
+}

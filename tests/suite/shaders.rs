@@ -1,0 +1,142 @@
+//! Every shader against its host twin: what one declares, the other relies on.
+
+use std::collections::BTreeSet;
+
+use kullback::internal::{KERNELS, RECORD_FIELDS, RECORD_FLAGS, Spec, WORKGROUP_SIZE};
+use kullback::plan::{QUAD, RECORD_BYTES};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+
+fn parse(spec: &Spec) -> Module {
+    naga::front::wgsl::parse_str(spec.source)
+        .unwrap_or_else(|error| panic!("{}", error.emit_to_string(spec.source)))
+}
+
+/// The fields of a struct with their offsets, and its size.
+fn layout(module: &Module, ty: naga::Handle<naga::Type>) -> (Vec<(String, usize)>, usize) {
+    let TypeInner::Struct { members, span } = &module.types[ty].inner else {
+        panic!("{:?} is no struct", module.types[ty]);
+    };
+    let field =
+        |member: &naga::StructMember| (member.name.clone().unwrap(), member.offset as usize);
+    (members.iter().map(field).collect(), *span as usize)
+}
+
+fn owned(fields: &[(&str, usize)]) -> Vec<(String, usize)> {
+    fields.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect()
+}
+
+#[test]
+fn each_file_has_one_entry_point_of_its_own_name() {
+    let mut names = BTreeSet::new();
+    for spec in KERNELS {
+        let module = parse(spec);
+        let entries: Vec<_> = module.entry_points.iter().map(|entry| &*entry.name).collect();
+        assert_eq!(entries, [spec.name]);
+        names.insert(format!("{}.wgsl", spec.name));
+    }
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let files: BTreeSet<_> = files
+        .filter(|path| path.is_file())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(files, names, "every shader belongs to a kernel");
+}
+
+#[test]
+fn bindings_are_those_that_the_host_binds() {
+    for spec in KERNELS {
+        let module = parse(spec);
+        let mut bound: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, variable)| {
+                let binding = variable.binding.as_ref()?;
+                assert_eq!(binding.group, 0, "{}", spec.name);
+                Some((binding.binding, variable.name.clone().unwrap(), variable.space))
+            })
+            .collect();
+        bound.sort_by_key(|(binding, ..)| *binding);
+        let mut want = vec![(0, "params".to_owned(), AddressSpace::Uniform)];
+        for (binding, &(name, writes)) in (1..).zip(spec.buffers) {
+            let mut access = StorageAccess::LOAD;
+            access.set(StorageAccess::STORE, writes);
+            want.push((binding, name.to_owned(), AddressSpace::Storage { access }));
+        }
+        assert_eq!(bound, want, "{}", spec.name);
+    }
+}
+
+#[test]
+fn structs_are_laid_out_as_the_host_lays_them_out() {
+    for spec in KERNELS {
+        let module = parse(spec);
+        for (name, want) in [
+            ("Params", (owned(spec.params.1), spec.params.0)),
+            ("Record", (owned(RECORD_FIELDS), RECORD_BYTES)),
+        ] {
+            let find = |(_, ty): &(_, &naga::Type)| ty.name.as_deref() == Some(name);
+            let (ty, _) = module.types.iter().find(find).unwrap();
+            assert_eq!(layout(&module, ty), want, "{} {name}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn buffers_hold_records_or_vector_loads() {
+    for spec in KERNELS {
+        let module = parse(spec);
+        for (_, variable) in module.global_variables.iter() {
+            let AddressSpace::Storage { .. } = variable.space else { continue };
+            let TypeInner::Array { base, stride, .. } = module.types[variable.ty].inner else {
+                panic!("{:?} is no array", variable.name);
+            };
+            match &module.types[base].inner {
+                TypeInner::Struct { .. } => assert_eq!(stride as usize, RECORD_BYTES),
+                TypeInner::Vector { size, .. } => assert_eq!(*size as usize, QUAD),
+                other => panic!("{:?} holds {other:?}", variable.name),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_workgroup_size_is_the_only_override() {
+    for spec in KERNELS {
+        let module = parse(spec);
+        let overrides: Vec<_> =
+            module.overrides.iter().map(|(_, constant)| constant.name.clone().unwrap()).collect();
+        assert_eq!(overrides, [WORKGROUP_SIZE], "{}", spec.name);
+        assert!(module.entry_points[0].workgroup_size_overrides.is_some(), "{}", spec.name);
+    }
+}
+
+#[test]
+fn flags_have_the_same_values() {
+    for spec in KERNELS {
+        let module = parse(spec);
+        for &(name, want) in RECORD_FLAGS {
+            let find =
+                |(_, constant): &(_, &naga::Constant)| constant.name.as_deref() == Some(name);
+            let (_, constant) = module.constants.iter().find(find).unwrap();
+            let value = &module.global_expressions[constant.init];
+            let naga::Expression::Literal(naga::Literal::U32(value)) = value else {
+                panic!("{name} is {value:?}");
+            };
+            assert_eq!(*value, want, "{name} in {}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn shaders_pass_validation_without_any_extension() {
+    for spec in KERNELS {
+        let mut validator = naga::valid::Validator::new(
+            naga::valid::ValidationFlags::all(),
+            naga::valid::Capabilities::empty(),
+        );
+        if let Err(error) = validator.validate(&parse(spec)) {
+            panic!("{}: {error:?}", spec.name);
+        }
+    }
+}

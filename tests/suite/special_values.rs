@@ -1,0 +1,144 @@
+//! A grid of special values in every position class: what each row's status has to be is worked out
+//! here from the values alone, and its value by the reference, for every backend alike.
+
+use kullback::{Batch, Divergence, Mass, OnInvalid, Rule, Status, reference};
+use ndarray::Array2;
+
+use crate::compare::{F32, close};
+use crate::engines::engines;
+
+/// Zeros, subnormals, the edges of the ranges in which the kernels change their ways, and what is
+/// no probability, by bit patterns.
+const SPECIAL: &[u32] = &[
+    0x0000_0000, // 0
+    0x8000_0000, // −0
+    0x0000_0001, // the smallest subnormal
+    0x0007_1234, // a subnormal
+    0x007f_ffff, // the largest subnormal
+    0x0080_0000, // the smallest normal
+    0x0c7f_ffff, // just below 2^-102
+    0x0c80_0000, // 2^-102
+    0x2edb_e6ff, // 1e-10
+    0x3e80_0000, // 1/4
+    0x3e80_0001, // and its neighbour
+    0x3f00_0000, // 1/2
+    0x3f80_0000, // 1
+    0x4b80_0000, // 2^24
+    0x5f7f_ffff, // just below 2^64
+    0x5f80_0000, // 2^64
+    0x7149_f2ca, // 1e30
+    0x7f7f_ffff, // the largest finite
+    0x7f80_0000, // inf
+    0xff80_0000, // −inf
+    0x7fc0_0000, // a quiet NaN
+    0x7f80_0001, // a signalling NaN
+    0xffc0_1234, // a negative NaN
+    0xbf00_0000, // −1/2
+    0x8000_0001, // the negative subnormal next to −0
+];
+
+/// Rows of so many bins, with the special pair at one of these.
+const LENGTHS: &[(usize, &[usize])] = &[(1, &[0]), (37, &[0, 1, 15, 16, 33, 36])];
+
+fn pairs() -> impl Iterator<Item = (f32, f32)> {
+    let values = || SPECIAL.iter().map(|&bits| f32::from_bits(bits));
+    values().flat_map(move |p| values().map(move |q| (p, q)))
+}
+
+fn rule(value: f32) -> Option<Rule> {
+    match value {
+        value if value.is_nan() => Some(Rule::NotANumber),
+        value if value < 0.0 => Some(Rule::Negative),
+        value if value.is_infinite() => Some(Rule::Infinite),
+        _ => None,
+    }
+}
+
+/// What a row has to be: its status, and its value if it has one.
+fn want(p: &[f32], q: &[f32], mass: Mass) -> (Status, f64) {
+    let invalid = |rule| (Status::Invalid(rule), f64::NAN);
+    let first = p.iter().zip(q).find_map(|(&p, &q)| rule(p).or(rule(q)));
+    if let Some(rule) = first {
+        return invalid(rule);
+    }
+    let plain = |side: &[f32]| side.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+    let (p, q) = (plain(p), plain(q));
+    let masses = [p.iter().sum::<f64>(), q.iter().sum::<f64>()];
+    match mass {
+        Mass::Check if masses.iter().any(|mass| (mass - 1.0).abs() > 1e-3) => {
+            return invalid(Rule::Mass);
+        }
+        Mass::Normalize if masses.contains(&0.0) => return invalid(Rule::NoMass),
+        _ => {}
+    }
+    let value = reference::kl(&p, &q, mass);
+    if value.is_infinite() {
+        (Status::Infinite, value)
+    } else if value.abs() > f64::from(f32::MAX) {
+        invalid(Rule::Overflow)
+    } else {
+        (Status::Ok, value)
+    }
+}
+
+/// Every pair in every position, over rows that are equal elsewhere but in one pair of bins.
+fn grid(bins: usize, positions: &[usize]) -> (Array2<f32>, Array2<f32>) {
+    let rows = pairs().count() * positions.len();
+    let rest = if bins == 1 { 0.0 } else { 0.75 / (bins - 1) as f32 };
+    let mut p = Array2::from_elem((rows, bins), rest);
+    let mut q = Array2::from_elem((rows, bins), rest);
+    for (row, (&position, pair)) in
+        positions.iter().flat_map(|position| pairs().map(move |pair| (position, pair))).enumerate()
+    {
+        if bins > 5 {
+            q[[row, 4]] *= 1.5;
+            q[[row, 5]] *= 0.5;
+        }
+        (p[[row, position]], q[[row, position]]) = pair;
+    }
+    (p, q)
+}
+
+#[test]
+fn every_pair_in_every_position() {
+    let mut cases = 0;
+    for &(bins, positions) in LENGTHS {
+        let (p, q) = grid(bins, positions);
+        let batch = Batch::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
+        for &mass in Mass::ALL {
+            let outcomes: Vec<_> = engines()
+                .iter()
+                .map(|engine| {
+                    (engine, engine.rows(Divergence::Kl, &batch.with_mass(mass)).unwrap())
+                })
+                .collect();
+            for row in 0..batch.rows() {
+                let (p, q) = (p.row(row).to_vec(), q.row(row).to_vec());
+                let (status, value) = want(&p, &q, mass);
+                cases += 1;
+                for (engine, outcome) in &outcomes {
+                    let got = f64::from(outcome.values[row]);
+                    let what = format!("{engine:?}, {mass}, {got:e} for {value:e}: {p:?} {q:?}");
+                    assert_eq!(outcome.statuses[row], status, "{what}");
+                    assert!(agrees(got, value, &p, &q, mass), "{what}");
+                }
+            }
+        }
+    }
+    assert!(cases >= 17_000, "{cases} cases");
+}
+
+fn agrees(got: f64, want: f64, p: &[f32], q: &[f32], mass: Mass) -> bool {
+    if want.is_nan() {
+        return got.is_nan();
+    }
+    if want.is_infinite() {
+        return got == want;
+    }
+    let plain = |side: &[f32]| side.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+    let size = reference::size(&plain(p), &plain(q), mass);
+    // What f64 loses in the reference; under `as-given` also what cancels in f32; and the smallest
+    // subnormal, which is as fine as an f32 result can be.
+    let scale = if mass == Mass::AsGiven { F32 } else { 4.0 * f64::EPSILON };
+    close(got, want, F32) || (got - want).abs() <= scale * size + f64::from(f32::from_bits(1))
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask test`: the tests of every feature set, on a machine that may have only Rust.
+
+use crate::adapter::{self, Adapter};
+use crate::command::{Failure, run};
+use crate::install;
+
+const TESTS: [&str; 3] = [
+    "cargo test --locked --workspace",
+    "cargo test --locked --package kullback --no-default-features",
+    "cargo test --locked --package kullback-cli --no-default-features",
+];
+
+pub(crate) fn run_all() -> Result<(), Failure> {
+    // Code that does not compile is not to be taken for a missing adapter.
+    run("cargo build --locked --package kullback-cli")?;
+    let adapter = find_or_install()?;
+    println!("the tests use {adapter}");
+
+    let mut times = Vec::new();
+    for line in TESTS {
+        times.push(format!("{line} ({:.1?})", run(line)?));
+    }
+    println!("all passed: {}", times.join(", "));
+    Ok(())
+}
+
+/// The adapter for the tests. Without one they fail, none is skipped.
+fn find_or_install() -> Result<Adapter, Failure> {
+    if let Some(adapter) = adapter::find()? {
+        return Ok(adapter);
+    }
+    println!("no adapter works here; the tests need one for Vulkan, Metal or DX12");
+    let by_hand = |why: &str| Failure::new(format!("{why}\n{}", install::BY_HAND));
+    install::driver().map_err(|failure| by_hand(&failure.to_string()))?;
+    adapter::find()?.ok_or_else(|| by_hand("still no adapter works"))
+}

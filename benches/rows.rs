@@ -1,2 +1,84 @@
-//! x
-fn main() {}
+//! Row-wise divergences: the throughput of each backend by row length, and the latency of one row.
+//!
+//! Each answer is cross-checked before anything is timed. A throughput means little by itself: set
+//! it beside `read`, the speed at which the same machine sums the same bytes as integers.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kullback::{Batch, Divergence, Engine};
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// Bins of one side in each batch for the throughput: 16 MiB.
+const BINS: usize = 1 << 22;
+
+fn engines() -> Vec<Engine> {
+    let mut engines = vec![Engine::cpu()];
+    match Engine::gpu() {
+        Ok(gpu) => engines.push(gpu),
+        Err(error) => eprintln!("the GPU backend is left out: {error}"),
+    }
+    engines
+}
+
+fn distributions(rows: usize, bins: usize, seed: u32) -> Array2<f32> {
+    let weight = |(row, bin): (usize, usize)| {
+        let mixed = (row * bins + bin) as u32 ^ seed;
+        (mixed.wrapping_mul(0x9e37_79b9) >> 8) as f32 + 1.0
+    };
+    let mut rows = Array2::from_shape_fn((rows, bins), weight);
+    for mut row in rows.rows_mut() {
+        let mass: f64 = row.iter().map(|&weight| f64::from(weight)).sum();
+        row.mapv_inplace(|weight| (f64::from(weight) / mass) as f32);
+    }
+    rows
+}
+
+fn checked(engine: &Engine, batch: &Batch<'_, f32>) {
+    let outcome = engine.rows(Divergence::Kl, batch).expect("the batch is valid");
+    engine.cross_check(Divergence::Kl, batch, &outcome, 64).expect("the answers are right");
+}
+
+fn sum_of_bits(side: &Array2<f32>) -> u32 {
+    let bins = side.as_slice().expect("contiguous");
+    let sum = |bins: &[f32]| bins.iter().fold(0_u32, |sum, bin| sum.wrapping_add(bin.to_bits()));
+    bins.par_chunks(1 << 16).map(sum).reduce(|| 0, u32::wrapping_add)
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let engines = engines();
+    for bins in [2, 8, 16, 64, 256, 1024, 1 << 16, 1 << 20] {
+        let (p, q) = (distributions(BINS / bins, bins, 1), distributions(BINS / bins, bins, 2));
+        let batch = Batch::probs(&p, &q).expect("the shapes match");
+        let mut group = criterion.benchmark_group(format!("rows of {bins} bins"));
+        group.throughput(Throughput::Bytes((2 * BINS * size_of::<f32>()) as u64));
+        group.sample_size(10);
+        group.bench_function("read", |bencher| {
+            bencher.iter(|| black_box(sum_of_bits(&p) ^ sum_of_bits(&q)));
+        });
+        for engine in &engines {
+            checked(engine, &batch);
+            group.bench_function(engine.backend(), |bencher| {
+                bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
+            });
+        }
+        group.finish();
+    }
+}
+
+fn latency(criterion: &mut Criterion) {
+    let (p, q) = (distributions(1, 64, 1), distributions(1, 64, 2));
+    let batch = Batch::probs(&p, &q).expect("the shapes match");
+    let mut group = criterion.benchmark_group("one row of 64 bins");
+    for engine in engines() {
+        checked(&engine, &batch);
+        group.bench_function(engine.backend(), |bencher| {
+            bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, throughput, latency);
+criterion_main!(benches);

@@ -1,5 +1,65 @@
-//! x
-#[doc = "x"]
+//! Kullback-Leibler divergences for millions of distributions at once: on any GPU that wgpu
+//! reaches, and on the CPU's vector units where there is none.
+//!
+//! ```
+//! use kullback::Engine;
+//! use ndarray::array;
+//!
+//! let p = array![[0.7_f32, 0.2, 0.1], [0.5, 0.5, 0.0]];
+//! let q = array![[0.1_f32, 0.3, 0.6], [0.5, 0.5, 0.0]];
+//! let kl = Engine::auto().kl(&p, &q)?;
+//! assert!((kl[0] - 1.101868).abs() < 1e-6);
+//! assert_eq!(kl[1], 0.0);
+//! # Ok::<(), kullback::Error>(())
+//! ```
+//!
+//! # What is computed
+//!
+//! `D(P‖Q) = Σ p·ln(p/q)` in nats for each row, the first argument first, with a relative error of
+//! a few units in the last place also where P ≈ Q. The textbook sum cannot do that: it subtracts
+//! large terms to get a small result, and near equality returns noise, or something negative. Here
+//! each bin contributes `p·ln(p/q) − p + q`, which is never negative, formed in a way that subtracts
+//! nothing nearly equal; what these terms leave out, `Σ (p − q)`, is summed by itself.
+//!
+//! | case | result |
+//! | --- | --- |
+//! | `p = 0` | contributes nothing: `0·ln 0 = 0` |
+//! | `p > 0` where `q = 0` | the row is exactly +inf, [`Status::Infinite`]: a right answer, no error |
+//! | P = Q bit for bit | exactly 0 |
+//! | NaN, a negative or an infinite probability | [`Error::Invalid`] naming row, bin, value and rule; or NaN in that row, with [`OnInvalid::Nan`] |
+//! | a mass further from 1 than 1e-3 | likewise, under [`Mass::Check`]; see [`Mass`] for the other policies |
+//! | one row against many | a side with a single row is compared with every row of the other |
+//! | no rows, no bins, shapes that differ | an empty result, an error, an error: before any device work |
+//! | f32 input | f32 arithmetic and results |
+//! | f64 input | f64 arithmetic and results, on the CPU |
+//! | the same row | the same bits, whatever the batch, its place in it and the number of threads, on one adapter |
+//!
+//! PyTorch's `F.kl_div(x, y)` computes D(y‖x), from logarithms in its first argument; SciPy's
+//! `entropy(p, q)` normalizes silently.
+//!
+//! # How a call runs
+//!
+//! 1. [`Batch`] borrows P and Q, checks their shapes, and holds how to read them.
+//! 2. [`Engine::rows`] hands it to a backend; `auto` picks the one that was measured to be faster.
+//! 3. For the GPU, [`plan::Plan`] cuts rows into segments and batches into chunks: plain arithmetic.
+//! 4. Each chunk is packed and handed to the thread that owns the device, one ahead of the other.
+//! 5. A kernel sums each segment; another merges the segments of a row; the records come back.
+//! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
+//! 7. One function makes value and status of a row's sums, for both backends, and where the sums
+//!    lack digits (counts, subnormal masses) it looks at the row once more in f64.
+//! 8. [`Outcome`] holds values, statuses and masses; [`Engine::cross_check`] holds them against the
+//!    [reference](mod@reference).
+//!
+//! # When to use something else
+//!
+//! For a handful of small distributions a loop of `p * (p / q).ln()` in f64 is simpler. Closed forms
+//! between families (two Gaussians), estimates from samples, and divergences on logits are not here.
+//!
+//! # Features
+//!
+//! `gpu` (default) is the wgpu backend. Without it this is a complete CPU library with the same
+//! interface, and [`Engine::gpu`] is an error. No feature changes a number.
+
 pub mod plan;
 pub mod reference;
 

@@ -78,7 +78,7 @@ pub struct Rows {
     pub mass: Mass,
 
     /// How far a sum may lie from 1 under --mass check [default: 1e-3]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub mass_tolerance: Option<f64>,
 
     /// The unit of the results: e = nats, 2 = bits, 10 = bans

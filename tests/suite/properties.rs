@@ -139,8 +139,8 @@ fn it_does_not_satisfy_the_triangle_inequality() {
     let [p, q, r] =
         [0.5, 0.25, 0.1].map(|mean| normalized::<f32>(ndarray::array![[mean, 1.0 - mean]].view()));
     for engine in engines() {
-        let direct = kl(engine, &p, &r)[0];
-        let detour = kl(engine, &p, &q)[0] + kl(engine, &q, &r)[0];
+        let direct = f64::from(kl(engine, &p, &r)[0]);
+        let detour = f64::from(kl(engine, &p, &q)[0] + kl(engine, &q, &r)[0]);
         assert!((direct - 0.510825623765991).abs() < 1e-6, "{engine:?}: {direct}");
         assert!((detour - 0.236172551598963).abs() < 1e-6, "{engine:?}: {detour}");
     }

@@ -1,0 +1,339 @@
+//! The command as its users run it: files in, files and messages out.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The backends that this build has. With the feature `gpu` an adapter must be there.
+const BACKENDS: &[&str] = if cfg!(feature = "gpu") { &["cpu", "gpu"] } else { &["cpu"] };
+
+fn kullback<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    command.args(arguments).output().expect("the command starts")
+}
+
+/// Runs `kullback rows` on two files in a folder.
+fn rows(folder: &TempDir, options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
+    command.output().expect("the command starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The one message of a command that ended with this status, without what a driver prints.
+fn message(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    let lines: Vec<_> = stderr.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    lines[0].to_owned()
+}
+
+fn npy(descr: &str, rows: usize, bins: usize, data: &[u8]) -> Vec<u8> {
+    let header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {bins}), }}");
+    let mut file = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    file.extend(format!("{header:<117}\n").bytes());
+    file.extend(data);
+    file
+}
+
+fn f32_npy(rows: usize, bins: usize, values: &[f32]) -> Vec<u8> {
+    assert_eq!(values.len(), rows * bins);
+    npy("<f4", rows, bins, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+}
+
+fn f64_npy(rows: usize, bins: usize, values: &[f64]) -> Vec<u8> {
+    npy("<f8", rows, bins, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+}
+
+fn read_f32(path: &Path) -> Vec<f32> {
+    let file = fs::read(path).unwrap();
+    let values = file[128..].chunks_exact(4);
+    values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+/// A folder with `p.npy` and `q.npy`.
+fn folder(p: &[u8], q: &[u8]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.npy"), p).unwrap();
+    fs::write(folder.path().join("q.npy"), q).unwrap();
+    folder
+}
+
+fn small() -> TempDir {
+    let p = f32_npy(3, 2, &[0.5, 0.5, 0.9, 0.1, 0.5, 0.5]);
+    let q = f32_npy(3, 2, &[0.25, 0.75, 0.9, 0.1, 1.0, 0.0]);
+    folder(&p, &q)
+}
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Whole files through the command against 80-digit arithmetic: every golden row of every length.
+#[test]
+fn golden_rows_on_every_backend() {
+    let golden = fs::read_to_string(project("tests/golden/rows.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    let mut checked = 0;
+    for bins in [2, 3, 16, 33, 65, 129, 257, 1000] {
+        let of_this_length = |row: &&Value| {
+            row["type"] == "f32"
+                && row["policy"] == "check"
+                && row["p"].as_str().unwrap().len() == 8 * bins
+        };
+        let rows_: Vec<_> =
+            golden["rows"].as_array().unwrap().iter().filter(of_this_length).collect();
+        let side = |key: &str| {
+            let hex: String = rows_.iter().map(|row| row[key].as_str().unwrap()).collect();
+            let word = |at| f32::from_bits(u32::from_str_radix(&hex[at..at + 8], 16).unwrap());
+            f32_npy(rows_.len(), bins, &(0..hex.len()).step_by(8).map(word).collect::<Vec<_>>())
+        };
+        let folder = folder(&side("p"), &side("q"));
+        for backend in BACKENDS {
+            let options = ["--backend", backend, "-o", "out.npy", "--cross-check", "1000"];
+            let output = rows(&folder, &options);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert!(stdout(&output).contains(&format!("\nbackend     {backend}")), "{output:?}");
+            let got = read_f32(&folder.path().join("out.npy"));
+            assert_eq!(got.len(), rows_.len());
+            for (got, row) in got.into_iter().zip(&rows_) {
+                let want: f64 = row["check"].as_str().unwrap().parse().unwrap();
+                let right = f64::from(got) == want || (f64::from(got) - want).abs() <= 1e-6 * want;
+                assert!(right, "{backend}: {got:e} for {want:e}: {}", row["name"]);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 80 * BACKENDS.len(), "{checked} rows");
+}
+
+#[test]
+fn the_summary_is_for_people() {
+    let text = stdout(&rows(&small(), &["--backend", "cpu"]));
+    // Two finite rows, 0.143841 and 0; the values by hand: ln 2 − 0.5·ln 3.
+    for line in [
+        "rows        3 × 2 bins, f32",
+        "divergence  kl in nats, mass policy check",
+        "backend     cpu",
+        "mean        0.071921 ± 7.19e-2 over the 2 finite rows",
+        "min         0.000000",
+        "max         0.143841",
+        "infinite    1 rows",
+        "invalid     0 rows",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
+    }
+}
+
+#[test]
+fn the_summary_is_for_programs() {
+    for backend in BACKENDS {
+        let output = rows(&small(), &["--json", "--base", "2", "--backend", backend]);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&json["rows"], &json["bins"]), (&3.into(), &2.into()));
+        assert_eq!((&json["dtype"], &json["divergence"]), (&"f32".into(), &"kl".into()));
+        assert_eq!(json["backend"], **backend);
+        assert_eq!(json["adapter"].is_string(), *backend == "gpu");
+        assert_eq!((&json["infinite_rows"], &json["invalid_rows"]), (&1.into(), &0.into()));
+        let max = json["max"].as_f64().unwrap();
+        // Cover and Thomas, Example 2.3.1, in bits.
+        assert!((max - 0.207518749639422).abs() < 1e-6, "{max}");
+        for key in
+            ["mean", "standard_error", "min", "median", "p90", "p99", "seconds", "bytes_per_second"]
+        {
+            assert!(json[key].is_number(), "{key} in {json}");
+        }
+    }
+}
+
+#[test]
+fn quiet_prints_nothing_but_writes() {
+    let folder = small();
+    let output = rows(&folder, &["--quiet", "--backend", "cpu", "-o", "out.npy"]);
+    assert_eq!((output.status.code(), output.stdout.len(), output.stderr.len()), (Some(0), 0, 0));
+    let values = read_f32(&folder.path().join("out.npy"));
+    assert_eq!((values[1], values[2]), (0.0, f32::INFINITY));
+}
+
+#[test]
+fn invalid_rows_are_errors_or_nan() {
+    let q = f32_npy(1, 2, &[0.5, 0.5]);
+    let mut values = vec![0.5_f32; 2 * 5];
+    values[7] = -0.25;
+    let folder = folder(&f32_npy(5, 2, &values), &q);
+    for backend in BACKENDS {
+        assert_eq!(
+            message(&rows(&folder, &["--backend", backend, "-o", "out.npy"]), 2),
+            "kullback: p.npy: row 3, bin 1: the value is -0.25; a probability is a finite number, \
+             0 or more"
+        );
+        assert!(!folder.path().join("out.npy").exists());
+        let output = rows(&folder, &["--backend", backend, "--invalid", "nan", "-o", "nan.npy"]);
+        assert!(stdout(&output).contains("invalid     1 rows"), "{output:?}");
+        let got = read_f32(&folder.path().join("nan.npy"));
+        assert!(got[3].is_nan() && got[..3] == [0.0; 3] && got[4] == 0.0, "{got:?}");
+    }
+}
+
+#[test]
+fn mass_policies_are_taken() {
+    let folder = folder(&f32_npy(1, 2, &[3.0, 1.0]), &f32_npy(1, 2, &[0.5, 0.5]));
+    let error = message(&rows(&folder, &[]), 2);
+    assert!(error.starts_with("kullback: p.npy: row 0: the mass is 4; "), "{error}");
+    assert!(error.contains("normalize"), "{error}");
+    for (mass, want) in [
+        ("normalize", 0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln()),
+        ("as-given", 3.0 * 6_f64.ln() + 2_f64.ln()),
+        ("generalized", 3.0 * 6_f64.ln() + 2_f64.ln() - 3.0),
+    ] {
+        for backend in BACKENDS {
+            let output = rows(&folder, &["--mass", mass, "--backend", backend, "--json"]);
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!((json["mean"].as_f64().unwrap() - want).abs() < 1e-6 * want, "{mass}: {json}");
+        }
+    }
+    let tolerant = rows(&folder, &["--mass-tolerance", "0.5"]);
+    assert!(message(&tolerant, 2).contains("the mass is 4"));
+    let absurd = message(&rows(&folder, &["--mass-tolerance", "-1"]), 2);
+    assert!(absurd.ends_with("mass tolerance is -1: it must be 0 or more and less than 1"));
+}
+
+#[test]
+fn f64_files_are_computed_in_f64() {
+    let p = [0.36, 0.48, 0.16];
+    let q = [1.0 / 3.0; 3];
+    let folder = folder(&f64_npy(1, 3, &p), &f64_npy(1, 3, &q));
+    let json: Value = serde_json::from_slice(&rows(&folder, &["--json"]).stdout).unwrap();
+    assert_eq!((&json["dtype"], &json["backend"]), (&"f64".into(), &"cpu".into()));
+    // Kullback 1959, Example 2.1: Binomial(2, 0.4) against uniform, to 16 digits by mpmath.
+    assert!((json["mean"].as_f64().unwrap() - 0.08529960131837057).abs() < 1e-15);
+    // One f32 file beside it, and f64 still.
+    fs::write(folder.path().join("q.npy"), f32_npy(1, 3, &[0.25, 0.5, 0.25])).unwrap();
+    let json: Value = serde_json::from_slice(&rows(&folder, &["--json"]).stdout).unwrap();
+    assert_eq!(json["dtype"], "f64");
+    if cfg!(feature = "gpu") {
+        let error = message(&rows(&folder, &["--backend", "gpu"]), 2);
+        assert!(error.contains("f64 input; the cpu backend takes it"), "{error}");
+    }
+}
+
+#[test]
+fn bad_files_are_named() {
+    let good = f32_npy(1, 2, &[0.5, 0.5]);
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "p.npy: byte 0: expected the magic string"),
+        (&good[..130], "p.npy: has 130 bytes, where its header calls for 136"),
+        (&[&good[..], b"x"].concat(), "p.npy: has 137 bytes, where its header calls for 136"),
+        (&npy("<i8", 1, 2, &[0; 16]), "dtype '<i8' is not supported: save as float32 or float64"),
+        (&f32_npy(1, 3, &[0.5, 0.5, 0.0]), "p.npy and q.npy: P is 1 × 3 and Q is 1 × 2"),
+    ];
+    for (bad, want) in cases {
+        let error = message(&rows(&folder(bad, &good), &[]), 2);
+        assert!(error.contains(want), "{error}\n{want}");
+    }
+    let missing = kullback(["rows", "no-such-file.npy", "q.npy"]);
+    assert!(message(&missing, 2).starts_with("kullback: no-such-file.npy: cannot open: "));
+    let directory = tempfile::tempdir().unwrap();
+    let output = kullback([OsStr::new("rows"), directory.path().as_ref(), OsStr::new("q.npy")]);
+    assert!(message(&output, 2).contains("is a directory, where a regular file is needed"));
+}
+
+#[test]
+fn the_output_is_never_an_input() {
+    let folder = small();
+    let before = fs::read(folder.path().join("q.npy")).unwrap();
+    for output in ["q.npy", "./q.npy", "p.npy"] {
+        let error = message(&rows(&folder, &["-o", output]), 2);
+        assert!(error.ends_with("the output would replace an input"), "{error}");
+    }
+    assert_eq!(fs::read(folder.path().join("q.npy")).unwrap(), before);
+    let error = message(&rows(&folder, &["-o", "no/such/folder.npy"]), 1);
+    assert!(error.contains("no/such/folder.npy: cannot write: "), "{error}");
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    for arguments in [
+        &["rows"][..],
+        &["rows", "p.npy"],
+        &["rows", "p.npy", "q.npy", "--mass", "normalise"],
+        &["rows", "p.npy", "q.npy", "--backend", "tpu"],
+        &["rows", "p.npy", "q.npy", "--cross-check", "-1"],
+        &["columns"],
+        &[],
+    ] {
+        assert_eq!(kullback(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let output = kullback(["rows", "p", "q", "--mass", "normalise"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("check, normalize, as-given, generalized"), "{text}");
+}
+
+#[test]
+fn help_teaches() {
+    let text = stdout(&kullback(["--help"]));
+    for word in ["rows", "devices", "Examples:", "Exit status"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
+    let text = stdout(&kullback(["rows", "--help"]));
+    for word in ["--mass", "--base", "--cross-check", "+inf", "normalize", "generalized"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
+}
+
+#[test]
+fn devices_are_listed_with_their_self_test() {
+    let output = kullback(["devices", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let adapters = json["adapters"].as_array().unwrap();
+    assert_eq!(adapters.is_empty(), !cfg!(feature = "gpu"), "{json}");
+    for adapter in adapters {
+        assert_eq!(adapter["self_test"], "ok", "{adapter}");
+        assert!(!adapter["name"].as_str().unwrap().is_empty());
+    }
+    assert!(json["auto"].as_str().unwrap().contains("the CPU"));
+    assert!(stdout(&kullback(["devices"])).contains("auto takes the CPU"));
+}
+
+#[test]
+fn the_example_data_gives_the_published_mean() {
+    // From examples/data/README.md, worked out with mpmath.
+    for backend in BACKENDS {
+        let file = |name| project("examples/data").join(name).into_os_string();
+        let output = kullback([
+            "rows".into(),
+            file("digits.npy"),
+            file("digits_mean.npy"),
+            "--json".into(),
+            "--backend".into(),
+            (*backend).into(),
+        ]);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for (key, want) in
+            [("mean", 0.385051128023663), ("min", 0.116070571092102), ("max", 1.02476165829846)]
+        {
+            assert!((json[key].as_f64().unwrap() / want - 1.0).abs() < 5e-7, "{key}: {json}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let folder = small();
+    let script = format!("'{}' rows p.npy q.npy | true", env!("CARGO_BIN_EXE_kullback"));
+    let output = Command::new("sh").current_dir(&folder).args(["-c", &script]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}

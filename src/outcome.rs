@@ -106,23 +106,29 @@ fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
 }
 
 impl<'a, T: Element> Slots<'a, T> {
-    /// Cut into runs of `rows` rows, for as many threads as there are, with each run's first row.
-    pub(crate) fn runs(
+    /// Fills in every row from its number within these slots, in tasks of about `rows_per_task`
+    /// rows over the threads there are.
+    pub(crate) fn fill_in_parallel(
         self,
-        rows: usize,
-    ) -> impl IndexedParallelIterator<Item = (usize, Slots<'a, T>)> {
-        let masses = self.p_masses.par_chunks_mut(rows).zip(self.q_masses.par_chunks_mut(rows));
-        let results = self.values.par_chunks_mut(rows).zip(self.statuses.par_chunks_mut(rows));
-        results.zip(masses).enumerate().map(
-            move |(run, ((values, statuses), (p_masses, q_masses)))| {
-                let slots = Slots { values, statuses, p_masses, q_masses };
-                (run * rows, slots)
+        rows_per_task: usize,
+        row: impl Fn(usize) -> Row<T> + Sync,
+    ) {
+        if self.values.len() <= rows_per_task {
+            return self.fill(row);
+        }
+        let results = self.values.par_chunks_mut(rows_per_task);
+        let results = results.zip(self.statuses.par_chunks_mut(rows_per_task));
+        let masses = self.p_masses.par_chunks_mut(rows_per_task);
+        let masses = masses.zip(self.q_masses.par_chunks_mut(rows_per_task));
+        results.zip(masses).enumerate().for_each(
+            |(task, ((values, statuses), (p_masses, q_masses)))| {
+                let first = task * rows_per_task;
+                Slots { values, statuses, p_masses, q_masses }.fill(|at| row(first + at));
             },
-        )
+        );
     }
 
-    /// Fills in every row from its number within these slots.
-    pub(crate) fn fill(self, mut row: impl FnMut(usize) -> Row<T>) {
+    fn fill(self, mut row: impl FnMut(usize) -> Row<T>) {
         let masses = self.p_masses.iter_mut().zip(self.q_masses);
         let results = self.values.iter_mut().zip(self.statuses);
         for (at, ((value, status), (p_mass, q_mass))) in results.zip(masses).enumerate() {

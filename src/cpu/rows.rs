@@ -9,7 +9,6 @@ use super::Cpu;
 use crate::backend::Backend;
 use crate::batch::{Batch, Element};
 use crate::error::Side;
-use crate::outcome::Slots;
 use crate::sums::{self, Sums, Total};
 use crate::term::Term;
 use crate::{Divergence, Error, Outcome};
@@ -37,19 +36,10 @@ impl Backend for Cpu {
         let Divergence::Kl = divergence;
         let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
         let rows_per_task = (TASK / batch.bins().max(1)).max(1);
-        let fill = |(first, slots): (usize, Slots<'_, T>)| {
-            slots.fill(|at| {
-                let row = first + at;
-                let sums =
-                    row_sums(&packed(batch.row(Side::P, row)), &packed(batch.row(Side::Q, row)));
-                sums::settle(batch, row, &sums)
-            });
-        };
-        if batch.rows() <= rows_per_task {
-            fill((0, outcome.slots(0..batch.rows())));
-        } else {
-            outcome.slots(0..batch.rows()).runs(rows_per_task).for_each(fill);
-        }
+        outcome.slots(0..batch.rows()).fill_in_parallel(rows_per_task, |row| {
+            let (p, q) = (batch.row(Side::P, row), batch.row(Side::Q, row));
+            sums::settle(batch, row, &row_sums(&packed(p), &packed(q)))
+        });
         Ok(outcome)
     }
 }

@@ -85,6 +85,9 @@ impl Params {
     }
 }
 
+/// Rows whose sums a thread turns into values at a time: cheap, but for those that need the closer
+/// look.
+const ROWS_PER_TASK: usize = 1 << 10;
 /// Chunks handed to the device before the first is awaited: one runs while the next is packed.
 const IN_FLIGHT: usize = 2;
 
@@ -143,9 +146,9 @@ impl Gpu {
     ) -> Result<(), Error> {
         let verified = records.into_iter().map(|record| record.verified(ticket, batch.bins()));
         let records: Vec<Record> = verified.collect::<Result<_, _>>().map_err(|e| self.fault(e))?;
-        outcome
-            .slots(rows.clone())
-            .fill(|at| sums::settle(batch, rows.start + at, &records[at].sums()));
+        outcome.slots(rows.clone()).fill_in_parallel(ROWS_PER_TASK, |at| {
+            sums::settle(batch, rows.start + at, &records[at].sums())
+        });
         Ok(())
     }
 

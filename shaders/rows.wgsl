@@ -35,7 +35,10 @@ fn bins_in(quad: u32, end: u32) -> u32 {
     return select(0u, min(params.bins - 4u * quad, 4u), quad < end);
 }
 
-// Four loads are added as a tree and are in flight together; the chain of those sums is short.
+// Vector loads of one trip of the loop.
+const QUADS_PER_TRIP: u32 = 4u;
+
+// The loads of a trip are added as a tree and are in flight together; the chain of those sums is short.
 fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
     let first = segment * params.segment_quads;
     let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
@@ -44,7 +47,7 @@ fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
     var q_sum = vec4(0.0);
     var d = vec4(0.0);
     var record = Record(0.0, 0.0, 0.0, 0.0, 0u, 0u, 0u, params.ticket);
-    for (var quad = first + lane; quad < end; quad += 4u * params.lanes) {
+    for (var quad = first + lane; quad < end; quad += QUADS_PER_TRIP * params.lanes) {
         let quads = vec4(quad) + params.lanes * vec4(0u, 1u, 2u, 3u);
         let a = bins_at(row, quads.x, end);
         let b = bins_at(row, quads.y, end);

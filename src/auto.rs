@@ -3,13 +3,20 @@
 #[cfg(feature = "gpu")]
 use std::sync::OnceLock;
 #[cfg(feature = "gpu")]
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "gpu")]
 use std::time::Instant;
+
+#[cfg(feature = "gpu")]
+use ndarray::Array2;
 
 use crate::backend::Backend;
 use crate::batch::{Batch, Element};
 use crate::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::AdapterKind};
+#[cfg(feature = "gpu")]
+use crate::self_test;
 use crate::{Divergence, Error, Outcome};
 
 /// Both backends, and which of them to take.
@@ -18,6 +25,9 @@ pub(crate) struct Auto {
     cpu: Cpu,
     #[cfg(feature = "gpu")]
     rival: OnceLock<Option<Rival>>,
+    /// Whether some call has begun to look for a rival.
+    #[cfg(feature = "gpu")]
+    looking: AtomicBool,
 }
 
 /// A hardware GPU, and what the two backends cost on this machine.
@@ -32,22 +42,13 @@ struct Rival {
 #[cfg(feature = "gpu")]
 const WORTH_A_LOOK: usize = 4 << 20;
 
-impl Auto {
-    #[cfg(not(feature = "gpu"))]
-    pub(crate) async fn rows<T: Element>(
+impl Backend for Auto {
+    async fn rows<T: Element>(
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T>, Error> {
-        self.cpu.rows(divergence, batch).await
-    }
-
-    #[cfg(feature = "gpu")]
-    pub(crate) async fn rows<T: Element>(
-        &self,
-        divergence: Divergence,
-        batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+        #[cfg(feature = "gpu")]
         if let Some(gpu) = self.faster_gpu(batch) {
             match gpu.rows(divergence, batch).await {
                 Err(error @ (Error::Device { .. } | Error::TooLong { .. })) => {
@@ -58,24 +59,40 @@ impl Auto {
         }
         self.cpu.rows(divergence, batch).await
     }
+}
 
-    #[cfg(feature = "gpu")]
+#[cfg(feature = "gpu")]
+impl Auto {
     fn faster_gpu<T: Element>(&self, batch: &Batch<'_, T>) -> Option<&Gpu> {
         let bytes = batch.rows().saturating_mul(batch.bins()).saturating_mul(2 * size_of::<T>());
         if bytes < WORTH_A_LOOK || T::NAME != f32::NAME {
+            log::debug!("auto: {bytes} bytes of {} go to the CPU", T::NAME);
             return None;
         }
-        let rival = self.rival.get_or_init(|| {
-            let rival = pollster::block_on(Rival::find());
-            match &rival {
-                Ok(rival) => log::info!("{}: {:?}", rival.gpu.adapter().name(), rival.gpu_cost),
+        let rival = self.rival()?;
+        let (gpu, cpu) = (rival.gpu_cost.seconds(bytes), rival.cpu_cost.seconds(bytes));
+        log::debug!("auto: {bytes} bytes would take the GPU {gpu:.3} s and the CPU {cpu:.3} s");
+        (gpu < cpu).then_some(&rival.gpu)
+    }
+
+    /// The rival, looked for by the first call that wants it. Calls that come meanwhile do without:
+    /// to wait here could be to wait for oneself, on a thread that rayon lent.
+    fn rival(&self) -> Option<&Rival> {
+        if self.rival.get().is_none() && !self.looking.swap(true, Ordering::AcqRel) {
+            let found = pollster::block_on(Rival::find());
+            match &found {
+                Ok(rival) => log::info!(
+                    "auto: {} costs {:?}, the CPU {:?}",
+                    rival.gpu.adapter().name(),
+                    rival.gpu_cost,
+                    rival.cpu_cost
+                ),
                 Err(error) => log::info!("auto uses the CPU: {error}"),
             }
-            rival.ok()
-        });
-        let rival = rival.as_ref()?;
-        let wins = rival.gpu_cost.seconds(bytes) < rival.cpu_cost.seconds(bytes);
-        wins.then_some(&rival.gpu)
+            // Nobody else can have set it.
+            let _ = self.rival.set(found.ok());
+        }
+        self.rival.get()?.as_ref()
     }
 }
 
@@ -83,6 +100,7 @@ impl Auto {
 impl Rival {
     async fn find() -> Result<Rival, Error> {
         let gpu = Gpu::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
+        self_test::run(&gpu).await?;
         Ok(Rival { gpu_cost: Cost::of(&gpu).await?, cpu_cost: Cost::of(&Cpu).await?, gpu })
     }
 }
@@ -101,12 +119,11 @@ impl Cost {
     async fn of(backend: &impl Backend) -> Result<Cost, Error> {
         const BINS: usize = 256;
         const LARGE: usize = 4096;
-        let row = vec![1.0 / BINS as f32; BINS * LARGE];
         let mut seconds = [0.0; 2];
         for (rows, seconds) in [1, LARGE].into_iter().zip(&mut seconds) {
-            let side = ndarray::ArrayView2::from_shape((rows, BINS), &row[..rows * BINS]);
-            let side = side.map_err(|_| Error::NoBins)?;
-            let batch = Batch::probs(side, side)?;
+            // Two sides, so that as many bytes are read as are counted.
+            let [p, q] = [(); 2].map(|()| Array2::from_elem((rows, BINS), 1.0 / BINS as f32));
+            let batch = Batch::probs(&p, &q)?;
             backend.rows(Divergence::Kl, &batch).await?;
             let start = Instant::now();
             backend.rows(Divergence::Kl, &batch).await?;

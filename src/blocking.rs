@@ -125,10 +125,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Disagreement`] naming the worst row and both values, if a value is further from
-    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding.
-    ///
-    /// # Panics
-    /// If the outcome has fewer rows than the batch.
+    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding, or
+    /// if only one of the two calls the row invalid; [`Error::Mismatch`] if the outcome has not as
+    /// many rows as the batch.
     pub fn cross_check<T: Element>(
         &self,
         divergence: Divergence,

@@ -1,6 +1,6 @@
 //! Results held against the f64 reference, row by row.
 
-use crate::batch::{Batch, Element, Mass};
+use crate::batch::{Batch, Element};
 use crate::error::{Disagreement, Side};
 use crate::{Divergence, Error, Outcome, Status, reference};
 
@@ -8,7 +8,7 @@ use crate::{Divergence, Error, Outcome, Status, reference};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CrossCheck {
-    /// Rows that were compared. Invalid rows have no value to compare.
+    /// Rows that were compared: their values, and whether they are valid.
     pub compared: usize,
     /// The largest relative difference between a finite value and the reference, leaving aside
     /// what rounding in the reference itself can explain.
@@ -23,16 +23,18 @@ pub(crate) fn cross_check<T: Element>(
     rows: usize,
 ) -> Result<CrossCheck, Error> {
     let Divergence::Kl = divergence;
+    if outcome.values.len() != batch.rows() || outcome.statuses.len() != batch.rows() {
+        return Err(Error::Mismatch { batch: batch.rows(), outcome: outcome.values.len() });
+    }
     let mut check = CrossCheck::default();
     let mut worst: Option<(f64, Disagreement)> = None;
     let mut disagreeing = 0;
     for row in spread(batch.rows(), rows) {
-        if matches!(outcome.statuses[row], Status::Invalid(_)) {
-            continue;
-        }
         check.compared += 1;
-        let got = outcome.values[row].to_f64();
-        let comparison = Comparison::of(batch, row, got);
+        // An invalid row is compared as NaN, whatever stands in it.
+        let valid = !matches!(outcome.statuses[row], Status::Invalid(_));
+        let got = if valid { outcome.values[row].to_f64() } else { f64::NAN };
+        let comparison = Comparison::of(batch, row);
         if comparison.agrees(got) {
             check.worst = check.worst.max(comparison.difference(got));
             continue;
@@ -57,27 +59,36 @@ pub(crate) fn cross_check<T: Element>(
 
 /// The reference's answer to one row, and how far from it a right one may lie.
 struct Comparison {
+    /// NaN if the row is invalid.
     want: f64,
     doubt: f64,
     allowed: f64,
 }
 
 impl Comparison {
-    fn of<T: Element>(batch: &Batch<'_, T>, row: usize, got: f64) -> Comparison {
-        let p: Vec<f64> = batch.row(Side::P, row).iter().map(|p| p.to_f64()).collect();
-        let q: Vec<f64> = batch.row(Side::Q, row).iter().map(|q| q.to_f64()).collect();
-        let want = reference::kl(&p, &q, batch.mass());
-        if want.is_infinite() || got.is_infinite() {
-            return Comparison { want, doubt: 0.0, allowed: 0.0 };
+    fn of<T: Element>(batch: &Batch<'_, T>, row: usize) -> Comparison {
+        let [p, q] = [Side::P, Side::Q].map(|side| {
+            batch.row(side, row).iter().map(|value| value.to_f64()).collect::<Vec<_>>()
+        });
+        let exact = |want| Comparison { want, doubt: 0.0, allowed: 0.0 };
+        if !reference::is_valid(&p, &q, batch.mass(), batch.mass_tolerance()) {
+            return exact(f64::NAN);
         }
-        let size = reference::size(&p, &q, batch.mass());
-        // Terms of either sign may cancel under `as-given`, and there only.
-        let scale = if batch.mass() == Mass::AsGiven { size } else { want.abs() };
-        let doubt = 4.0 * f64::EPSILON * size;
-        Comparison { want, doubt, allowed: T::CROSS_CHECK * scale + doubt }
+        let want = reference::kl(&p, &q, batch.mass());
+        if want.is_infinite() {
+            return exact(want);
+        }
+        if T::from_f64(want).to_f64().is_infinite() {
+            return exact(f64::NAN); // beyond the result type
+        }
+        let doubt = 4.0 * f64::EPSILON * reference::size(&p, &q, batch.mass());
+        Comparison { want, doubt, allowed: T::CROSS_CHECK * want.abs() + doubt }
     }
 
     fn agrees(&self, got: f64) -> bool {
+        if self.want.is_nan() {
+            return got.is_nan();
+        }
         // Written so that NaN does not agree.
         got == self.want || (got - self.want).abs() <= self.allowed
     }

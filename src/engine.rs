@@ -15,9 +15,11 @@ use crate::{Divergence, Error, Outcome, Status, auto, self_test, sums};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
 ///
-/// Cloning gives another handle on the same backend; handles can be shared between threads. On
-/// the CPU backend the work is done within the first poll, on rayon's threads: an executor that
-/// must not be held up should put such a call on a thread for blocking work.
+/// Cloning gives another handle on the same backend; handles can be shared between threads. What is
+/// awaited is the device. Work on the CPU is done while the call is polled: all of it on the CPU
+/// backend, on rayon's threads; for the GPU the packing of chunks and the reading of results; and
+/// the looking for adapters. An executor that must not be held up should put such calls on a thread
+/// for blocking work.
 ///
 /// ```
 /// use kullback::nonblocking::Engine;
@@ -131,10 +133,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Disagreement`] naming the worst row and both values, if a value is further from
-    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding.
-    ///
-    /// # Panics
-    /// If the outcome has fewer rows than the batch.
+    /// the reference than 16 units in the last place (f64: 64) and the reference's own rounding, or
+    /// if only one of the two calls the row invalid; [`Error::Mismatch`] if the outcome has not as
+    /// many rows as the batch.
     pub async fn cross_check<T: Element>(
         &self,
         divergence: Divergence,
@@ -151,7 +152,12 @@ impl Engine {
     /// # Errors
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
-        self_test::run(self).await
+        match &*self.choice {
+            Choice::Cpu(cpu) => self_test::run(cpu).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => self_test::run(gpu).await,
+            Choice::Auto(auto) => self_test::run(auto).await,
+        }
     }
 
     /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.

@@ -52,7 +52,8 @@ pub enum Error {
         /// Why each candidate was left out.
         reasons: String,
     },
-    /// The device failed. No result of the call was kept.
+    /// The device failed. No result of the call was kept, and the engine will not compute again: a
+    /// new one has to be made.
     #[error("the GPU device '{adapter}' failed: {message}")]
     Device {
         /// The adapter's name.
@@ -75,6 +76,14 @@ pub enum Error {
         bins: usize,
         /// The most that the adapter's limits allow.
         most: usize,
+    },
+    /// An outcome that is not one of the batch that it is held against.
+    #[error("the outcome has {outcome} rows, and the batch {batch}")]
+    Mismatch {
+        /// Rows of the batch.
+        batch: usize,
+        /// Rows of the outcome.
+        outcome: usize,
     },
     /// A backend and the reference disagree.
     #[error("{0}")]

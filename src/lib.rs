@@ -32,7 +32,7 @@
 //! | no rows, no bins, shapes that differ | an empty result, an error, an error: before any device work |
 //! | f32 input | f32 arithmetic and results |
 //! | f64 input | f64 arithmetic and results, on the CPU |
-//! | the same row | the same bits, whatever the batch, its place in it and the number of threads, on one adapter |
+//! | the same row | the same bits, whatever the batch, its place in it and the number of threads, on one backend and adapter |
 //!
 //! PyTorch's `F.kl_div(x, y)` computes D(y‖x), from logarithms in its first argument; SciPy's
 //! `entropy(p, q)` normalizes silently.
@@ -58,7 +58,7 @@
 //! # Features
 //!
 //! `gpu` (default) is the wgpu backend. Without it this is a complete CPU library with the same
-//! interface, and [`Engine::gpu`] is an error. No feature changes a number.
+//! interface, and [`Engine::gpu`] is an error. No feature changes a number that a backend computes.
 
 pub mod plan;
 pub mod reference;
@@ -93,22 +93,41 @@ pub mod nonblocking {
     pub use crate::engine::Engine;
 }
 
+/// The README's program is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// For the project's own tests: no part of the public interface.
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod internal {
     pub use crate::gpu::kernel::{Spec, WORKGROUP_SIZE};
     use crate::gpu::{Gpu, merge, record, rows};
-    use crate::plan::Limits;
+    use crate::plan::{Limits, QUADS_PER_TRIP};
+    use crate::term::{ATANH_F32, TINY_F32, Term};
     use crate::{Adapter, Engine, Error, nonblocking};
 
     /// Every kernel.
     pub const KERNELS: &[Spec] = &[rows::SPEC, merge::SPEC];
     /// The fields of a record of sums, and their offsets.
     pub const RECORD_FIELDS: &[(&str, usize)] = record::FIELDS;
-    /// The flags of a record, by their names in the shaders.
-    pub const RECORD_FLAGS: &[(&str, u32)] =
-        &[("SOME_INFINITE", record::SOME_INFINITE), ("SOME_STALE", record::SOME_STALE)];
+    /// Numbers that the shaders have to repeat, by their names there: as bits, of floats too.
+    pub const SHARED_CONSTANTS: &[(&str, u32)] = &[
+        ("SOME_INFINITE", record::SOME_INFINITE),
+        ("SOME_STALE", record::SOME_STALE),
+        ("QUADS_PER_TRIP", QUADS_PER_TRIP as u32),
+        ("INFINITE", f32::INFINITE),
+        ("TINY", TINY_F32),
+        ("LOWEST_NORMAL", f32::MIN_POSITIVE.to_bits()),
+        ("ONE", 1_f32.to_bits()),
+        ("LN_2", std::f32::consts::LN_2.to_bits()),
+        ("ATANH_0", ATANH_F32[0].to_bits()),
+        ("ATANH_1", ATANH_F32[1].to_bits()),
+        ("ATANH_2", ATANH_F32[2].to_bits()),
+        ("ATANH_3", ATANH_F32[3].to_bits()),
+        ("ATANH_4", ATANH_F32[4].to_bits()),
+    ];
 
     /// An engine that plans under smaller limits than the adapter's, which wgpu then enforces.
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {

@@ -8,7 +8,6 @@ use rayon::prelude::*;
 
 use crate::batch::Element;
 use crate::error::Rule;
-use crate::sums::Row;
 
 /// What a row turned out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,9 +33,10 @@ pub struct Outcome<T> {
     pub p_masses: Array1<T>,
     /// The sum of each row of Q.
     pub q_masses: Array1<T>,
-    /// The backend that computed it: `cpu` or `gpu`.
+    /// The backend that computed it: `cpu`, `gpu`, or `mixed` where parts were appended that
+    /// different backends computed.
     pub backend: &'static str,
-    /// The adapter, where that was `gpu`.
+    /// The adapter, where that was not the CPU.
     pub adapter: Option<String>,
 }
 
@@ -56,6 +56,15 @@ impl<T> Outcome<T> {
     }
 }
 
+/// The results of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row<T> {
+    pub value: T,
+    pub status: Status,
+    pub p_mass: T,
+    pub q_mass: T,
+}
+
 /// The places of some consecutive rows in an outcome.
 pub(crate) struct Slots<'a, T> {
     values: &'a mut [T],
@@ -65,12 +74,16 @@ pub(crate) struct Slots<'a, T> {
 }
 
 impl<T: Element> Outcome<T> {
-    /// Adds the rows of a later part of the same batch. The backend stays the one named first.
+    /// Adds the rows of a later part of the same batch.
     pub fn append(&mut self, later: Outcome<T>) {
         fn join<A: Clone>(one: &mut Array1<A>, other: Array1<A>) {
             let joined = one.append(Axis(0), other.view());
             debug_assert!(joined.is_ok(), "arrays of one dimension always fit");
         }
+        if self.backend != later.backend {
+            self.backend = "mixed";
+        }
+        self.adapter = self.adapter.take().or(later.adapter);
         join(&mut self.values, later.values);
         join(&mut self.statuses, later.statuses);
         join(&mut self.p_masses, later.p_masses);

@@ -20,7 +20,7 @@ pub const BIN_BYTES: usize = 4;
 /// Bytes of one record of sums.
 pub const RECORD_BYTES: usize = 32;
 /// Vector loads that an invocation has in flight, in one trip of its loop.
-const QUADS_PER_TRIP: usize = 4;
+pub const QUADS_PER_TRIP: usize = 4;
 /// Trips of one invocation over a full segment. Short chains keep f32 sums accurate, and far below
 /// the 65,535 trips after which lavapipe ends a shader without a word.
 const TRIPS: usize = 8;
@@ -66,8 +66,6 @@ pub struct Plan {
     pub shape: Shape,
     /// Under which limits.
     pub limits: Limits,
-    /// Bins from one row to the next on the device: `bins` rounded up to whole vector loads.
-    pub stride: usize,
     /// Bins per segment, a multiple of [`QUAD`]; the last one of a row may have fewer.
     pub segment_bins: usize,
     /// Segments per row.
@@ -121,9 +119,10 @@ impl Plan {
     /// Cuts a batch.
     ///
     /// # Errors
-    /// [`Error::TooLong`] if the records of a single row, or the smallest segment, exceed a
-    /// binding.
+    /// [`Error::TooLong`] if the records of a single row exceed a binding;
+    /// [`Error::Setting`] if the limits leave no room for anything.
     pub fn new(shape: Shape, limits: Limits) -> Result<Plan, Error> {
+        check(limits)?;
         let lanes_in_group = limits.workgroup_size as usize;
         let binding = usize::try_from(limits.binding_bytes).unwrap_or(usize::MAX);
         let chunk = binding.min(usize::try_from(limits.chunk_bytes).unwrap_or(usize::MAX));
@@ -133,25 +132,22 @@ impl Plan {
         let bindable = binding / BIN_BYTES / QUAD * QUAD;
         let segment_bins = (lanes_in_group * TRIPS * QUADS_PER_TRIP * QUAD).min(bindable);
         let mergeable = workgroups.saturating_mul(fan(limits));
-        let most = records.min(mergeable).saturating_mul(segment_bins);
-        if shape.bins > most || records == 0 {
+        // A record counts its bins in 32 bits.
+        let most = records.min(mergeable).saturating_mul(segment_bins).min(u32::MAX as usize);
+        if shape.bins > most && shape.rows > 0 {
             return Err(Error::TooLong { bins: shape.bins, most });
         }
-        let segments = shape.bins.div_ceil(segment_bins).max(1);
-        let lanes = lanes_for(
-            shape.bins.min(segment_bins).div_ceil(QUAD),
-            QUADS_PER_TRIP,
-            limits.workgroup_size,
-        );
+        let bins = shape.bins.min(most); // without rows they may be any number
+        let segments = bins.div_ceil(segment_bins).max(1);
+        let lanes =
+            lanes_for(bins.min(segment_bins).div_ceil(QUAD), QUADS_PER_TRIP, limits.workgroup_size);
 
-        let stride = shape.bins.next_multiple_of(QUAD);
         let units = workgroups.saturating_mul(lanes_in_group / lanes as usize).min(records);
-        let rows_per_chunk = (chunk / (stride * BIN_BYTES).max(1)).min(units / segments);
+        let rows_per_chunk = (chunk / (padded(bins) * BIN_BYTES).max(1)).min(units / segments);
         let segments_per_chunk = (chunk / (segment_bins * BIN_BYTES)).clamp(1, units);
         Ok(Plan {
             shape,
             limits,
-            stride,
             segment_bins,
             segments,
             lanes,
@@ -210,6 +206,28 @@ impl Plan {
         let width = groups.min(self.limits.grid as usize).max(1);
         Dispatch { units: units as u32, lanes, grid: [width as u32, groups.div_ceil(width) as u32] }
     }
+}
+
+fn check(limits: Limits) -> Result<(), Error> {
+    let least = |name, value: u64, least: u64, rule| match value {
+        value if value < least => Err(Error::Setting { name, value: value as f64, rule }),
+        _ => Ok(()),
+    };
+    least("binding size", limits.binding_bytes, RECORD_BYTES as u64, "a record has 32 bytes")?;
+    least("grid", limits.grid.into(), 1, "a dispatch has at least one workgroup")?;
+    match limits.workgroup_size {
+        size if size.is_power_of_two() => Ok(()),
+        size => Err(Error::Setting {
+            name: "workgroup size",
+            value: size.into(),
+            rule: "it must be a power of two, for the tree of sums",
+        }),
+    }
+}
+
+/// So many bins, rounded up to whole vector loads: their place on the device.
+pub(crate) fn padded(bins: usize) -> usize {
+    bins.next_multiple_of(QUAD)
 }
 
 /// Records that one workgroup merges into one.

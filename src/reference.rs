@@ -27,6 +27,22 @@ pub fn kl(p: &[f64], q: &[f64], mass: Mass) -> f64 {
     }
 }
 
+/// Whether a row is what its mass policy takes: probabilities that are finite and not negative,
+/// and under `Check` masses within the tolerance of 1, under `Normalize` masses above 0.
+pub fn is_valid(p: &[f64], q: &[f64], mass: Mass, tolerance: f64) -> bool {
+    let probabilities = |side: &[f64]| side.iter().all(|&value| value >= 0.0 && value.is_finite());
+    let masses = |accepts: &dyn Fn(f64) -> bool| {
+        [p, q].iter().all(|side| accepts(sum(side.iter().copied())))
+    };
+    probabilities(p)
+        && probabilities(q)
+        && match mass {
+            Mass::Check => masses(&|mass| (mass - 1.0).abs() <= tolerance),
+            Mass::Normalize => masses(&|mass| mass > 0.0),
+            Mass::AsGiven | Mass::Generalized => true,
+        }
+}
+
 /// `Σ |p·ln(p/q)| + p + q` over the row as [`kl`] reads it: rounding may have carried that
 /// function from the exact value by a few units in the last place of this.
 pub fn size(p: &[f64], q: &[f64], mass: Mass) -> f64 {
@@ -42,7 +58,9 @@ fn term(p: f64, q: f64) -> f64 {
     match (p == 0.0, q == 0.0) {
         (true, _) => 0.0,
         (false, true) => f64::INFINITY,
-        (false, false) => p * (p / q).ln(),
+        (false, false) if (p / q).is_normal() => p * (p / q).ln(),
+        // The quotient is beyond the range of f64; the logarithms are not.
+        (false, false) => p * (p.ln() - q.ln()),
     }
 }
 

@@ -2,21 +2,22 @@
 
 use ndarray::{Array2, Axis};
 
-use crate::nonblocking::Engine;
-use crate::{Batch, Divergence, Error, Status};
+use crate::backend::Backend;
+use crate::batch::Batch;
+use crate::cross_check::cross_check;
+use crate::{Divergence, Error};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
 const LENGTHS: &[usize] = &[2, 3, 15, 16, 17, 64, 65, 256, 257, 1_000, 4_097, 65_536, 70_001];
 
 /// Runs them.
-pub(crate) async fn run(engine: &Engine) -> Result<(), Error> {
+pub(crate) async fn run(backend: &impl Backend) -> Result<(), Error> {
     for &bins in LENGTHS {
         let (p, q) = known_rows(bins);
         let batch = Batch::probs(&p, &q)?;
-        let outcome = engine.rows(Divergence::Kl, &batch).await?;
-        engine.cross_check(Divergence::Kl, &batch, &outcome, batch.rows()).await?;
-        debug_assert_eq!(outcome.statuses[3], Status::Infinite);
+        let outcome = backend.rows(Divergence::Kl, &batch).await?;
+        cross_check(Divergence::Kl, &batch, &outcome, batch.rows())?;
     }
     Ok(())
 }

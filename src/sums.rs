@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Element, Mass};
 use crate::error::{InvalidRow, Rule, Side};
-use crate::outcome::Status;
+use crate::outcome::{Row, Status};
 use crate::term::{self, Bin};
 
 /// What a backend sums over the bins of a row.
@@ -24,15 +24,6 @@ pub(crate) struct Sums {
     pub huge: bool,
 }
 
-/// The results of one row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Row<T> {
-    pub value: T,
-    pub status: Status,
-    pub p_mass: T,
-    pub q_mass: T,
-}
-
 enum Verdict {
     Value(f64),
     Infinite,
@@ -41,19 +32,17 @@ enum Verdict {
 
 /// The results of a row from its sums, or from a closer look where the sums lack digits.
 pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> Row<T> {
-    if sums.invalid {
-        // `offender` finds the bin that the backend saw; both decide on the same bit patterns.
-        let (side, rule) = batch
-            .offender(row)
-            .map_or((Side::P, Rule::NotANumber), |offender| (offender.side, offender.rule));
-        return finish(Verdict::Invalid(side, rule), f64::NAN, f64::NAN);
-    }
-    let in_range = !sums.huge && sums.p >= T::FAINT && sums.q >= T::FAINT;
-    if in_range
-        && !on_the_edge(batch, sums)
-        && let Some(verdict) = judge(batch, sums, sums.p, sums.q)
+    if sums.invalid
+        && let Some(offender) = batch.offender(row)
     {
-        return finish(verdict, sums.p, sums.q);
+        return finish(Verdict::Invalid(offender.side, offender.rule), f64::NAN, f64::NAN);
+    }
+    let in_range = !sums.invalid && !sums.huge && sums.p >= T::FAINT && sums.q >= T::FAINT;
+    if in_range && !on_the_edge(batch, sums) && !too_fine(batch, row, sums) {
+        let (verdict, cancelled) = judge(batch, sums, sums.p, sums.q);
+        if !cancelled {
+            return finish(verdict, sums.p, sums.q);
+        }
     }
     let closer = CloserLook::at(batch, row);
     finish(closer.verdict(batch), closer.p_mass, closer.q_mass)
@@ -102,40 +91,50 @@ fn on_the_edge<T: Element>(batch: &Batch<'_, T>, sums: &Sums) -> bool {
     batch.mass() == Mass::Check && (doubtful(sums.p) || doubtful(sums.q))
 }
 
-/// The verdict on sums, or `None` where they have cancelled too much of it.
+/// Whether bins differ by so little, against the row, that subnormal numbers may have been lost on
+/// the way: the answer must not depend on whether a device keeps them.
+fn too_fine<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> bool {
+    if sums.g == 0.0 {
+        return batch.row(Side::P, row) != batch.row(Side::Q, row);
+    }
+    sums.g < sums.p * T::FAINT
+}
+
+/// The verdict on sums; for a value also whether so much of it cancelled that digits are missing.
 fn judge<T: Element>(
     batch: &Batch<'_, T>,
     sums: &Sums,
     p_mass: f64,
     q_mass: f64,
-) -> Option<Verdict> {
+) -> (Verdict, bool) {
     for (side, mass) in [(Side::P, p_mass), (Side::Q, q_mass)] {
         let broken = match batch.mass() {
-            Mass::Check if (mass - 1.0).abs() > batch.mass_tolerance() => Some(Rule::Mass),
-            Mass::Normalize if mass == 0.0 => Some(Rule::NoMass),
-            _ => None,
+            Mass::Check if (mass - 1.0).abs() > batch.mass_tolerance() => Rule::Mass,
+            Mass::Normalize if mass == 0.0 => Rule::NoMass,
+            _ => continue,
         };
-        if let Some(rule) = broken {
-            return Some(Verdict::Invalid(side, rule));
-        }
+        return (Verdict::Invalid(side, broken), false);
     }
     if sums.infinite {
-        return Some(Verdict::Infinite);
+        return (Verdict::Infinite, false);
     }
-    let value = match batch.mass() {
-        Mass::Generalized => sums.g,
-        Mass::AsGiven => sums.g + sums.d,
+    let (value, cancelled) = match batch.mass() {
+        Mass::Generalized => (sums.g, false),
+        Mass::AsGiven => {
+            // Rounding leaves in D a few units of Σ|p − q|, which G bounds as in Pinsker's
+            // inequality.
+            let distance = (2.0 / 3.0 * sums.g * (sums.p + 2.0 * sums.q)).sqrt();
+            let value = sums.g + sums.d;
+            (value, value.abs() < distance / 2.0)
+        }
         Mass::Check | Mass::Normalize => {
             // D(p/P ‖ q/Q) = G/P − η(v), v = Q/P − 1, which is exact for any masses.
             let g = sums.g / sums.p;
             let eta = eta(-sums.d / sums.p);
-            if eta > g / 8.0 {
-                return None;
-            }
-            g - eta
+            ((g - eta).max(0.0), eta.is_nan() || eta > g / 8.0)
         }
     };
-    Some(Verdict::Value(value))
+    (Verdict::Value(value), cancelled)
 }
 
 /// `v − ln(1 + v)`, which is never negative, without cancellation near 0.
@@ -153,6 +152,8 @@ fn eta(v: f64) -> f64 {
 /// the digits that probabilities have.
 struct CloserLook {
     sums: Sums,
+    /// `Σ p·ln(p/q)`.
+    as_given: f64,
     /// What a value of these sums is to be multiplied by.
     unit: f64,
     p_mass: f64,
@@ -178,17 +179,23 @@ impl CloserLook {
         let ratio = if divisible { Ratio::of(p_total, q_total) } else { Ratio::ONE };
 
         let mut sums = Sums { p: p_sum, q: q_sum, ..Sums::default() };
-        let (mut g, mut d) = (Total::default(), Total::default());
+        let [mut g, mut d, mut log, mut size] = [Total::default(); 4];
         for (p, q) in p().zip(q()) {
             let bin = scaled_bin(p, q, p_scale, q_scale, ratio);
             sums.infinite |= p > 0.0 && q == 0.0;
             g.add(bin.g);
             d.add(bin.d);
+            log.add(bin.log);
+            size.add(bin.log.abs());
         }
         sums.g = g.value();
         sums.d = d.value();
+        // Near equality G + D has the digits; where the masses are far apart, the plain sum.
+        let plain = sums.g + sums.d.abs() > size.value();
+        let as_given = if plain { log.value() } else { sums.g + sums.d };
         CloserLook {
             sums,
+            as_given,
             unit: if divides { 1.0 } else { 1.0 / p_scale },
             p_mass: p_sum / p_scale,
             q_mass: q_sum / q_scale,
@@ -196,13 +203,13 @@ impl CloserLook {
     }
 
     fn verdict<T: Element>(&self, batch: &Batch<'_, T>) -> Verdict {
-        match judge(batch, &self.sums, self.p_mass, self.q_mass) {
-            Some(Verdict::Value(value)) => Verdict::Value(value * self.unit),
-            Some(other) => other,
-            // All that is left is rounding: the masses are equal to the last digits.
-            None => Verdict::Value(
-                (self.sums.g / self.sums.p - eta(-self.sums.d / self.sums.p)).max(0.0),
-            ),
+        // What still cancels here are the last digits of f64.
+        match judge(batch, &self.sums, self.p_mass, self.q_mass).0 {
+            Verdict::Value(_) if batch.mass() == Mass::AsGiven => {
+                Verdict::Value(self.as_given * self.unit)
+            }
+            Verdict::Value(value) => Verdict::Value(value * self.unit),
+            other => other,
         }
     }
 }
@@ -217,8 +224,8 @@ fn scaled_bin(p: f64, q: f64, p_scale: f64, q_scale: f64, ratio: Ratio) -> Bin<f
     if p > 0.0 && q > 0.0 && product < SMALL {
         // More than 200 decades below the row's largest q: only the logarithm still counts.
         let ln_ratio = (p.ln() + p_scale.ln()) - (q.ln() + q_scale.ln() + ratio.high.ln());
-        let g = scaled_p * ln_ratio - scaled_p + product;
-        return Bin { g: g.max(0.0), ..bin };
+        let log = scaled_p * ln_ratio;
+        return Bin { g: (log - scaled_p + product).max(0.0), log, ..bin };
     }
     bin
 }

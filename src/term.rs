@@ -23,6 +23,8 @@ pub struct Bin<T: Term> {
     pub(crate) g: T,
     /// `p − q`.
     pub(crate) d: T,
+    /// `p·ln(p/q)`, for those few who want it by itself.
+    pub(crate) log: T,
     /// The larger of the two bit patterns as unsigned integers: at least [`Term::INFINITE`]
     /// exactly if one of the two is NaN, infinite or negative.
     pub(crate) top: T::Bits,
@@ -63,7 +65,8 @@ pub trait Term:
 
 /// `atanh(s) = s·(1 + s²·(c₀ + c₁s² + …))`: Chebyshev fit over `|s| ≤ 1/3` in 40-digit
 /// arithmetic, coefficients rounded to f32; relative error of `g` below 4e-9.
-const ATANH_F32: [f32; 5] = [0.333_333_34, 0.199_998_53, 0.142_961_79, 0.108_532_876, 0.116_121_65];
+pub(crate) const ATANH_F32: [f32; 5] =
+    [0.333_333_34, 0.199_998_53, 0.142_961_79, 0.108_532_876, 0.116_121_65];
 
 /// The same fit for f64; relative error of `g` below 8e-18.
 const ATANH_F64: [f64; 11] = [
@@ -113,8 +116,14 @@ impl Term for f32 {
         let d = p - q;
         let curve = n * (s + (1.0 + s) * t) + pv * (log2 * std::f32::consts::LN_2);
         let g = curve * scale * rest + (n * scale * rest - d);
+        let log = curve * scale * rest + n * scale * rest;
         let alone = if pb == 0 { q } else { f32::INFINITY };
-        Bin { g: if both { g } else { alone }, d, top: pb.max(qb) }
+        Bin {
+            g: if both { g } else { alone },
+            d,
+            log: if both { log } else { alone - q },
+            top: pb.max(qb),
+        }
     }
 
     fn to_f64(self) -> f64 {
@@ -177,8 +186,14 @@ pub(crate) fn bin_with_residue(p: f64, q: f64, residue: f64) -> Bin<f64> {
     let d = (p - q) - residue;
     let curve = n * (s + (1.0 + s) * t) + pv * (log2 * std::f64::consts::LN_2);
     let g = curve * scale * scale + (n * scale * scale - d);
+    let log = curve * scale * scale + n * scale * scale;
     let alone = if pb == 0 { q } else { f64::INFINITY };
-    Bin { g: if both { g } else { alone }, d, top: pb.max(qb) }
+    Bin {
+        g: if both { g } else { alone },
+        d,
+        log: if both { log } else { alone - q },
+        top: pb.max(qb),
+    }
 }
 
 /// The bit pattern, with −0 counted as 0: every other sign bit then marks an invalid value.
@@ -194,6 +209,9 @@ fn unsigned_zero_f64(x: f64) -> u64 {
     if bits == 1 << 63 { 0 } else { bits }
 }
 
+/// The bit pattern of 2^-102, below which numbers are lifted.
+pub(crate) const TINY_F32: u32 = 25 << 23;
+
 /// Multiplies numbers below 2^-102 by 2^149, in integers so that a hardware that flushes
 /// subnormals does the same; returns the bits of the product and the exponent to give back.
 #[inline(always)]
@@ -201,7 +219,7 @@ fn lift_f32(bits: u32) -> (u32, i32) {
     let normal = bits.wrapping_add(149 << 23);
     let subnormal = (bits as i32 as f32).to_bits();
     let lifted = if bits < 1 << 23 { subnormal } else { normal };
-    let tiny = bits < 25 << 23;
+    let tiny = bits < TINY_F32;
     (if tiny { lifted } else { bits }, if tiny { -149 } else { 0 })
 }
 

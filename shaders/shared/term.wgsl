@@ -10,6 +10,11 @@ const TINY: u32 = 25u << 23u;           // 2^-102
 const LOWEST_NORMAL: u32 = 1u << 23u;   // 2^-126
 const ONE_OCTAVE: i32 = 1i << 23u;
 const LN_2: f32 = 0.6931471805599453;
+const ATANH_0: f32 = 0.33333334;
+const ATANH_1: f32 = 0.19999853;
+const ATANH_2: f32 = 0.14296179;
+const ATANH_3: f32 = 0.108532876;
+const ATANH_4: f32 = 0.116121650;
 
 struct Bins {
     g: vec4<f32>,     // p·ln(p/q) − p + q
@@ -61,17 +66,19 @@ fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {
     let n = pv - qv;
     let s = n / (pv + qv);
     let z = s * s;
-    // The coefficients of src/term.rs.
-    let t = z * (((((0.116121650 * z) + 0.108532876) * z + 0.14296179) * z + 0.19999853) * z
-        + 0.33333334);
+    let t = z * ((((ATANH_4 * z + ATANH_3) * z + ATANH_2) * z + ATANH_1) * z + ATANH_0);
 
-    let log2 = vec4<f32>(k - lifted_by(p_work) + lifted_by(q_work));
+    let lifts = lifted_by(p_work) - lifted_by(q_work);
+    let log2 = vec4<f32>(k - lifts);
     let curve = n * (s + (1.0 + s) * t) + pv * (log2 * LN_2);
     // A lifted p is brought back in two steps, since 2^-149 itself is subnormal.
     let small = p_work < vec4(TINY);
     let scale = select(vec4(1.0), vec4(bitcast<f32>((127u - 75u) << 23u)), small);
     let rest = select(vec4(1.0), vec4(bitcast<f32>((127u - 74u) << 23u)), small);
-    let g = curve * scale * rest + (n * scale * rest - (p - q));
+    // The last summand is 0 for k = 0, and said to be: a compiler that may reassociate must not get
+    // at n by itself, next to which the product drowns.
+    let same_octave = near & (lifts == vec4(0i));
+    let g = curve * scale * rest + select(n * scale * rest - (p - q), vec4(0.0), same_octave);
 
     let tops = max(p_all, q_all);
     return Bins(

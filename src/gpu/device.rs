@@ -136,9 +136,13 @@ impl Device {
     ) -> Result<Records, String> {
         let ticket = self.next_ticket();
         parts.iter_mut().for_each(|part| part.ticket = ticket);
+        self.merge_stamped(&parts, merges)
+    }
+
+    fn merge_stamped(&mut self, parts: &[Record], merges: &[Merge]) -> Result<Records, String> {
         let units = parts.len() as u32;
         self.reserve_records(units);
-        let parts = bytemuck::cast_slice(&parts);
+        let parts = bytemuck::cast_slice(parts);
         self.queue.write_buffer(self.records[0].get()?, 0, parts);
         self.finish(self.encoder(), units, merges)
     }
@@ -274,4 +278,48 @@ impl Buffer {
 
 fn bytes_of_records(units: u32) -> usize {
     units as usize * RECORD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::adapters;
+    use crate::plan::{Plan, Shape};
+
+    fn device() -> (Device, Limits) {
+        let adapter = adapters().into_iter().next().expect("the tests need an adapter");
+        let limits = adapter.limits(None);
+        let required = adapter.required_limits(&limits);
+        (pollster::block_on(Device::open(adapter.handle(), required, limits)).unwrap(), limits)
+    }
+
+    #[test]
+    fn a_record_of_another_submission_spoils_its_row() {
+        let (mut device, limits) = device();
+        let bins = 2_000_000;
+        let plan = Plan::new(Shape { rows: 1, bins }, limits).unwrap();
+        let part = Record { g: 1.0, consumed: 3, ..Record::default() };
+        let mut parts = vec![part; plan.segments];
+        let merges = plan.merges(1);
+        let merged = device.merge_records(parts.clone(), &merges).unwrap();
+        assert_eq!(merged.records.len(), 1);
+        let consumed = 3 * plan.segments;
+        assert_eq!(merged.records[0].g, plan.segments as f32);
+        assert!(merged.records[0].verified(merged.ticket, consumed).is_ok());
+        for stale in [0, plan.segments / 2, plan.segments - 1] {
+            let ticket = device.next_ticket();
+            parts.iter_mut().for_each(|part| part.ticket = ticket);
+            parts[stale].ticket = ticket - 1;
+            let merged = device.merge_stamped(&parts, &merges).unwrap();
+            assert!(merged.records[0].verified(ticket, consumed).is_err(), "part {stale}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_wgpu_reports_elsewhere_fails_the_job() {
+        let (mut device, _) = device();
+        device.faults.note("validation failed".into());
+        let merged = device.merge_records(vec![Record::default()], &[]);
+        assert_eq!(merged.err(), Some("validation failed".into()));
+    }
 }

@@ -62,3 +62,33 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWED: Record =
+        Record { g: 0.5, p: 1.0, q: 1.0, d: 0.0, consumed: 40, flags: 0, top: 0, ticket: 7 };
+
+    #[test]
+    fn what_a_submission_owes_is_accepted() {
+        assert_eq!(OWED.verified(7, 40), Ok(OWED));
+        let infinite = Record { flags: SOME_INFINITE, ..OWED };
+        assert_eq!(infinite.verified(7, 40), Ok(infinite));
+    }
+
+    #[test]
+    fn what_another_one_left_is_refused() {
+        // Cleared memory, a plausible 0 among it.
+        assert!(Record::default().verified(7, 40).is_err());
+        assert!(OWED.verified(8, 40).is_err());
+        assert!(Record { flags: SOME_STALE, ..OWED }.verified(7, 40).is_err());
+        assert!(Record { flags: SOME_STALE | SOME_INFINITE, ..OWED }.verified(7, 40).is_err());
+    }
+
+    #[test]
+    fn a_dispatch_that_was_cut_short_is_refused() {
+        assert!(OWED.verified(7, 41).is_err());
+        assert!(OWED.verified(7, 39).is_err());
+    }
+}

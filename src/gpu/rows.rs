@@ -13,7 +13,7 @@ use super::record::Record;
 use crate::backend::Backend;
 use crate::batch::{Batch, Element};
 use crate::error::Side;
-use crate::plan::{Chunk, Plan, QUAD, Shape};
+use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
 use crate::{Divergence, Error, Outcome, sums};
 
 /// What the shader declares.
@@ -64,7 +64,7 @@ impl Params {
         let dispatch = plan.dispatch(chunk);
         let stride = |side| match batch.repeats(side) {
             true => 0,
-            false => (padded(&chunk.bins) / QUAD) as u32,
+            false => (padded(chunk.bins.len()) / QUAD) as u32,
         };
         Params {
             units: dispatch.units,
@@ -173,7 +173,7 @@ impl Gpu {
 
 /// A chunk's bins as the shader reads them.
 fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob {
-    let stride = padded(&chunk.bins);
+    let stride = padded(chunk.bins.len());
     let words_of = |side| {
         let first = chunk.rows.start;
         let rows = if batch.repeats(side) { first..first + 1 } else { chunk.rows.clone() };
@@ -194,9 +194,4 @@ fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob
         dispatch: plan.dispatch(chunk),
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
     }
-}
-
-/// So many bins in whole vector loads.
-fn padded(bins: &Range<usize>) -> usize {
-    bins.len().next_multiple_of(QUAD)
 }

@@ -38,8 +38,8 @@ impl Worker {
                 for job in queue {
                     job(&mut device);
                 }
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(device))) {
-                    log::warn!("closing the GPU device panicked: {}", message(&*panic));
+                if let Ok(device) = device {
+                    close(device);
                 }
                 drop(alive);
             })
@@ -61,13 +61,16 @@ impl Worker {
                 Err(closed) => Err(closed.clone()),
             };
             // After a fault nothing on this device can be trusted.
-            if let Err(fault) = &result
-                && device.is_ok()
-            {
-                *device = Err(fault.clone());
-            }
+            let broken = match &result {
+                Err(fault) => std::mem::replace(device, Err(fault.clone())).ok(),
+                Ok(_) => None,
+            };
             // The caller may have gone away; then nobody wants to know.
             let _ = answer.send(result);
+            if let Some(broken) = broken {
+                // A hung device blocks whoever drops it until it is done, if ever.
+                std::thread::spawn(move || close(broken));
+            }
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| {
             jobs.lock().unwrap_or_else(PoisonError::into_inner).send(task).is_ok()
@@ -97,7 +100,56 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> Result<R, String>) -> Result<R, Str
         .unwrap_or_else(|panic| Err(format!("wgpu panicked: {}", message(&*panic))))
 }
 
+fn close(device: Device) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(device))) {
+        log::warn!("closing the GPU device panicked: {}", message(&*panic));
+    }
+}
+
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::adapters;
+    use crate::gpu::{Device, Gpu};
+
+    fn gpu() -> Gpu {
+        let adapter = adapters().into_iter().next().expect("the tests need an adapter");
+        pollster::block_on(Gpu::open(&adapter, None)).expect("it opens")
+    }
+
+    fn run<R: Send + 'static>(
+        gpu: &Gpu,
+        job: impl FnOnce(&mut Device) -> Result<R, String> + Send + 'static,
+    ) -> Result<R, String> {
+        pollster::block_on(gpu.worker.run(job))
+    }
+
+    #[test]
+    fn a_panic_on_the_device_is_an_error_then_and_later() {
+        let gpu = gpu();
+        assert_eq!(run(&gpu, |_| Ok(1)), Ok(1));
+        let panicked: Result<(), _> = run(&gpu, |_| panic!("the driver is gone"));
+        assert_eq!(panicked, Err("wgpu panicked: the driver is gone".into()));
+        assert_eq!(run(&gpu, |_| Ok(2)), Err("wgpu panicked: the driver is gone".into()));
+    }
+
+    #[test]
+    fn a_fault_closes_the_device_for_every_caller() {
+        let gpu = gpu();
+        assert_eq!(run::<()>(&gpu, |_| Err("lost".into())), Err("lost".into()));
+        assert_eq!(run(&gpu, |_| Ok(1)), Err("lost".into()));
+    }
+
+    #[test]
+    fn a_device_that_does_not_open_is_an_error() {
+        let worker = pollster::block_on(Worker::start(|| Err("no such device".into())));
+        assert_eq!(worker.err(), Some("no such device".into()));
+        let worker = pollster::block_on(Worker::start(|| panic!("no driver")));
+        assert_eq!(worker.err(), Some("wgpu panicked: no driver".into()));
+    }
 }

@@ -1,6 +1,6 @@
 //! The cross-check has to notice what it is there to notice.
 
-use kullback::{Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome};
+use kullback::{Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status};
 use ndarray::Array2;
 
 use crate::data::{distributions, nearby};
@@ -95,13 +95,45 @@ fn spreads_its_rows_from_the_first_to_the_last() {
 }
 
 #[test]
-fn leaves_invalid_rows_out() {
+fn judges_which_rows_are_invalid() {
     let (mut p, q) = pair();
     p[[5, 5]] = -1.0;
+    p[[6, 6]] += 0.5;
     let batch = Batch::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
     for engine in engines() {
         let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
         let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 1000).unwrap();
-        assert_eq!(check.compared, 49);
+        assert_eq!(check.compared, 50);
+        // A row called valid that is not, or the other way round, whatever its value.
+        let mut wrong = outcome.clone();
+        wrong.statuses[6] = Status::Ok;
+        wrong.values[6] = 0.1;
+        assert!(engine.cross_check(Divergence::Kl, &batch, &wrong, 1000).is_err());
+        let mut wrong = outcome;
+        wrong.statuses[7] = Status::Invalid(Rule::Mass);
+        assert!(engine.cross_check(Divergence::Kl, &batch, &wrong, 1000).is_err());
     }
+}
+
+#[test]
+fn refuses_the_outcome_of_another_batch() {
+    let (p, q) = pair();
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let outcome = engine.rows(Divergence::Kl, &batch.slice(0..49)).unwrap();
+    let error = engine.cross_check(Divergence::Kl, &batch, &outcome, 10).unwrap_err();
+    assert_eq!(error, Error::Mismatch { batch: 50, outcome: 49 });
+}
+
+#[test]
+fn does_not_let_a_small_as_given_value_pass_as_0() {
+    // A divergence of 5e-9 of rows whose masses are 1.
+    let (p, _) = pair();
+    let q = nearby(&p, 1e-4, 23);
+    let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::AsGiven);
+    let engine = Engine::cpu();
+    let mut outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+    assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 50).is_ok());
+    outcome.values[10] = 0.0;
+    assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 50).is_err());
 }

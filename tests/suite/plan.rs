@@ -13,12 +13,11 @@ fn plan(rows: usize, bins: usize, limits: Limits) -> Plan {
 
 /// Holds a plan against its limits, whatever they are.
 fn check(plan: &Plan) {
-    let Limits { binding_bytes, grid, workgroup_size, .. } = plan.limits;
+    let Limits { binding_bytes, workgroup_size, .. } = plan.limits;
     let Shape { rows, bins } = plan.shape;
     let fits = |bytes: usize| bytes as u64 <= binding_bytes;
     assert!(plan.segment_bins.is_multiple_of(QUAD));
     assert!(plan.lanes.is_power_of_two() && plan.lanes <= workgroup_size);
-    assert!(plan.stride >= bins && plan.stride < bins + QUAD);
     let (mut row, mut bin) = (0, 0);
     for chunk in plan.chunks() {
         // The next rows from their first bin on, or the next bins of the row that was begun.
@@ -35,23 +34,29 @@ fn check(plan: &Plan) {
         assert_eq!(dispatch.units as usize, chunk.rows.len() * chunk.segments.len());
         check_dispatch(plan, dispatch);
         assert!(fits(dispatch.units as usize * RECORD_BYTES));
+        if chunk.whole_rows {
+            check_merges(plan, chunk.rows.len());
+        }
     }
     assert_eq!((row, bin), (if bins == 0 { 0 } else { rows }, 0));
 
+    check_merges(plan, 1);
+}
+
+/// The rounds that merge so many rows, until each has one record.
+fn check_merges(plan: &Plan, rows: usize) {
     let mut records = plan.segments;
-    for merge in plan.merges(1) {
-        assert_eq!(
-            (merge.before as usize, merge.after as usize),
-            (records, records.div_ceil(merge.fan as usize))
-        );
+    for merge in plan.merges(rows) {
+        assert_eq!(merge.before as usize, records);
+        assert_eq!(merge.after as usize, records.div_ceil(merge.fan as usize));
+        assert_eq!(merge.dispatch.units as usize, rows * merge.after as usize);
         check_dispatch(plan, merge.dispatch);
-        assert!(fits(records * RECORD_BYTES));
+        assert!((rows * records * RECORD_BYTES) as u64 <= plan.limits.binding_bytes);
         // What an invocation adds up one after the other.
         assert!(merge.before.min(merge.fan).div_ceil(merge.dispatch.lanes) <= 4);
         records = merge.after as usize;
     }
     assert_eq!(records, 1);
-    assert!(grid > 0);
 }
 
 fn check_dispatch(plan: &Plan, dispatch: kullback::plan::Dispatch) {
@@ -66,7 +71,7 @@ fn check_dispatch(plan: &Plan, dispatch: kullback::plan::Dispatch) {
 fn short_rows_share_workgroups_and_chunks() {
     let plan = plan(1_000_000, 10, LAVAPIPE);
     check(&plan);
-    assert_eq!((plan.segments, plan.lanes, plan.stride), (1, 1, 12));
+    assert_eq!((plan.segments, plan.lanes), (1, 1));
     // 32 MiB of rows of 48 bytes.
     assert_eq!(plan.chunks().next().map(|chunk| chunk.rows), Some(0..699_050));
     assert_eq!(plan.chunks().count(), 2);
@@ -115,15 +120,41 @@ fn rows_beyond_all_limits_are_an_error() {
     let error = Plan::new(Shape { rows: 1, bins: 8193 }, limits).unwrap_err();
     assert_eq!(error, Error::TooLong { bins: 8193, most: 8192 });
     check(&plan(1, 8192, limits));
-    // An adapter that could bind nothing.
-    let limits = Limits { binding_bytes: 16, ..limits };
-    assert!(matches!(Plan::new(Shape { rows: 1, bins: 1 }, limits), Err(Error::TooLong { .. })));
+    // Shaders count the bins of a row in 32 bits.
+    let roomy = Limits { binding_bytes: 1 << 31, ..LAVAPIPE };
+    let bins = u32::MAX as usize + 1;
+    let error = Plan::new(Shape { rows: 1, bins }, roomy).unwrap_err();
+    assert_eq!(error, Error::TooLong { bins, most: bins - 1 });
+}
+
+#[test]
+fn limits_that_leave_no_room_are_refused() {
+    for (limits, message) in [
+        (Limits { binding_bytes: 16, ..LAVAPIPE }, "binding size is 16: a record has 32 bytes"),
+        (Limits { grid: 0, ..LAVAPIPE }, "grid is 0: a dispatch has at least one workgroup"),
+        (
+            Limits { workgroup_size: 0, ..LAVAPIPE },
+            "workgroup size is 0: it must be a power of two, for the tree of sums",
+        ),
+        (
+            Limits { workgroup_size: 48, ..LAVAPIPE },
+            "workgroup size is 48: it must be a power of two, for the tree of sums",
+        ),
+    ] {
+        let error = Plan::new(Shape { rows: 1, bins: 1 }, limits).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    // A chunk too small for anything holds one unit all the same.
+    let plan = plan(3, 100, Limits { chunk_bytes: 0, ..LAVAPIPE });
+    check(&plan);
+    assert_eq!(plan.chunks().count(), 3);
 }
 
 #[test]
 fn nothing_needs_no_chunk() {
     assert_eq!(plan(0, 10, LAVAPIPE).chunks().count(), 0);
     assert_eq!(plan(0, 0, LAVAPIPE).chunks().count(), 0);
+    assert_eq!(plan(0, usize::MAX, LAVAPIPE).chunks().count(), 0);
 }
 
 #[test]

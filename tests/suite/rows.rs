@@ -107,9 +107,10 @@ fn more_workgroups_than_one_dimension_of_a_grid_holds() {
     let want = reference(p.view(), q.view());
     let engine = &roomy_engines()[roomy_engines().len() - 1];
     let got = as_f64(&rows(engine, &p, &q));
-    // At 2 bins some of so many rows are equal but for rounding, where f64 knows 12 digits less.
-    let wrong = |(got, want): &(&f64, &f64)| !close(**got, **want, F32) && **want > 1e-9;
-    assert_eq!(got.iter().zip(&want).find(wrong), None, "{engine:?}");
+    // At 2 bins some of so many rows are nearly equal, and the reference has lost digits there.
+    let doubt = 16.0 * f64::EPSILON;
+    let right = |(&got, &want): (&f64, &f64)| close(got, want, F32) || (got - want).abs() <= doubt;
+    assert_eq!(got.iter().zip(&want).find(|&pair| !right(pair)), None, "{engine:?}");
 }
 
 #[test]

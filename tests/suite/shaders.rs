@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use kullback::internal::{KERNELS, RECORD_FIELDS, RECORD_FLAGS, Spec, WORKGROUP_SIZE};
+use kullback::internal::{KERNELS, RECORD_FIELDS, SHARED_CONSTANTS, Spec, WORKGROUP_SIZE};
 use kullback::plan::{QUAD, RECORD_BYTES};
-use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use naga::{AddressSpace, Expression, Literal, Module, StorageAccess, TypeInner};
 
 fn parse(spec: &Spec) -> Module {
     naga::front::wgsl::parse_str(spec.source)
@@ -112,20 +112,26 @@ fn the_workgroup_size_is_the_only_override() {
 }
 
 #[test]
-fn flags_have_the_same_values() {
+fn shared_constants_have_the_same_values() {
+    let mut found = BTreeSet::new();
     for spec in KERNELS {
         let module = parse(spec);
-        for &(name, want) in RECORD_FLAGS {
-            let find =
-                |(_, constant): &(_, &naga::Constant)| constant.name.as_deref() == Some(name);
-            let (_, constant) = module.constants.iter().find(find).unwrap();
-            let value = &module.global_expressions[constant.init];
-            let naga::Expression::Literal(naga::Literal::U32(value)) = value else {
-                panic!("{name} is {value:?}");
+        for (_, constant) in module.constants.iter() {
+            let name = constant.name.as_deref().unwrap_or_default();
+            let Some(&(name, want)) = SHARED_CONSTANTS.iter().find(|(known, _)| *known == name)
+            else {
+                continue;
             };
-            assert_eq!(*value, want, "{name} in {}", spec.name);
+            let bits = match module.global_expressions[constant.init] {
+                Expression::Literal(Literal::U32(value)) => value,
+                Expression::Literal(Literal::F32(value)) => value.to_bits(),
+                ref other => panic!("{name} is {other:?}"),
+            };
+            assert_eq!(bits, want, "{name} in {}", spec.name);
+            found.insert(name);
         }
     }
+    assert_eq!(found.len(), SHARED_CONSTANTS.len(), "only {found:?}");
 }
 
 #[test]

@@ -4,10 +4,12 @@ use crate::adapter::{self, Adapter};
 use crate::command::{Failure, run};
 use crate::install;
 
-const TESTS: [&str; 3] = [
+const TESTS: [&str; 5] = [
     "cargo test --locked --workspace",
     "cargo test --locked --package kullback --no-default-features",
     "cargo test --locked --package kullback-cli --no-default-features",
+    "cargo run --locked --example quickstart",
+    "cargo run --locked --example nearest_digit",
 ];
 
 pub(crate) fn run_all() -> Result<(), Failure> {

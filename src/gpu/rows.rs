@@ -181,8 +181,9 @@ fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob
         for (row, words) in rows.zip(words.chunks_exact_mut(stride)) {
             let bins = batch.row(side, row);
             let bins = bins.slice_axis(Axis(0), chunk.bins.clone().into());
-            for (word, bin) in words.iter_mut().zip(bins) {
-                *word = bytemuck::cast(*bin);
+            match bins.as_slice() {
+                Some(bins) => words[..bins.len()].copy_from_slice(bytemuck::cast_slice(bins)),
+                None => words.iter_mut().zip(bins).for_each(|(w, bin)| *w = bytemuck::cast(*bin)),
             }
         }
         words

@@ -88,3 +88,18 @@ fn names_are_read_back() {
         "unknown mass policy 'normalise': expected one of check, normalize, as-given, generalized"
     );
 }
+
+#[test]
+#[should_panic(expected = "row 3 of a batch of 3")]
+fn a_row_past_the_end_panics_on_the_single_side_too() {
+    let (many, one) = (Array2::<f32>::zeros((3, 2)), Array2::<f32>::zeros((1, 2)));
+    let _ = Batch::probs(&many, &one).unwrap().row(Side::Q, 3);
+}
+
+#[test]
+#[should_panic(expected = "rows 2..1 of a batch of 3")]
+#[expect(clippy::reversed_empty_ranges)]
+fn a_backward_slice_panics() {
+    let p = Array2::<f32>::zeros((3, 2));
+    let _ = Batch::probs(&p, &p).unwrap().slice(2..1);
+}

@@ -1,6 +1,8 @@
 //! The cross-check has to notice what it is there to notice.
 
-use kullback::{Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status};
+use kullback::{
+    Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status, reference,
+};
 use ndarray::Array2;
 
 use crate::data::{distributions, nearby};
@@ -136,4 +138,63 @@ fn does_not_let_a_small_as_given_value_pass_as_0() {
     assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 50).is_ok());
     outcome.values[10] = 0.0;
     assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 50).is_err());
+}
+
+#[test]
+fn rejects_a_small_error_near_equality() {
+    let p = distributions::<f32>(5, 30, 35);
+    let q = nearby(&p, 1e-3, 36);
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let mut outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+    outcome.values[2] *= 1.0 + 1e-5;
+    assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 5).is_err());
+}
+
+#[test]
+fn allows_for_cancellation_as_given() {
+    let p = distributions::<f32>(20, 300, 37);
+    let mut q = distributions::<f32>(20, 300, 38);
+    for (p, mut q) in p.rows().into_iter().zip(q.rows_mut()) {
+        let plain = |row: ndarray::ArrayView1<'_, f32>| {
+            row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()
+        };
+        let by = reference::relative_entropy(&plain(p), &plain(q.view())).exp();
+        q.mapv_inplace(|x| (f64::from(x) * by) as f32);
+    }
+    let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::AsGiven);
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+        assert!(engine.cross_check(Divergence::Kl, &batch, &outcome, 20).is_ok(), "{engine:?}");
+    }
+}
+
+#[test]
+fn names_the_worst_of_rows_of_different_size() {
+    let p = distributions::<f32>(2, 30, 21);
+    let mut q = nearby(&p, 1e-2, 22);
+    q.row_mut(1).assign(&distributions::<f32>(1, 30, 23).row(0));
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let right = engine.rows(Divergence::Kl, &batch).unwrap();
+    assert!(engine.cross_check(Divergence::Kl, &batch, &right, 2).unwrap().worst > 0.0);
+    for first in [2.0, f32::NAN] {
+        let mut outcome = right.clone();
+        outcome.values[0] *= first;
+        outcome.values[1] *= 1.001;
+        let Err(Error::Disagreement(wrong)) =
+            engine.cross_check(Divergence::Kl, &batch, &outcome, 2)
+        else {
+            panic!()
+        };
+        assert_eq!(wrong.row, 0);
+    }
+    let mut outcome = right;
+    outcome.values[0] *= 1.5;
+    outcome.values[1] = f32::NAN;
+    let Err(Error::Disagreement(wrong)) = engine.cross_check(Divergence::Kl, &batch, &outcome, 2)
+    else {
+        panic!()
+    };
+    assert_eq!(wrong.row, 1);
 }

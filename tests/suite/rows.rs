@@ -246,20 +246,26 @@ fn as_given_may_be_negative() {
 }
 
 #[test]
-fn the_tolerance_is_a_sharp_edge() {
-    // Sums in f32 cannot tell these masses from 1.001 and 0.999; f64 can.
-    let inside = [0.999_000_1_f32, 1.000_999_9];
-    let outside = [0.998_999_9_f32, 1.001_000_2];
+fn the_tolerance_is_sharp_for_either_side() {
+    // Sums in f32 are off by more than 1e-10; f64 decides.
+    let messy = distributions::<f32>(30, 1000, 34) * 1.01;
+    // Adds up to exactly 1, in any order.
+    let mut exact = Array2::from_elem((1, 1000), 1.0_f32 / 1024.0);
+    exact[[0, 0]] = 25.0 / 1024.0;
     for engine in engines() {
-        let valid = |mass: f32| {
-            // Most of the mass in one bin, the rest in many, so that rounding accumulates.
-            let mut p = Array2::from_elem((1, 1025), 2f32.powi(-12));
-            p[[0, 0]] = mass - 0.25;
-            let batch = Batch::probs(&p, &p).unwrap();
-            engine.rows(Divergence::Kl, &batch).is_ok()
-        };
-        assert_eq!(inside.map(valid), [true; 2], "{engine:?}");
-        assert_eq!(outside.map(valid), [false; 2], "{engine:?}");
+        for row in messy.rows() {
+            let one = row.insert_axis(Axis(0));
+            let off = (row.iter().map(|&x| f64::from(x)).sum::<f64>() - 1.0).abs();
+            let (inside, outside) = (off + 1e-10, off - 1e-10);
+            for (p, q) in [(one, exact.view()), (exact.view(), one)] {
+                let ok = |tolerance: f64| {
+                    let batch = Batch::probs(p, q).unwrap().with_mass_tolerance(tolerance).unwrap();
+                    engine.rows(Divergence::Kl, &batch).is_ok()
+                };
+                assert!(ok(inside), "{engine:?}");
+                assert!(outside < 0.0 || !ok(outside), "{engine:?}");
+            }
+        }
     }
 }
 
@@ -327,5 +333,94 @@ fn nothing_in_nothing_out() {
     for engine in engines() {
         let outcome = rows(engine, &none, &none);
         assert_eq!((outcome.values.len(), outcome.statuses.len()), (0, 0));
+    }
+}
+
+/// Exponents for P and for Q: out of the range of f32 sums on either end, and within it.
+const SCALES: [(i32, i32); 12] = [
+    (-100, -100),
+    (-70, -70),
+    (-50, -50),
+    (63, 63),
+    (110, 110),
+    (-100, 0),
+    (0, -100),
+    (90, 0),
+    (0, 90),
+    (-2, 0),
+    (0, -2),
+    (1, -1),
+];
+
+#[test]
+fn scaling_a_side_by_a_power_of_two_changes_nothing() {
+    let p = distributions::<f32>(5, 40, 31);
+    let q = nearby(&p, 1e-5, 32);
+    let kl = |engine: &Engine, p: &Array2<f32>, q: &Array2<f32>| {
+        let batch = Batch::probs(p, q).unwrap().with_mass(Mass::Normalize);
+        engine.rows(Divergence::Kl, &batch).unwrap().values
+    };
+    for engine in engines() {
+        let want = kl(engine, &p, &q);
+        for (by_p, by_q) in SCALES {
+            let (p, q) = (&p * 2f32.powi(by_p), &q * 2f32.powi(by_q));
+            for (got, want) in kl(engine, &p, &q).iter().zip(&want) {
+                let what = format!("{engine:?}, 2^{by_p} and 2^{by_q}: {got:e} for {want:e}");
+                assert!(close((*got).into(), (*want).into(), F32), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn masses_of_any_ratio() {
+    let p = array![[0.5_f32, 0.25, 0.25]];
+    for engine in engines() {
+        for percent in 1..400 {
+            let by = percent as f32 / 100.0;
+            let q = array![[1e-6 * by, 1e-6 * by, by]];
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+            let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
+            let plain = |row: &Array2<f32>| row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            let want = kullback::reference::kl(&plain(&p), &plain(&q), Mass::Normalize);
+            assert!(close(got.into(), want, F32), "{engine:?}, {by}: {got} for {want}");
+        }
+    }
+}
+
+#[test]
+fn f64_at_the_ends_of_the_polynomial() {
+    // The ratio is just inside an octave: 2·ln 2 − 1 and 1 − ln 2, less what the neighbour of 2
+    // changes, to 17 digits by mpmath.
+    let x = 2.0_f64.next_down();
+    for (p, q, want) in [(x, 1.0, 0.386_294_361_119_890_6), (1.0, x, 0.306_852_819_440_054_69)] {
+        let (p, q) = (array![[p]], array![[q]]);
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+        let got = Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
+        assert!(close(got, want, 2e-15), "{got:e} off {:e}", got / want - 1.0);
+    }
+}
+
+#[test]
+fn f64_values_of_600_decades() {
+    // The smaller q, divided by the mass of its row, is no number of the type.
+    let (p, q) = (array![[0.5_f64, 0.5]], array![[1e300, 1e-300]]);
+    let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+    let got = Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
+    let want = 300.0 * 10_f64.ln() - std::f64::consts::LN_2;
+    assert!(close(got, want, 1e-14), "{got}");
+}
+
+#[test]
+fn the_tolerance_itself_is_within_it() {
+    let p = array![[0.5_f32, 0.75]];
+    for engine in engines() {
+        let batch = Batch::probs(&p, &p).unwrap();
+        let values = |tolerance| {
+            let batch = batch.with_mass_tolerance(tolerance).unwrap();
+            engine.rows(Divergence::Kl, &batch).map(|outcome| outcome.values)
+        };
+        assert_eq!(values(0.25), Ok(array![0.0]), "{engine:?}");
+        assert!(values(0.25_f64.next_down()).is_err(), "{engine:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! A grid of special values in every position class: what each row's status has to be is worked out
 //! here from the values alone, and its value by the reference, for every backend alike.
 
-use kullback::{Batch, Divergence, Mass, OnInvalid, Rule, Status, reference};
-use ndarray::Array2;
+use kullback::{Batch, Divergence, Error, InvalidRow, Mass, OnInvalid, Rule, Status, reference};
+use ndarray::{Array2, array};
 
 use crate::compare::{F32, close};
-use crate::engines::engines;
+use crate::data::distributions;
+use crate::engines::{engines, roomy_engines};
 
 /// Zeros, subnormals, the edges of the ranges in which the kernels change their ways, and what is
 /// no probability, by bit patterns.
@@ -154,4 +155,70 @@ fn agrees(got: f64, want: f64, p: &[f32], q: &[f32], mass: Mass) -> bool {
     let size = reference::size(&plain(p), &plain(q), mass);
     let half = f64::from(f32::from_bits(1)) / 2.0;
     (got - want).abs() <= 4.0 * f64::EPSILON * size + half
+}
+
+#[test]
+fn tiny_bins_beside_an_equal_large_one() {
+    for engine in engines() {
+        for exponent in -110..-90 {
+            for ratio in [1_f32 / 3.0, 0.75, 1.5, 3.0, 1000.0] {
+                let tiny = 2f32.powi(exponent);
+                let (p, q) = (array![[0.5_f32, tiny]], array![[0.5, tiny * ratio]]);
+                let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+                let got = f64::from(engine.rows(Divergence::Kl, &batch).unwrap().values[0]);
+                let (p, q) = (f64::from(p[[0, 1]]), f64::from(q[[0, 1]]));
+                let want = p * (p / q).ln() + (q - p);
+                let what = format!("{engine:?}, 2^{exponent} × {ratio}: {got:e} for {want:e}");
+                assert!(close(got, want, F32), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn invalid_bins_at_the_end_of_long_rows() {
+    let p = distributions::<f32>(1, 140_000, 33);
+    for engine in roomy_engines() {
+        for at in [65_535, 65_536, 100_000, 139_999] {
+            for bad in [-0.5_f32, f32::NAN, f32::INFINITY] {
+                let mut q = p.clone();
+                q[[0, at]] = bad;
+                let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+                let error = engine.rows(Divergence::Kl, &batch).unwrap_err();
+                let named = |row: &InvalidRow| row.bin == Some(at);
+                assert!(
+                    matches!(&error, Error::Invalid(row) if named(row)),
+                    "{engine:?} {at} {bad}: {error}"
+                );
+            }
+            let mut q = p.clone();
+            q[[0, at]] = 0.0;
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+            assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap().statuses[0], Status::Infinite);
+        }
+    }
+}
+
+#[test]
+fn every_load_of_a_trip() {
+    for engine in engines() {
+        for at in 0..64 {
+            let row = Array2::from_elem((1, 64), 1.0_f32 / 64.0);
+            let mut bad = row.clone();
+            bad[[0, at]] = -1e-3;
+            for (p, q) in [(&row, &bad), (&bad, &row)] {
+                let batch = Batch::probs(p, q).unwrap().with_on_invalid(OnInvalid::Nan);
+                let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+                assert_eq!(
+                    outcome.statuses[0],
+                    Status::Invalid(Rule::Negative),
+                    "{engine:?}, {at}"
+                );
+            }
+            let mut none = row.clone();
+            none[[0, at]] = 0.0;
+            let batch = Batch::probs(&row, &none).unwrap().with_mass(Mass::Normalize);
+            assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap().statuses[0], Status::Infinite);
+        }
+    }
 }

@@ -34,6 +34,23 @@ impl Element for f64 {
 /// What to make of a row whose sum, its mass, is not 1.
 ///
 /// With `P = Σp` and `Q = Σq`:
+///
+/// ```
+/// use kullback::{Batch, Divergence, Engine, Mass};
+/// use ndarray::array;
+///
+/// let (p, q) = (array![[3.0_f64, 1.0]], array![[0.5, 0.5]]);
+/// let batch = Batch::probs(&p, &q)?;
+/// let value = |mass| {
+///     let outcome = Engine::cpu().rows(Divergence::Kl, &batch.with_mass(mass))?;
+///     Ok::<_, kullback::Error>(outcome.values[0])
+/// };
+/// assert!(value(Mass::Check).is_err());
+/// assert!((value(Mass::Normalize)? - (0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln())).abs() < 1e-15);
+/// assert!((value(Mass::AsGiven)? - (3.0 * 6_f64.ln() + 2_f64.ln())).abs() < 1e-14);
+/// assert!((value(Mass::Generalized)? - (3.0 * 6_f64.ln() + 2_f64.ln() - 3.0)).abs() < 1e-14);
+/// # Ok::<(), kullback::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mass {
     /// Both masses must lie within the tolerance of 1; the value is the one of `Normalize`.

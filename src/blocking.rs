@@ -95,6 +95,18 @@ impl Engine {
     /// `p` and `q` are rows × bins, or one of them is 1 × bins. Each row must sum to 1 within
     /// 1e-3; [`rows`](Self::rows) with a [`Batch`] has the other policies.
     ///
+    /// ```
+    /// use kullback::Engine;
+    /// use ndarray::array;
+    ///
+    /// // Kullback 1959, Example 2.1: Binomial(2, 0.4) against the uniform distribution.
+    /// let (p, q) = (array![[0.36_f64, 0.48, 0.16]], array![[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]]);
+    /// let engine = Engine::cpu();
+    /// assert!((engine.kl(&p, &q)?[0] - 0.0852996013183706).abs() < 1e-15);
+    /// assert!((engine.kl(&q, &p)?[0] - 0.0974550067853876).abs() < 1e-15);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`rows`](Self::rows), and [`Error::Shape`] if the shapes do not match.
     pub fn kl<'a, T: Element>(

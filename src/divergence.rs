@@ -7,6 +7,13 @@ use crate::Error;
 use crate::error::by_name;
 
 /// Which measure of how far Q lies from P.
+///
+/// ```
+/// use kullback::Divergence;
+///
+/// assert_eq!("kl".parse(), Ok(Divergence::Kl));
+/// assert_eq!(Divergence::ALL.len(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Divergence {

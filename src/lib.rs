@@ -129,7 +129,7 @@ pub mod internal {
         ("ATANH_4", ATANH_F32[4].to_bits()),
     ];
 
-    /// An engine that plans under smaller limits than the adapter's, which wgpu then enforces.
+    /// An engine that plans under these limits, as far as the adapter has them; wgpu enforces them.
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {
         let gpu = pollster::block_on(Gpu::open(adapter, Some(limits)))?;
         Ok(nonblocking::Engine::on(gpu).into())

@@ -22,6 +22,21 @@ pub enum Status {
 }
 
 /// The results of a batch, one entry per row each.
+///
+/// ```
+/// use kullback::{Batch, Divergence, Engine, OnInvalid, Rule, Status};
+/// use ndarray::array;
+///
+/// let p = array![[0.5_f32, 0.5], [0.5, 0.5], [0.5, -0.5]];
+/// let q = array![[0.5_f32, 0.5], [1.0, 0.0], [0.5, 0.5]];
+/// let batch = Batch::probs(&p, &q)?.with_on_invalid(OnInvalid::Nan);
+/// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
+/// assert_eq!(outcome.values[0], 0.0);
+/// assert_eq!(outcome.statuses[1], Status::Infinite);
+/// assert_eq!(outcome.statuses[2], Status::Invalid(Rule::Negative));
+/// assert_eq!((outcome.infinite_rows(), outcome.invalid_rows()), (1, 1));
+/// # Ok::<(), kullback::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome<T> {

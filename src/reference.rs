@@ -19,6 +19,14 @@ pub fn relative_entropy(p: &[f64], q: &[f64]) -> f64 {
 ///
 /// `Check` and `Normalize` divide each side by its sum; `AsGiven` is [`relative_entropy`];
 /// `Generalized` adds `Σ q − Σ p` to it.
+///
+/// ```
+/// use kullback::{Mass, reference};
+///
+/// let counts = reference::kl(&[30.0, 10.0], &[1.0, 1.0], Mass::Normalize);
+/// let shares = reference::kl(&[0.75, 0.25], &[0.5, 0.5], Mass::Check);
+/// assert!((counts - shares).abs() < 1e-15);
+/// ```
 pub fn kl(p: &[f64], q: &[f64], mass: Mass) -> f64 {
     match mass {
         Mass::Check | Mass::Normalize => relative_entropy(&normalized(p), &normalized(q)),

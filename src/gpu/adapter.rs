@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::worker::catch;
-use crate::plan::Limits;
+use crate::plan::{Limits, RECORD_BYTES};
 
 /// What an adapter is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,33 +86,35 @@ impl Adapter {
         &self.handle
     }
 
-    /// What plans for this adapter have to keep to.
+    /// What plans for this adapter have to keep to; under a cap with its workgroup size, if the
+    /// adapter can have it.
     pub(crate) fn limits(&self, cap: Option<Limits>) -> Limits {
         /// Larger bindings are not reliable everywhere.
         const MOST_BINDING_BYTES: u64 = (2 << 30) - 4;
         const CHUNK_BYTES: u64 = 32 << 20;
         let adapter = self.handle.limits();
-        let invocations =
-            adapter.max_compute_invocations_per_workgroup.min(adapter.max_compute_workgroup_size_x);
+        let invocations = adapter
+            .max_compute_invocations_per_workgroup
+            .min(adapter.max_compute_workgroup_size_x)
+            // Each keeps a record in the workgroup's memory.
+            .min(adapter.max_compute_workgroup_storage_size / RECORD_BYTES as u32)
+            .max(1);
         // A software adapter pays for each barrier once per invocation, hardware once.
         let suits = if self.kind == AdapterKind::Software { 16 } else { 256 };
-        let limits = Limits {
-            binding_bytes: adapter
-                .max_storage_buffer_binding_size
-                .min(adapter.max_buffer_size)
-                .min(MOST_BINDING_BYTES),
-            grid: adapter.max_compute_workgroups_per_dimension,
-            workgroup_size: 1 << suits.min(invocations).max(1).ilog2(),
+        let cap = cap.unwrap_or(Limits {
+            binding_bytes: MOST_BINDING_BYTES,
+            grid: u32::MAX,
+            workgroup_size: suits,
             chunk_bytes: CHUNK_BYTES,
-        };
-        match cap {
-            None => limits,
-            Some(cap) => Limits {
-                binding_bytes: limits.binding_bytes.min(cap.binding_bytes),
-                grid: limits.grid.min(cap.grid),
-                workgroup_size: limits.workgroup_size.min(cap.workgroup_size),
-                chunk_bytes: limits.chunk_bytes.min(cap.chunk_bytes),
-            },
+        });
+        Limits {
+            binding_bytes: cap
+                .binding_bytes
+                .min(adapter.max_storage_buffer_binding_size)
+                .min(adapter.max_buffer_size),
+            grid: cap.grid.min(adapter.max_compute_workgroups_per_dimension),
+            workgroup_size: cap.workgroup_size.min(1 << invocations.ilog2()),
+            chunk_bytes: cap.chunk_bytes,
         }
     }
 
@@ -130,6 +132,12 @@ impl Adapter {
 /// The adapters of this machine, the ones to prefer first. Empty if there is none.
 ///
 /// Opening one is [`Engine::with_adapter`](crate::Engine::with_adapter).
+///
+/// ```
+/// for adapter in kullback::adapters() {
+///     println!("{} ({}) through {}", adapter.name(), adapter.kind(), adapter.api());
+/// }
+/// ```
 pub fn adapters() -> Vec<Adapter> {
     let enumerate = || {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();

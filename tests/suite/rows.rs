@@ -105,7 +105,7 @@ fn more_workgroups_than_one_dimension_of_a_grid_holds() {
     let p = distributions::<f32>(ROWS, 2, 7);
     let q = distributions::<f32>(ROWS, 2, 8);
     let want = reference(p.view(), q.view());
-    let engine = &roomy_engines()[roomy_engines().len() - 1];
+    let engine = &roomy_engines()[roomy_engines().len().min(2) - 1];
     let got = as_f64(&rows(engine, &p, &q));
     // At 2 bins some of so many rows are nearly equal, and the reference has lost digits there.
     let doubt = 16.0 * f64::EPSILON;

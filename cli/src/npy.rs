@@ -22,7 +22,6 @@ const BIG_ENDIAN: bool = cfg!(target_endian = "big");
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// The operating system refused.
     #[error("{path}: cannot {action}: {error}")]

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 /// Everything the summary says. `None` where there is nothing to take a statistic of.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs, reason = "the names are those that are printed")]
 pub struct Summary {
     pub rows: usize,
     pub bins: usize,
@@ -29,7 +28,6 @@ pub struct Summary {
 
 /// Statistics over the finite values.
 #[derive(Debug, Default, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the names are those that are printed")]
 pub struct Statistics {
     pub mean: Option<f64>,
     pub standard_error: Option<f64>,

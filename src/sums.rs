@@ -314,8 +314,36 @@ impl FromIterator<f64> for Total {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::eta;
+pub(crate) mod tests {
+    use super::{Sums, eta};
+
+    /// Two sides of which each bin adds to every sum, with masses that are not 1.
+    pub(crate) fn sides(bins: usize) -> [Vec<f32>; 2] {
+        let weight = |bin: usize, by: usize| ((bin * by) % 101 + 1) as f32 / (50 * bins) as f32;
+        [7, 11].map(|by| (0..bins).map(|bin| weight(bin, by)).collect())
+    }
+
+    /// Holds what a backend summed against plain sums in f64. The closer look would hide a backend
+    /// whose sums are far off: its rows would only take longer.
+    pub(crate) fn assert_sums(sums: &Sums, [p, q]: &[Vec<f32>; 2], what: &str) {
+        let pairs = || p.iter().zip(q).map(|(&p, &q)| (f64::from(p), f64::from(q)));
+        let wanted: [(&str, f64, f64, f64); 4] = [
+            ("g", sums.g, pairs().map(|(p, q)| p * (p / q).ln() - p + q).sum(), 0.0),
+            ("p", sums.p, pairs().map(|(p, _)| p).sum(), 0.0),
+            ("q", sums.q, pairs().map(|(_, q)| q).sum(), 0.0),
+            (
+                "d",
+                sums.d,
+                pairs().map(|(p, q)| p - q).sum(),
+                pairs().map(|(p, q)| (p - q).abs()).sum(),
+            ),
+        ];
+        for (name, got, want, size) in wanted {
+            let allowed = 5e-7 * f64::max(size, want.abs());
+            assert!((got - want).abs() <= allowed, "{what}: {name} is {got:e}, not {want:e}");
+        }
+        assert!(!sums.invalid && !sums.infinite && !sums.huge, "{what}: {sums:?}");
+    }
 
     #[test]
     fn eta_keeps_its_digits_in_every_branch() {

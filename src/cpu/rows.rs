@@ -223,3 +223,18 @@ fn tree_sum<T: Term>(lanes: &[T; LANES]) -> f64 {
     }
     sums[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sums::tests::{assert_sums, sides};
+
+    #[test]
+    fn the_sums_themselves_are_right() {
+        for bins in [1, 7, 16, 64, 257, 1_000, 5_000, 70_000, 140_000] {
+            let sides = sides(bins);
+            let sums = row_sums(&sides[0], &sides[1]);
+            assert_sums(&sums, &sides, &format!("{bins} bins"));
+        }
+    }
+}

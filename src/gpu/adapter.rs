@@ -86,8 +86,7 @@ impl Adapter {
         &self.handle
     }
 
-    /// What plans for this adapter have to keep to; under a cap with its workgroup size, if the
-    /// adapter can have it.
+    /// What plans for this adapter have to keep to: what suits it, or a cap, as far as it goes.
     pub(crate) fn limits(&self, cap: Option<Limits>) -> Limits {
         /// Larger bindings are not reliable everywhere.
         const MOST_BINDING_BYTES: u64 = (2 << 30) - 4;

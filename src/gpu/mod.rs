@@ -22,7 +22,7 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter, under its own limits or smaller ones.
+    /// Opens an adapter, under its own limits or those of a cap as far as it has them.
     pub(crate) async fn open(adapter: &Adapter, cap: Option<Limits>) -> Result<Gpu, Error> {
         let limits = adapter.limits(cap);
         let required = adapter.required_limits(&limits);

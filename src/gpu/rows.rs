@@ -196,3 +196,30 @@ fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::ArrayView2;
+
+    use super::*;
+    use crate::sums::tests::{assert_sums, sides};
+
+    #[test]
+    fn the_sums_themselves_are_right() {
+        let gpu = pollster::block_on(Gpu::first(|_| true)).expect("the tests need an adapter");
+        // To several segments, which the device merges.
+        for bins in [1, 7, 16, 64, 257, 1_000, 5_000, 70_000, 140_000] {
+            let sides = sides(bins);
+            let [p, q] =
+                [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
+            let batch = Batch::probs(p, q).unwrap();
+            let plan = Plan::new(Shape { rows: 1, bins }, gpu.limits()).unwrap();
+            let chunk = plan.chunks().next().unwrap();
+            assert!(chunk.whole_rows);
+            let job = pack(&batch, &plan, &chunk);
+            let done = pollster::block_on(gpu.run(move |device| device.sum_rows(&job))).unwrap();
+            let record = done.records[0].verified(done.ticket, bins).unwrap();
+            assert_sums(&record.sums(), &sides, &format!("{bins} bins"));
+        }
+    }
+}

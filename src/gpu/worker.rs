@@ -69,7 +69,7 @@ impl Worker {
             let _ = answer.send(result);
             if let Some(broken) = broken {
                 // A hung device blocks whoever drops it until it is done, if ever.
-                std::thread::spawn(move || close(broken));
+                let _ = std::thread::Builder::new().spawn(move || close(broken));
             }
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| {

@@ -11,7 +11,8 @@ use std::time::Instant;
 use ndarray::Array2;
 
 use crate::backend::Backend;
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::element::Element;
 use crate::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::AdapterKind};
@@ -47,7 +48,7 @@ impl Backend for Auto {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+    ) -> Result<Outcome<T::Value>, Error> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = self.faster_gpu(batch) {
             match gpu.rows(divergence, batch).await {

@@ -1,6 +1,7 @@
 //! What every backend answers: one method per operation.
 
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::element::Element;
 use crate::{Divergence, Error, Outcome};
 
 /// A backend computes planned batches. A new operation does not compile until each has an answer.
@@ -10,5 +11,5 @@ pub(crate) trait Backend {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> impl Future<Output = Result<Outcome<T>, Error>> + Send;
+    ) -> impl Future<Output = Result<Outcome<T::Value>, Error>> + Send;
 }

@@ -1,5 +1,6 @@
 //! The borrowed input: P and Q, rows × bins, and how to read them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -7,28 +8,16 @@ use std::str::FromStr;
 use ndarray::{ArrayView1, ArrayView2, Axis, Slice};
 
 use crate::Error;
+use crate::element::Element;
 use crate::error::{InvalidRow, Rule, Side, by_name};
-use crate::term::Term;
+use crate::kind::Kind;
 
-/// A floating-point type that probabilities come in: `f32` or `f64`. Results have the same type.
-///
-/// This trait is sealed.
-pub trait Element: Term + bytemuck::Pod {
-    /// The type's name, as messages spell it.
-    const NAME: &'static str;
-    /// The relative difference from the reference that a cross-check accepts: 16 units in the
-    /// last place for f32; 64 for f64, of which the reference may owe some.
-    const CROSS_CHECK: f64;
-}
+impl FromStr for Kind {
+    type Err = Error;
 
-impl Element for f32 {
-    const NAME: &'static str = "f32";
-    const CROSS_CHECK: f64 = 16.0 * f32::EPSILON as f64;
-}
-
-impl Element for f64 {
-    const NAME: &'static str = "f64";
-    const CROSS_CHECK: f64 = 64.0 * f64::EPSILON;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        by_name("input kind", name, Kind::ALL, Kind::name)
+    }
 }
 
 /// What to make of a row whose sum, its mass, is not 1.
@@ -129,15 +118,14 @@ pub struct Batch<'a, T> {
     p: ArrayView2<'a, T>,
     q: ArrayView2<'a, T>,
     rows: usize,
+    kinds: [Kind; 2],
+    temperature: f64,
     mass: Mass,
     tolerance: f64,
     on_invalid: OnInvalid,
 }
 
 impl<'a, T: Element> Batch<'a, T> {
-    /// How far a mass may lie from 1 under [`Mass::Check`], unless set otherwise.
-    pub const MASS_TOLERANCE: f64 = 1e-3;
-
     /// Probabilities: `p` and `q` are rows × bins, or one of them is 1 × bins.
     ///
     /// Only the shapes are looked at here. The values are checked where they are read, and what
@@ -148,6 +136,65 @@ impl<'a, T: Element> Batch<'a, T> {
     /// [`Error::NoBins`] if there are rows but no bins.
     pub fn probs(
         p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Self, Error> {
+        Batch::of(Kind::Probs, p, Kind::Probs, q)
+    }
+
+    /// Natural logarithms of probabilities on both sides.
+    ///
+    /// # Errors
+    /// As [`probs`](Self::probs).
+    pub fn log_probs(
+        p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Self, Error> {
+        Batch::of(Kind::LogProbs, p, Kind::LogProbs, q)
+    }
+
+    /// Logits on both sides.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine};
+    /// use ndarray::array;
+    ///
+    /// let teacher = array![[2.0_f32, 0.0, f32::NEG_INFINITY]];
+    /// let student = array![[1002.0_f32, 1001.0, f32::NEG_INFINITY]];
+    /// let batch = Batch::logits(&teacher, &student)?.with_temperature(2.0)?;
+    /// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
+    /// assert!((outcome.values[0] - 0.0263446).abs() < 1e-7);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`probs`](Self::probs).
+    pub fn logits(
+        p: impl Into<ArrayView2<'a, T>>,
+        q: impl Into<ArrayView2<'a, T>>,
+    ) -> Result<Self, Error> {
+        Batch::of(Kind::Logits, p, Kind::Logits, q)
+    }
+
+    /// Sides of any two kinds.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine, Kind};
+    /// use ndarray::array;
+    ///
+    /// // Labels with a little smoothing against what a classifier says: cross-entropy less entropy.
+    /// let (labels, logits) = (array![[0.9_f32, 0.05, 0.05]], array![[3.0_f32, -1.0, 0.0]]);
+    /// let batch = Batch::of(Kind::Probs, &labels, Kind::Logits, &logits)?;
+    /// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
+    /// assert!((outcome.values[0] - 0.0214862).abs() < 1e-7);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`probs`](Self::probs).
+    pub fn of(
+        p_kind: Kind,
+        p: impl Into<ArrayView2<'a, T>>,
+        q_kind: Kind,
         q: impl Into<ArrayView2<'a, T>>,
     ) -> Result<Self, Error> {
         let (p, q) = (p.into(), q.into());
@@ -166,10 +213,30 @@ impl<'a, T: Element> Batch<'a, T> {
             p,
             q,
             rows,
+            kinds: [p_kind, q_kind],
+            temperature: 1.0,
             mass: Mass::default(),
-            tolerance: Self::MASS_TOLERANCE,
+            tolerance: T::MASS_TOLERANCE,
             on_invalid: OnInvalid::default(),
         })
+    }
+
+    /// Sets the temperature by which logits are divided before the softmax. Distillation losses
+    /// multiply the divergence by its square; that is left to the caller.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless `1e-6 ≤ temperature ≤ 1e6`, or if it is not 1 and neither side is
+    /// logits.
+    pub fn with_temperature(mut self, temperature: f64) -> Result<Self, Error> {
+        let refused = |rule| Error::Setting { name: "temperature", value: temperature, rule };
+        if !(1e-6..=1e6).contains(&temperature) {
+            return Err(refused("it must be at least 1e-6 and at most 1e6"));
+        }
+        if temperature != 1.0 && !self.kinds.contains(&Kind::Logits) {
+            return Err(refused("only logits have one, and neither side is logits"));
+        }
+        self.temperature = temperature;
+        Ok(self)
     }
 
     /// Sets the mass policy.
@@ -217,6 +284,19 @@ impl<'a, T: Element> Batch<'a, T> {
         self.side(side).nrows()
     }
 
+    /// What the numbers of one side are.
+    pub fn kind(&self, side: Side) -> Kind {
+        match side {
+            Side::P => self.kinds[0],
+            Side::Q => self.kinds[1],
+        }
+    }
+
+    /// The temperature by which logits are divided.
+    pub fn temperature(&self) -> f64 {
+        self.temperature
+    }
+
     /// The mass policy.
     pub fn mass(&self) -> Mass {
         self.mass
@@ -260,6 +340,20 @@ impl<'a, T: Element> Batch<'a, T> {
         self.side(side).index_axis(Axis(0), self.index(side, row))
     }
 
+    /// Whether both sides are probabilities.
+    pub(crate) fn is_probs(&self) -> bool {
+        self.kinds == [Kind::Probs; 2]
+    }
+
+    /// What one side holds for a row of results, side by side in memory: as it lies, or copied if
+    /// it is strided.
+    pub(crate) fn packed(&self, side: Side, row: usize) -> Cow<'_, [T]> {
+        match self.row(side, row).to_slice() {
+            Some(bins) => Cow::Borrowed(bins),
+            None => Cow::Owned(self.row(side, row).to_vec()),
+        }
+    }
+
     /// Whether every result reads the same row of that side.
     pub(crate) fn repeats(&self, side: Side) -> bool {
         self.side_rows(side) == 1
@@ -278,19 +372,14 @@ impl<'a, T: Element> Batch<'a, T> {
         if self.repeats(side) { 0 } else { row }
     }
 
-    /// The first bin of a row that holds no probability, P before Q.
+    /// The first bin of a row that holds nothing of its side's kind, P before Q.
     pub(crate) fn offender(&self, row: usize) -> Option<InvalidRow> {
         let (p, q) = (self.row(Side::P, row), self.row(Side::Q, row));
         for (bin, (&p, &q)) in p.iter().zip(q).enumerate() {
             for (side, value) in [(Side::P, p.to_f64()), (Side::Q, q.to_f64())] {
-                if let Some(rule) = broken_rule(value) {
-                    return Some(InvalidRow {
-                        side,
-                        row: self.index(side, row),
-                        bin: Some(bin),
-                        value,
-                        rule,
-                    });
+                if let Some(rule) = broken_rule(self.kind(side), value) {
+                    let row = self.offending_row(side, row, value, rule);
+                    return Some(InvalidRow { bin: Some(bin), ..row });
                 }
             }
         }
@@ -305,19 +394,18 @@ impl<'a, T: Element> Batch<'a, T> {
         value: f64,
         rule: Rule,
     ) -> InvalidRow {
-        let row = self.index(side, row);
-        InvalidRow { side, row, bin: None, value, rule }
+        InvalidRow { side, kind: self.kind(side), row: self.index(side, row), bin: None, value, rule }
     }
 }
 
-/// Which rule a value breaks that is no probability.
-fn broken_rule(value: f64) -> Option<Rule> {
+/// Which rule a number breaks that is not of its side's kind.
+fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
     if value.is_nan() {
         Some(Rule::NotANumber)
-    } else if value < 0.0 {
-        Some(Rule::Negative)
-    } else if value.is_infinite() {
+    } else if value == f64::INFINITY {
         Some(Rule::Infinite)
+    } else if kind == Kind::Probs && value < 0.0 {
+        Some(Rule::Negative)
     } else {
         None
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use ndarray::{Array1, ArrayView2};
 
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::element::Element;
 use crate::cross_check::CrossCheck;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
@@ -85,7 +86,7 @@ impl Engine {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+    ) -> Result<Outcome<T::Value>, Error> {
         pollster::block_on(self.engine.rows(divergence, batch))
     }
 
@@ -113,7 +114,7 @@ impl Engine {
         &self,
         p: impl Into<ArrayView2<'a, T>>,
         q: impl Into<ArrayView2<'a, T>>,
-    ) -> Result<Array1<T>, Error> {
+    ) -> Result<Array1<T::Value>, Error> {
         pollster::block_on(self.engine.kl(p, q))
     }
 
@@ -144,7 +145,7 @@ impl Engine {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-        outcome: &Outcome<T>,
+        outcome: &Outcome<T::Value>,
         rows: usize,
     ) -> Result<CrossCheck, Error> {
         pollster::block_on(self.engine.cross_check(divergence, batch, outcome, rows))

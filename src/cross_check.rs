@@ -1,8 +1,10 @@
 //! Results held against the f64 reference, row by row.
 
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::element::Element;
 use crate::error::{Disagreement, Side};
-use crate::{Divergence, Error, Outcome, Status, reference};
+use crate::kind::Kind;
+use crate::{Divergence, Error, Mass, Outcome, Status, Value, reference};
 
 /// What a cross-check found when nothing disagreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,7 +21,7 @@ pub struct CrossCheck {
 pub(crate) fn cross_check<T: Element>(
     divergence: Divergence,
     batch: &Batch<'_, T>,
-    outcome: &Outcome<T>,
+    outcome: &Outcome<T::Value>,
     rows: usize,
 ) -> Result<CrossCheck, Error> {
     let Divergence::Kl = divergence;
@@ -67,22 +69,23 @@ struct Comparison {
 
 impl Comparison {
     fn of<T: Element>(batch: &Batch<'_, T>, row: usize) -> Comparison {
-        let [p, q] = [Side::P, Side::Q].map(|side| {
+        let sides = [Side::P, Side::Q].map(|side| {
             batch.row(side, row).iter().map(|value| value.to_f64()).collect::<Vec<_>>()
         });
-        let exact = |want| Comparison { want, doubt: 0.0, allowed: 0.0 };
-        if !reference::is_valid(&p, &q, batch.mass(), batch.mass_tolerance()) {
-            return exact(f64::NAN);
-        }
-        let want = reference::kl(&p, &q, batch.mass());
+        let Some((want, size)) =
+            (if batch.is_probs() { of_probs(batch, &sides) } else { of_logs(batch, &sides) })
+        else {
+            return Comparison { want: f64::NAN, doubt: 0.0, allowed: 0.0 };
+        };
         if want.is_infinite() {
-            return exact(want);
+            return Comparison { want, doubt: 0.0, allowed: 0.0 };
         }
-        if T::from_f64(want).to_f64().is_infinite() {
-            return exact(f64::NAN); // beyond the result type
+        if T::Value::from_f64(want).to_f64().is_infinite() {
+            // Beyond the result type.
+            return Comparison { want: f64::NAN, doubt: 0.0, allowed: 0.0 };
         }
-        let doubt = 4.0 * f64::EPSILON * reference::size(&p, &q, batch.mass());
-        Comparison { want, doubt, allowed: T::CROSS_CHECK * want.abs() + doubt }
+        let doubt = 4.0 * f64::EPSILON * size;
+        Comparison { want, doubt, allowed: T::Value::CROSS_CHECK * want.abs() + doubt }
     }
 
     fn agrees(&self, got: f64) -> bool {
@@ -104,6 +107,54 @@ impl Comparison {
         let excess = (got - self.want).abs() / self.allowed;
         if excess.is_nan() { f64::INFINITY } else { excess }
     }
+}
+
+/// The value of a row of probabilities and the size of what went into it; nothing for an invalid
+/// row.
+fn of_probs<T: Element>(batch: &Batch<'_, T>, [p, q]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
+    let mass = batch.mass();
+    reference::is_valid(p, q, mass, batch.mass_tolerance())
+        .then(|| (reference::kl(p, q, mass), reference::size(p, q, mass)))
+}
+
+/// The same for a row of which a side is logarithms.
+fn of_logs<T: Element>(batch: &Batch<'_, T>, sides: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
+    let mut size = 1.0;
+    let mut logs: [Vec<f64>; 2] = Default::default();
+    for ((side, row), logs) in [Side::P, Side::Q].into_iter().zip(sides).zip(&mut logs) {
+        let kind = batch.kind(side);
+        let lowest = if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
+        if !row.iter().all(|&value| value >= lowest && value < f64::INFINITY) {
+            return None;
+        }
+        *logs = reference::logs(row, kind, batch.temperature());
+        let ln_mass = reference::ln_mass(logs);
+        let valid = match (kind, batch.mass()) {
+            (Kind::Logits, _) | (_, Mass::Normalize) => ln_mass > f64::NEG_INFINITY,
+            (_, Mass::Check) => (ln_mass.exp() - 1.0).abs() <= batch.mass_tolerance(),
+            _ => true,
+        };
+        if !valid {
+            return None;
+        }
+        // Rounding in a logarithm is relative to its size before it was divided by the mass.
+        let top = logs.iter().filter(|log| log.is_finite()).fold(ln_mass.abs(), |top, log| {
+            f64::max(top, if *log > ln_mass - 50.0 { log.abs() } else { 0.0 })
+        });
+        size += if top.is_finite() { top } else { 0.0 };
+        if kind == Kind::Logits || matches!(batch.mass(), Mass::Check | Mass::Normalize) {
+            logs.iter_mut().for_each(|log| *log -= ln_mass);
+        }
+    }
+    let [p, q] = &logs;
+    let mut value = reference::relative_entropy_of_logs(p, q);
+    let masses = [p, q].map(|logs| reference::ln_mass(logs).exp());
+    if batch.mass() == Mass::Generalized {
+        value += masses[1] - masses[0];
+    }
+    let terms = p.iter().zip(q).filter(|(x, _)| **x > f64::NEG_INFINITY);
+    let terms: f64 = terms.map(|(x, y)| x.exp() * (x - y).abs()).sum();
+    Some((value, terms + masses[0] * size + masses[1]))
 }
 
 /// `count` of `rows` row numbers, evenly spread from the first to the last.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use ndarray::{Array1, ArrayView2};
 
 use crate::backend::Backend;
-use crate::batch::{Batch, Element, OnInvalid};
+use crate::batch::{Batch, OnInvalid};
+use crate::element::Element;
 use crate::cpu::Cpu;
 use crate::cross_check::{CrossCheck, cross_check};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::Adapter};
-use crate::{Divergence, Error, Outcome, Status, auto, self_test, sums};
+use crate::{Divergence, Error, InvalidRow, Outcome, Status, auto, chain, self_test, sums};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
 ///
@@ -101,7 +102,7 @@ impl Engine {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+    ) -> Result<Outcome<T::Value>, Error> {
         let outcome = match &*self.choice {
             Choice::Cpu(cpu) => cpu.rows(divergence, batch).await,
             #[cfg(feature = "gpu")]
@@ -123,7 +124,7 @@ impl Engine {
         &self,
         p: impl Into<ArrayView2<'a, T>>,
         q: impl Into<ArrayView2<'a, T>>,
-    ) -> Result<Array1<T>, Error> {
+    ) -> Result<Array1<T::Value>, Error> {
         let batch = Batch::probs(p, q)?;
         Ok(self.rows(Divergence::Kl, &batch).await?.values)
     }
@@ -140,7 +141,7 @@ impl Engine {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-        outcome: &Outcome<T>,
+        outcome: &Outcome<T::Value>,
         rows: usize,
     ) -> Result<CrossCheck, Error> {
         cross_check(divergence, batch, outcome, rows)
@@ -198,14 +199,23 @@ impl fmt::Debug for Engine {
 }
 
 /// The outcome, unless the batch wants invalid rows to be an error and there is one.
-fn admit<T: Element>(batch: &Batch<'_, T>, outcome: Outcome<T>) -> Result<Outcome<T>, Error> {
+fn admit<T: Element>(batch: &Batch<'_, T>, outcome: Outcome<T::Value>) -> Result<Outcome<T::Value>, Error> {
     if batch.on_invalid() == OnInvalid::Nan {
         return Ok(outcome);
     }
     let invalid = |status: &Status| matches!(status, Status::Invalid(_));
     let first = outcome.statuses.iter().position(invalid);
-    match first.and_then(|row| sums::explain(batch, row)) {
+    match first.and_then(|row| explain(batch, row)) {
         Some(offender) => Err(Error::Invalid(offender)),
         None => Ok(outcome),
     }
+}
+
+/// What is wrong with a row that a backend called invalid, and where.
+fn explain<T: Element>(batch: &Batch<'_, T>, row: usize) -> Option<InvalidRow> {
+    let as_a_whole = || match batch.is_probs() {
+        true => sums::closer_look(batch, row),
+        false => chain::judge(batch, &chain::node(batch, row)),
+    };
+    batch.offender(row).or_else(|| as_a_whole().offender(batch, row))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::kind::Kind;
+
 /// Everything that a call of this crate can fail with.
 ///
 /// Each message names the value that was found and the rule that it breaks.
@@ -127,11 +129,11 @@ impl fmt::Display for Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A probability is NaN.
+    /// A number is NaN.
     NotANumber,
     /// A probability is below 0. (−0 counts as 0.)
     Negative,
-    /// A probability is +inf.
+    /// A number is +inf.
     Infinite,
     /// Under [`Mass::Check`](crate::Mass::Check): the mass is further from 1 than the tolerance.
     Mass,
@@ -142,12 +144,14 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rule as a sentence, for messages.
-    pub fn sentence(self) -> &'static str {
+    /// The rule as a sentence about numbers of a kind, for messages.
+    pub fn sentence(self, kind: Kind) -> &'static str {
         match self {
-            Rule::NotANumber | Rule::Negative | Rule::Infinite => {
-                "a probability is a finite number, 0 or more"
-            }
+            Rule::NotANumber | Rule::Negative | Rule::Infinite => match kind {
+                Kind::Probs => "a probability is a finite number, 0 or more",
+                Kind::LogProbs => "a log-probability is a number or -inf",
+                Kind::Logits => "a logit is a number or -inf",
+            },
             Rule::Mass => {
                 "under mass policy 'check' a row sums to 1 within the tolerance; \
                  policy 'normalize' divides each row by its sum"
@@ -163,11 +167,13 @@ impl Rule {
 pub struct InvalidRow {
     /// Which side it is on.
     pub side: Side,
+    /// What the numbers of that side are.
+    pub kind: Kind,
     /// The row of that side, counted from 0.
     pub row: usize,
     /// The first offending bin, or `None` where the row as a whole offends.
     pub bin: Option<usize>,
-    /// The offending probability; without a bin, the mass of the row or its divergence.
+    /// The offending number; without a bin, the mass of the row or its divergence.
     pub value: f64,
     /// The rule it breaks.
     pub rule: Rule,
@@ -183,7 +189,7 @@ impl InvalidRow {
             }
             None => format!("row {}: the mass is {}", self.row, self.value),
         };
-        format!("{place}; {}", self.rule.sentence())
+        format!("{place}; {}", self.rule.sentence(self.kind))
     }
 }
 

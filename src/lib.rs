@@ -67,25 +67,31 @@ mod auto;
 mod backend;
 mod batch;
 mod blocking;
+mod chain;
 mod cpu;
 mod cross_check;
 mod divergence;
+mod element;
 mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod kind;
 mod outcome;
 mod self_test;
 mod sums;
 mod term;
+mod verdict;
 
-pub use batch::{Batch, Element, Mass, OnInvalid};
+pub use batch::{Batch, Mass, OnInvalid};
 pub use blocking::Engine;
 pub use cross_check::CrossCheck;
 pub use divergence::Divergence;
+pub use element::{Element, Value};
 pub use error::{Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
+pub use kind::Kind;
 pub use outcome::{Outcome, Status};
 
 /// The engine for asynchronous callers.

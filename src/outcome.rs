@@ -6,7 +6,7 @@ use ndarray::{Array1, Axis};
 
 use rayon::prelude::*;
 
-use crate::batch::Element;
+use crate::element::Value;
 use crate::error::Rule;
 
 /// What a row turned out to be.
@@ -44,9 +44,10 @@ pub struct Outcome<T> {
     pub values: Array1<T>,
     /// What each row turned out to be.
     pub statuses: Array1<Status>,
-    /// The sum of each row of P, whatever the mass policy; NaN where a bin is invalid.
+    /// The mass of each row of P, whatever the mass policy; 1 for logits; NaN where a bin is
+    /// invalid.
     pub p_masses: Array1<T>,
-    /// The sum of each row of Q.
+    /// The mass of each row of Q.
     pub q_masses: Array1<T>,
     /// The backend that computed it: `cpu`, `gpu`, or `mixed` where parts were appended that
     /// different backends computed.
@@ -88,7 +89,7 @@ pub(crate) struct Slots<'a, T> {
     q_masses: &'a mut [T],
 }
 
-impl<T: Element> Outcome<T> {
+impl<T: Value> Outcome<T> {
     /// Adds the rows of a later part of the same batch.
     pub fn append(&mut self, later: Outcome<T>) {
         fn join<A: Clone>(one: &mut Array1<A>, other: Array1<A>) {
@@ -133,7 +134,7 @@ fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
     array.as_slice_mut().unwrap_or_default()
 }
 
-impl<'a, T: Element> Slots<'a, T> {
+impl<'a, T: Value> Slots<'a, T> {
     /// Fills in every row from its number within these slots, in tasks of about `rows_per_task`
     /// rows over the threads there are.
     pub(crate) fn fill_in_parallel(

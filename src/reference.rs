@@ -3,7 +3,7 @@
 //! Nothing here is shared with the backends. Each function is the textbook sum, evaluated in f64
 //! with a compensated total. Near equality f64 loses digits in it; [`size`] says how many.
 
-use crate::Mass;
+use crate::{Kind, Mass};
 
 /// `Σ p·ln(p/q)` over the bins with `p > 0`; +inf if one of them has `q = 0`.
 ///
@@ -59,6 +59,49 @@ pub fn size(p: &[f64], q: &[f64], mass: Mass) -> f64 {
         Mass::Check | Mass::Normalize => size(&normalized(p), &normalized(q)),
         Mass::AsGiven | Mass::Generalized => size(p, q),
     }
+}
+
+/// The natural logarithms of a row as it is given, −inf for 0: of probabilities, of log-probabilities
+/// themselves, or of what a softmax divides by its sum.
+///
+/// ```
+/// use kullback::{Kind, reference};
+///
+/// assert_eq!(reference::logs(&[2.0, 1.0], Kind::Logits, 0.5), [4.0, 2.0]);
+/// ```
+pub fn logs(row: &[f64], kind: Kind, temperature: f64) -> Vec<f64> {
+    let log = |&value: &f64| match kind {
+        Kind::Probs => value.ln(),
+        Kind::LogProbs => value,
+        Kind::Logits => value / temperature,
+    };
+    row.iter().map(log).collect()
+}
+
+/// The logarithm of the mass of a row of logarithms; −inf if all of them are.
+///
+/// ```
+/// assert_eq!(kullback::reference::ln_mass(&[2.0, 2.0]), 2.0 + std::f64::consts::LN_2);
+/// ```
+pub fn ln_mass(logs: &[f64]) -> f64 {
+    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if top.is_infinite() { top } else { top + sum(logs.iter().map(|x| (x - top).exp())).ln() }
+}
+
+/// [`relative_entropy`] of rows of natural logarithms: `Σ eˣ·(x − y)`; +inf if some `x` is a number
+/// and its `y` is −inf.
+///
+/// ```
+/// let (p, q) = ([0.5_f64.ln(); 2], [0.25_f64.ln(), 0.75_f64.ln()]);
+/// let kl = kullback::reference::relative_entropy_of_logs(&p, &q);
+/// assert!((kl - 0.14384103622589046).abs() < 1e-15);
+/// ```
+pub fn relative_entropy_of_logs(p: &[f64], q: &[f64]) -> f64 {
+    let bins = p.iter().zip(q).filter(|(x, _)| **x > f64::NEG_INFINITY);
+    sum(bins.map(|(&x, &y)| match x - y {
+        difference if difference.is_infinite() => difference,
+        difference => x.exp() * difference,
+    }))
 }
 
 /// `p·ln(p/q)`, with `0·ln(0/q) = 0` and `p·ln(p/0) = ∞`.

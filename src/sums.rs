@@ -1,9 +1,11 @@
-//! From the sums of a row to its value and status. Both backends end here.
+//! From the sums of a row of probabilities to its value and status. Both backends end here.
 
-use crate::batch::{Batch, Element, Mass};
-use crate::error::{InvalidRow, Rule, Side};
-use crate::outcome::{Row, Status};
-use crate::term::{self, Bin};
+use crate::batch::{Batch, Mass};
+use crate::element::Element;
+use crate::error::Side;
+use crate::outcome::Row;
+use crate::term::{self, Bin, Term};
+use crate::verdict::{Judged, Verdict, refused_mass};
 
 /// What a backend sums over the bins of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,64 +26,29 @@ pub(crate) struct Sums {
     pub huge: bool,
 }
 
-enum Verdict {
-    Value(f64),
-    Infinite,
-    Invalid(Side, Rule),
-}
-
 /// The results of a row from its sums, or from a closer look where the sums lack digits.
-pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> Row<T> {
+pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> Row<T::Value> {
     if sums.invalid
         && let Some(offender) = batch.offender(row)
     {
-        return finish(Verdict::Invalid(offender.side, offender.rule), f64::NAN, f64::NAN);
+        return Judged::invalid(&offender).row();
     }
-    let in_range = !sums.invalid && !sums.huge && sums.p >= T::FAINT && sums.q >= T::FAINT;
+    let faint = T::Value::FAINT;
+    let in_range = !sums.invalid && !sums.huge && sums.p >= faint && sums.q >= faint;
     if in_range && !on_the_edge(batch, sums) && !too_fine(batch, row, sums) {
-        let (verdict, cancelled) = judge(batch, sums, sums.p, sums.q);
+        let masses = [sums.p, sums.q];
+        let (verdict, cancelled) = judge(batch, sums, masses);
         if !cancelled {
-            return finish(verdict, sums.p, sums.q);
+            return Judged { verdict, masses }.row();
         }
     }
-    let closer = CloserLook::at(batch, row);
-    finish(closer.verdict(batch), closer.p_mass, closer.q_mass)
+    closer_look(batch, row).row()
 }
 
-/// What is wrong with a row that [`settle`] called invalid, and where.
-pub(crate) fn explain<T: Element>(batch: &Batch<'_, T>, row: usize) -> Option<InvalidRow> {
-    if let Some(offender) = batch.offender(row) {
-        return Some(offender);
-    }
+/// The verdict on a row of valid bins, reached in f64.
+pub(crate) fn closer_look<T: Element>(batch: &Batch<'_, T>, row: usize) -> Judged {
     let closer = CloserLook::at(batch, row);
-    match closer.verdict(batch) {
-        Verdict::Invalid(side, rule) => {
-            let mass = match side {
-                Side::P => closer.p_mass,
-                Side::Q => closer.q_mass,
-            };
-            Some(batch.offending_row(side, row, mass, rule))
-        }
-        Verdict::Value(value) => Some(batch.offending_row(Side::P, row, value, Rule::Overflow)),
-        Verdict::Infinite => None,
-    }
-}
-
-fn finish<T: Element>(verdict: Verdict, p_mass: f64, q_mass: f64) -> Row<T> {
-    let (value, status) = match verdict {
-        Verdict::Value(value) if T::from_f64(value).to_f64().is_infinite() => {
-            (f64::NAN, Status::Invalid(Rule::Overflow))
-        }
-        Verdict::Value(value) => (value, Status::Ok),
-        Verdict::Infinite => (f64::INFINITY, Status::Infinite),
-        Verdict::Invalid(_, rule) => (f64::NAN, Status::Invalid(rule)),
-    };
-    Row {
-        value: T::from_f64(value),
-        status,
-        p_mass: T::from_f64(p_mass),
-        q_mass: T::from_f64(q_mass),
-    }
+    Judged { verdict: closer.verdict(batch), masses: closer.masses }
 }
 
 /// Whether rounding in a sum could decide on which side of the tolerance a mass lies.
@@ -97,23 +64,17 @@ fn too_fine<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> bool {
     if sums.g == 0.0 {
         return batch.row(Side::P, row) != batch.row(Side::Q, row);
     }
-    sums.g < sums.p * T::FAINT
+    sums.g < sums.p * T::Value::FAINT
 }
 
 /// The verdict on sums; for a value also whether so much of it cancelled that digits are missing.
 fn judge<T: Element>(
     batch: &Batch<'_, T>,
     sums: &Sums,
-    p_mass: f64,
-    q_mass: f64,
+    masses: [f64; 2],
 ) -> (Verdict, bool) {
-    for (side, mass) in [(Side::P, p_mass), (Side::Q, q_mass)] {
-        let broken = match batch.mass() {
-            Mass::Check if (mass - 1.0).abs() > batch.mass_tolerance() => Rule::Mass,
-            Mass::Normalize if mass == 0.0 => Rule::NoMass,
-            _ => continue,
-        };
-        return (Verdict::Invalid(side, broken), false);
+    if let Some((side, rule)) = refused_mass(batch, masses) {
+        return (Verdict::Invalid(side, rule), false);
     }
     if sums.infinite {
         return (Verdict::Infinite, false);
@@ -138,7 +99,7 @@ fn judge<T: Element>(
 }
 
 /// `v − ln(1 + v)`, which is never negative, without cancellation near 0.
-fn eta(v: f64) -> f64 {
+pub(crate) fn eta(v: f64) -> f64 {
     if v.abs() > 0.25 {
         return v - v.ln_1p();
     }
@@ -161,8 +122,7 @@ struct CloserLook {
     as_given: f64,
     /// What a value of these sums is to be multiplied by.
     unit: f64,
-    p_mass: f64,
-    q_mass: f64,
+    masses: [f64; 2],
 }
 
 impl CloserLook {
@@ -202,14 +162,13 @@ impl CloserLook {
             sums,
             as_given,
             unit: if divides { 1.0 } else { 1.0 / p_scale },
-            p_mass: p_sum / p_scale,
-            q_mass: q_sum / q_scale,
+            masses: [p_sum / p_scale, q_sum / q_scale],
         }
     }
 
     fn verdict<T: Element>(&self, batch: &Batch<'_, T>) -> Verdict {
         // What still cancels here are the last digits of f64.
-        match judge(batch, &self.sums, self.p_mass, self.q_mass).0 {
+        match judge(batch, &self.sums, self.masses).0 {
             Verdict::Value(_) if batch.mass() == Mass::AsGiven => {
                 Verdict::Value(self.as_given * self.unit)
             }

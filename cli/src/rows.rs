@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kullback::{Batch, Element, Engine, Error, InvalidRow, OnInvalid, Outcome, Side};
+use kullback::{Batch, Engine, Error, InvalidRow, OnInvalid, Outcome, Side, Value};
 use ndarray::Array2;
 
 use crate::args::{Backend, Invalid, Rows};
@@ -52,7 +52,7 @@ fn read_as_f64(file: &mut Npy) -> Result<Array2<f64>, Failure> {
     }
 }
 
-fn compute<T: Element + Item>(options: &Rows, p: Array2<T>, q: Array2<T>) -> Result<(), Failure> {
+fn compute<T: Value + Item>(options: &Rows, p: Array2<T>, q: Array2<T>) -> Result<(), Failure> {
     let batch = batch(options, &p, &q).map_err(|error| explain(options, error))?;
     let engine = match options.backend {
         Backend::Auto => Engine::auto(),
@@ -100,7 +100,7 @@ fn compute<T: Element + Item>(options: &Rows, p: Array2<T>, q: Array2<T>) -> Res
     crate::print(&summary.to_string())
 }
 
-fn batch<'a, T: Element>(
+fn batch<'a, T: Value>(
     options: &Rows,
     p: &'a Array2<T>,
     q: &'a Array2<T>,
@@ -117,7 +117,7 @@ fn batch<'a, T: Element>(
 }
 
 /// Computes the batch part by part, so that there is progress to show.
-fn in_steps<T: Element>(
+fn in_steps<T: Value>(
     options: &Rows,
     engine: &Engine,
     batch: &Batch<'_, T>,
@@ -148,7 +148,7 @@ fn progress_bar(rows: usize) -> ProgressBar {
 }
 
 /// Turns the row of an error in a part of a batch into the row of the whole.
-fn in_whole_batch<T: Element>(error: Error, batch: &Batch<'_, T>, first: usize) -> Error {
+fn in_whole_batch<T: Value>(error: Error, batch: &Batch<'_, T>, first: usize) -> Error {
     match error {
         Error::Invalid(at) if batch.side_rows(at.side) > 1 => {
             Error::Invalid(InvalidRow { row: at.row + first, ..at })

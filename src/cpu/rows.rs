@@ -1,16 +1,14 @@
 //! Row-wise divergences on the CPU.
 
-use std::borrow::Cow;
-
-use ndarray::ArrayView1;
 use rayon::prelude::*;
 
 use super::Cpu;
 use crate::backend::Backend;
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::chain;
+use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::sums::{self, Sums, Total};
-use crate::term::Term;
 use crate::{Divergence, Error, Outcome};
 
 /// Bins that are summed side by side. A constant of the result's bits, not of the machine: the
@@ -32,32 +30,27 @@ impl Backend for Cpu {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+    ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
         let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
         let rows_per_task = (TASK / batch.bins().max(1)).max(1);
         outcome.slots(0..batch.rows()).fill_in_parallel(rows_per_task, |row| {
-            let (p, q) = (batch.row(Side::P, row), batch.row(Side::Q, row));
-            sums::settle(batch, row, &row_sums(&packed(p), &packed(q)))
+            if !batch.is_probs() {
+                return chain::settle(batch, row, &chain::node(batch, row));
+            }
+            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+            sums::settle(batch, row, &row_sums(&p, &q))
         });
         Ok(outcome)
     }
 }
 
-/// The row's bins side by side in memory: as they lie, or copied if they are strided.
-fn packed<'a, T: Element>(row: ArrayView1<'a, T>) -> Cow<'a, [T]> {
-    match row.to_slice() {
-        Some(bins) => Cow::Borrowed(bins),
-        None => Cow::Owned(row.to_vec()),
-    }
-}
-
 /// The sums of a row, over as many threads as it is long.
-fn row_sums<T: Term>(p: &[T], q: &[T]) -> Sums {
+fn row_sums<T: Element>(p: &[T], q: &[T]) -> Sums {
     if p.len() <= SEGMENT {
         return Segment::of(p, q).sums();
     }
-    let segments: Vec<Segment<T>> =
+    let segments: Vec<Segment<T::Value>> =
         p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT)).map(|(p, q)| Segment::of(p, q)).collect();
     // In their order, so that the bits do not depend on which thread was first.
     let merged = segments.into_iter().reduce(Segment::merge);
@@ -66,20 +59,20 @@ fn row_sums<T: Term>(p: &[T], q: &[T]) -> Sums {
 
 /// The sums of a stretch of bins.
 #[derive(Clone, Copy, Default)]
-struct Segment<T: Term> {
+struct Segment<V: Value> {
     g: Total,
     p: Total,
     q: Total,
     d: Total,
-    top: T::Bits,
+    top: V::Bits,
 }
 
-impl<T: Term> Segment<T> {
-    fn of(p: &[T], q: &[T]) -> Segment<T> {
+impl<V: Value> Segment<V> {
+    fn of<T: Element<Value = V>>(p: &[T], q: &[T]) -> Segment<V> {
         pulp::Arch::new().dispatch(Stretch { p, q })
     }
 
-    fn merge(self, later: Segment<T>) -> Segment<T> {
+    fn merge(self, later: Segment<V>) -> Segment<V> {
         Segment {
             g: self.g.merge(later.g),
             p: self.p.merge(later.p),
@@ -97,8 +90,8 @@ impl<T: Term> Segment<T> {
             d: self.d.value(),
             // The one bin that makes g infinite without being huge or invalid is p > 0 = q.
             infinite: self.g.value().is_infinite(),
-            invalid: self.top >= T::INFINITE,
-            huge: self.top >= T::HUGE,
+            invalid: self.top >= V::INFINITE,
+            huge: self.top >= V::HUGE,
         }
     }
 }
@@ -110,11 +103,11 @@ struct Stretch<'a, T> {
     q: &'a [T],
 }
 
-impl<T: Term> pulp::WithSimd for Stretch<'_, T> {
-    type Output = Segment<T>;
+impl<T: Element> pulp::WithSimd for Stretch<'_, T> {
+    type Output = Segment<T::Value>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Segment<T> {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Segment<T::Value> {
         let mut segment = Segment::default();
         for (p, q) in self.p.chunks(FOLD).zip(self.q.chunks(FOLD)) {
             Lanes::of(p, q).fold_into(&mut segment);
@@ -125,31 +118,31 @@ impl<T: Term> pulp::WithSimd for Stretch<'_, T> {
 
 /// Running sums of `LANES` columns of bins.
 #[derive(Clone, Copy)]
-struct Lanes<T: Term> {
-    g: [T; LANES],
-    p: [T; LANES],
-    q: [T; LANES],
-    d: [T; LANES],
-    top: [T::Bits; LANES],
+struct Lanes<V: Value> {
+    g: [V; LANES],
+    p: [V; LANES],
+    q: [V; LANES],
+    d: [V; LANES],
+    top: [V::Bits; LANES],
 }
 
-impl<T: Term> Default for Lanes<T> {
+impl<V: Value> Default for Lanes<V> {
     #[inline(always)]
-    fn default() -> Lanes<T> {
+    fn default() -> Lanes<V> {
         Lanes {
-            g: [T::default(); LANES],
-            p: [T::default(); LANES],
-            q: [T::default(); LANES],
-            d: [T::default(); LANES],
-            top: [T::Bits::default(); LANES],
+            g: [V::default(); LANES],
+            p: [V::default(); LANES],
+            q: [V::default(); LANES],
+            d: [V::default(); LANES],
+            top: [V::Bits::default(); LANES],
         }
     }
 }
 
-impl<T: Term> Lanes<T> {
+impl<V: Value> Lanes<V> {
     /// The sums of up to `FOLD` bins.
     #[inline(always)]
-    fn of(p: &[T], q: &[T]) -> Lanes<T> {
+    fn of<T: Element<Value = V>>(p: &[T], q: &[T]) -> Lanes<V> {
         let mut lanes = Lanes::default();
         for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
             lanes.merge(&Lanes::chain(p, q));
@@ -159,12 +152,12 @@ impl<T: Term> Lanes<T> {
 
     /// The sums of up to `CHAIN` blocks.
     #[inline(always)]
-    fn chain(p: &[T], q: &[T]) -> Lanes<T> {
+    fn chain<T: Element<Value = V>>(p: &[T], q: &[T]) -> Lanes<V> {
         let mut lanes = Lanes::default();
         let (p_blocks, p_rest) = p.as_chunks::<LANES>();
         let (q_blocks, q_rest) = q.as_chunks::<LANES>();
         for (p, q) in p_blocks.iter().zip(q_blocks) {
-            lanes.add(p, q);
+            lanes.add(&p.map(T::widen), &q.map(T::widen));
         }
         if !p_rest.is_empty() {
             // Bins that are 0 on both sides add nothing.
@@ -172,13 +165,13 @@ impl<T: Term> Lanes<T> {
             let mut q = [T::default(); LANES];
             p[..p_rest.len()].copy_from_slice(p_rest);
             q[..q_rest.len()].copy_from_slice(q_rest);
-            lanes.add(&p, &q);
+            lanes.add(&p.map(T::widen), &q.map(T::widen));
         }
         lanes
     }
 
     #[inline(always)]
-    fn merge(&mut self, later: &Lanes<T>) {
+    fn merge(&mut self, later: &Lanes<V>) {
         for lane in 0..LANES {
             self.g[lane] = self.g[lane] + later.g[lane];
             self.p[lane] = self.p[lane] + later.p[lane];
@@ -189,9 +182,9 @@ impl<T: Term> Lanes<T> {
     }
 
     #[inline(always)]
-    fn add(&mut self, p: &[T; LANES], q: &[T; LANES]) {
+    fn add(&mut self, p: &[V; LANES], q: &[V; LANES]) {
         for lane in 0..LANES {
-            let bin = T::bin(p[lane], q[lane]);
+            let bin = V::bin(p[lane], q[lane]);
             self.g[lane] = self.g[lane] + bin.g;
             self.p[lane] = self.p[lane] + p[lane];
             self.q[lane] = self.q[lane] + q[lane];
@@ -201,7 +194,7 @@ impl<T: Term> Lanes<T> {
     }
 
     #[inline(always)]
-    fn fold_into(&self, segment: &mut Segment<T>) {
+    fn fold_into(&self, segment: &mut Segment<V>) {
         segment.g.add(tree_sum(&self.g));
         segment.p.add(tree_sum(&self.p));
         segment.q.add(tree_sum(&self.q));
@@ -212,8 +205,8 @@ impl<T: Term> Lanes<T> {
 
 /// The lanes' sum in f64, halves upon halves.
 #[inline(always)]
-fn tree_sum<T: Term>(lanes: &[T; LANES]) -> f64 {
-    let mut sums = lanes.map(T::to_f64);
+fn tree_sum<V: Value>(lanes: &[V; LANES]) -> f64 {
+    let mut sums = lanes.map(V::to_f64);
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {

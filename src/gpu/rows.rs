@@ -11,7 +11,8 @@ use super::device::{Records, RowsJob};
 use super::kernel::Spec;
 use super::record::Record;
 use crate::backend::Backend;
-use crate::batch::{Batch, Element};
+use crate::batch::Batch;
+use crate::element::Element;
 use crate::error::Side;
 use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
 use crate::{Divergence, Error, Outcome, sums};
@@ -96,9 +97,9 @@ impl Backend for Gpu {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
-    ) -> Result<Outcome<T>, Error> {
+    ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
-        if T::NAME != f32::NAME {
+        if T::NAME != f32::NAME || !batch.is_probs() {
             return Err(Error::Unsupported {
                 backend: "gpu",
                 what: format!("{} input; the cpu backend takes it", T::NAME),
@@ -142,7 +143,7 @@ impl Gpu {
         batch: &Batch<'_, T>,
         rows: &Range<usize>,
         Records { records, ticket }: Records,
-        outcome: &mut Outcome<T>,
+        outcome: &mut Outcome<T::Value>,
     ) -> Result<(), Error> {
         let verified = records.into_iter().map(|record| record.verified(ticket, batch.bins()));
         let records: Vec<Record> = verified.collect::<Result<_, _>>().map_err(|e| self.fault(e))?;

@@ -2,6 +2,8 @@
 
 /// What the stated accuracy allows for f32 data, relative to the exact value.
 pub const F32: f64 = 5e-7;
+/// The same where a side is logarithms.
+pub const LOGS: f64 = 2e-6;
 /// The same for f64 data.
 pub const F64: f64 = 1e-14;
 

@@ -7,6 +7,7 @@ mod data;
 mod engine;
 mod engines;
 mod golden;
+mod kinds;
 mod plan;
 mod properties;
 mod rows;

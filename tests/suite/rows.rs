@@ -1,6 +1,8 @@
 //! Row-wise divergences: lengths and shapes around every edge, on every backend.
 
-use kullback::{Batch, Divergence, Element, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status};
+use kullback::{
+    Batch, Divergence, Element, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status, Value,
+};
 use ndarray::{Array2, ArrayView2, Axis, ShapeBuilder, array, concatenate};
 
 use crate::compare::{F32, F64, assert_close, close};
@@ -15,11 +17,11 @@ const SHORT: &[usize] = &[
 /// Longer ones, to a row of 2^20 bins. 65,535 is where lavapipe ends an invocation's loops.
 const LONG: &[usize] = &[65_535, 65_536, 65_537, 131_073, 262_144, 262_145, 1 << 20];
 
-fn rows<T: Element>(engine: &Engine, p: &Array2<T>, q: &Array2<T>) -> Outcome<T> {
+fn rows<T: Element>(engine: &Engine, p: &Array2<T>, q: &Array2<T>) -> Outcome<T::Value> {
     engine.rows(Divergence::Kl, &Batch::probs(p, q).unwrap()).unwrap()
 }
 
-fn as_f64<T: Element>(outcome: &Outcome<T>) -> Vec<f64> {
+fn as_f64<V: Value>(outcome: &Outcome<V>) -> Vec<f64> {
     outcome.values.iter().map(|value| value.to_f64()).collect()
 }
 

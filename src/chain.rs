@@ -1,0 +1,353 @@
+//! Rows of which a side is logarithms: relative entropy by its chain rule, in f64.
+//!
+//! The bins of a row are taken as the leaves of a tree. A **node** stands for the bins below it: its
+//! mass under P, its mass under Q, the logarithm λ of their ratio, and `G`, the mass under P times
+//! the divergence of the two conditional distributions. A bin is a node with `G = 0` and
+//! `λ = ln p − ln q`. Nodes with masses `wᵢ` and `vᵢ` become one by the chain rule,
+//!
+//! ```text
+//! w = Σ wᵢ,  G = Σ Gᵢ + Σ (wᵢ·yᵢ − wᵢ + v′ᵢ),  yᵢ = λᵢ − c,  v′ᵢ = vᵢ·eᶜ = wᵢ·e^−yᵢ,
+//! λ = c − ln(1 + u),  u = Σ (v′ᵢ − wᵢ) / w
+//! ```
+//!
+//! which is exact for any reference `c`, less `w·(u − ln(1 + u))`. With `c = ln(Σw / Σv)`, rounded
+//! in whatever way, `u` is next to 0 and so is what has to be subtracted: no summand is negative,
+//! and nothing cancels, also where P ≈ Q. It is to the divergence what Chan's update is to the
+//! variance. Each row is read once; the softmax is never written down.
+
+use rayon::prelude::*;
+
+use crate::batch::{Batch, Mass};
+use crate::element::Element;
+use crate::error::Side;
+use crate::kind::Kind;
+use crate::outcome::Row;
+use crate::sums::eta;
+use crate::term::{exp, exp_tail, ln};
+use crate::verdict::{Judged, Verdict, refused_mass};
+
+/// Bins of one block, whose logarithms fit into the nearest cache.
+const BLOCK: usize = 256;
+/// Columns that are summed side by side: a constant of the result's bits, not of the machine.
+const LANES: usize = 16;
+/// Nodes that become one.
+const FAN: usize = 64;
+/// Bins of a long row that one task takes.
+const SEGMENT: usize = BLOCK * FAN;
+
+/// Some bins of a row, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Node {
+    /// The masses of P and Q, in units of the exponentials of the scales.
+    pub masses: [f64; 2],
+    pub scales: [f64; 2],
+    /// The logarithm of the ratio of the masses in two parts, of which the second is small;
+    /// meaningless where one of them is 0.
+    pub ln_ratio: [f64; 2],
+    /// The mass of P times the divergence of the conditional distributions, in the unit of P.
+    pub g: f64,
+    /// Some bin has `p > 0 = q`.
+    pub infinite: bool,
+    /// Some bin holds nothing of its side's kind.
+    pub invalid: bool,
+}
+
+impl Node {
+    /// The logarithm of a side's mass; −inf if there is none.
+    pub(crate) fn ln_mass(&self, side: Side) -> f64 {
+        self.scales[side as usize] + self.masses[side as usize].ln()
+    }
+
+    /// `ln(P/Q)`.
+    pub(crate) fn ln_ratio(&self) -> f64 {
+        self.ln_ratio[0] + self.ln_ratio[1]
+    }
+
+    /// The divergence of the two sides divided by their masses.
+    pub(crate) fn divergence(&self) -> f64 {
+        self.g / self.masses[0]
+    }
+}
+
+/// The node of a whole row.
+pub(crate) fn node<T: Element>(batch: &Batch<'_, T>, row: usize) -> Node {
+    let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+    let reading = Reading {
+        kinds: [batch.kind(Side::P), batch.kind(Side::Q)],
+        temperature: batch.temperature(),
+    };
+    if p.len() <= BLOCK {
+        return reading.block(&p, &q);
+    }
+    if p.len() <= SEGMENT {
+        return reading.segment(&p, &q);
+    }
+    // In their order, so that the bits do not depend on which thread was first.
+    let segments = p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT));
+    let mut nodes: Vec<Node> = segments.map(|(p, q)| reading.segment(p, q)).collect();
+    while nodes.len() > 1 {
+        nodes = nodes.chunks(FAN).map(merged).collect();
+    }
+    nodes[0]
+}
+
+/// The results of a row from its node.
+pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) -> Row<T::Value> {
+    if node.invalid
+        && let Some(offender) = batch.offender(row)
+    {
+        return Judged::invalid(&offender).row();
+    }
+    judge(batch, node).row()
+}
+
+/// The verdict on a row of valid bins.
+pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
+    // Softmax divides by the mass; all other kinds have one.
+    let ln_masses = [Side::P, Side::Q].map(|side| match batch.kind(side) {
+        Kind::Logits if node.masses[side as usize] > 0.0 => 0.0,
+        _ => node.ln_mass(side),
+    });
+    let masses = ln_masses.map(f64::exp);
+    let verdict = match refused_mass(batch, masses) {
+        Some((side, rule)) => Verdict::Invalid(side, rule),
+        None if node.infinite => Verdict::Infinite,
+        None => Verdict::Value(value(batch, node, ln_masses)),
+    };
+    Judged { verdict, masses }
+}
+
+/// The value under the mass policy, with the divergence K of the distributions: the masses add
+/// `P·ln(P/Q)` to `P·K`.
+fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> f64 {
+    let [p, q] = ln_masses.map(f64::exp);
+    let as_they_are = [Side::P, Side::Q].iter().all(|&side| batch.kind(side) != Kind::Logits);
+    let ln_ratio = if as_they_are { node.ln_ratio() } else { ln_masses[0] - ln_masses[1] };
+    match batch.mass() {
+        Mass::Check | Mass::Normalize => node.divergence(),
+        Mass::AsGiven if p == 0.0 => 0.0,
+        Mass::AsGiven => p * (node.divergence() + ln_ratio),
+        Mass::Generalized if p == 0.0 => q,
+        Mass::Generalized if ln_ratio.abs() <= 2.0 => {
+            p * (node.divergence() + exp_tail(-ln_ratio))
+        }
+        Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
+    }
+}
+
+/// How the numbers of the two sides are read.
+#[derive(Clone, Copy)]
+struct Reading {
+    kinds: [Kind; 2],
+    temperature: f64,
+}
+
+impl Reading {
+    /// The node of up to `SEGMENT` bins.
+    fn segment<T: Element>(self, p: &[T], q: &[T]) -> Node {
+        let blocks = p.chunks(BLOCK).zip(q.chunks(BLOCK));
+        merged(&blocks.map(|(p, q)| self.block(p, q)).collect::<Vec<_>>())
+    }
+
+    /// The node of up to `BLOCK` bins.
+    fn block<T: Element>(self, p: &[T], q: &[T]) -> Node {
+        pulp::Arch::new().dispatch(Block { reading: self, p, q })
+    }
+}
+
+/// The bins of a block. `dispatch` inlines all that `with_simd` calls into one copy of the loops
+/// for each vector instruction set, and runs the best that the machine has.
+struct Block<'a, T> {
+    reading: Reading,
+    p: &'a [T],
+    q: &'a [T],
+}
+
+impl<T: Element> pulp::WithSimd for Block<'_, T> {
+    type Output = Node;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
+        let Reading { kinds, temperature } = self.reading;
+        let p = Logs::read(self.p, kinds[0], temperature);
+        let q = Logs::read(self.q, kinds[1], temperature);
+        let mut leaves = Leaves::new(self.p.len());
+        let (p_scale, q_scale) = (p.weigh(&mut leaves.w), q.weigh(&mut leaves.v));
+        for bin in 0..leaves.padded() {
+            // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+            let (a, b) = (p.high[bin], q.high[bin]);
+            let d = a - b;
+            let b_seen = d - a;
+            let lost = (a - (d - b_seen)) - (b + b_seen);
+            leaves.high[bin] = d;
+            leaves.low[bin] = lost + (p.low[bin] - q.low[bin]);
+        }
+        leaves.node([p_scale, q_scale], p.invalid || q.invalid)
+    }
+}
+
+/// One side of a block: the logarithms of its probabilities in two parts, of which the second is
+/// small; −inf for a probability of 0, and past the end.
+struct Logs {
+    high: [f64; BLOCK],
+    low: [f64; BLOCK],
+    invalid: bool,
+}
+
+impl Logs {
+    #[inline(always)]
+    fn read<T: Element>(bins: &[T], kind: Kind, temperature: f64) -> Logs {
+        let mut logs = Logs { high: [f64::NEG_INFINITY; BLOCK], low: [0.0; BLOCK], invalid: false };
+        let mut valid = true;
+        for (log, bin) in logs.high.iter_mut().zip(bins) {
+            *log = bin.to_f64();
+            // Written so that NaN is not valid.
+            valid &= *log < f64::INFINITY;
+        }
+        if kind == Kind::Probs {
+            for log in &mut logs.high[..bins.len()] {
+                valid &= *log >= 0.0;
+                *log = ln(*log);
+            }
+        } else if kind == Kind::Logits && temperature != 1.0 {
+            for (high, low) in logs.high[..bins.len()].iter_mut().zip(&mut logs.low) {
+                let logit = *high;
+                *high = logit / temperature;
+                let lost = (-*high).mul_add(temperature, logit) / temperature;
+                *low = if logit > f64::NEG_INFINITY { lost } else { 0.0 };
+            }
+        }
+        Logs { invalid: !valid, ..logs }
+    }
+
+    /// The probabilities in units of the largest, whose logarithm is returned.
+    #[inline(always)]
+    fn weigh(&self, weights: &mut [f64; BLOCK]) -> f64 {
+        let mut tops = [f64::NEG_INFINITY; LANES];
+        for logs in self.high.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                tops[lane] = if logs[lane] > tops[lane] { logs[lane] } else { tops[lane] };
+            }
+        }
+        let top = tops.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let scale = if top > f64::NEG_INFINITY { top } else { 0.0 };
+        for ((weight, high), low) in weights.iter_mut().zip(&self.high).zip(&self.low) {
+            *weight = exp((high - scale) + low);
+        }
+        scale
+    }
+}
+
+/// The children of a node, side by side.
+struct Leaves {
+    len: usize,
+    /// Their masses under P and Q, each side in a unit of its own.
+    w: [f64; BLOCK],
+    v: [f64; BLOCK],
+    /// The logarithms of the ratios of their masses, in two parts: ±inf where one of them is 0, NaN
+    /// where both are.
+    high: [f64; BLOCK],
+    low: [f64; BLOCK],
+}
+
+impl Leaves {
+    #[inline(always)]
+    fn new(len: usize) -> Leaves {
+        let none = [0.0; BLOCK];
+        Leaves { len, w: none, v: none, high: [f64::NAN; BLOCK], low: none }
+    }
+
+    /// So many places are looked at: whole rows of lanes.
+    #[inline(always)]
+    fn padded(&self) -> usize {
+        self.len.next_multiple_of(LANES)
+    }
+
+    /// The node above them, with what the chain rule adds to the divergences within them.
+    #[inline(always)]
+    fn node(&self, scales: [f64; 2], invalid: bool) -> Node {
+        let masses = [self.sum(&self.w), self.sum(&self.v)];
+        let mut node = Node { masses, scales, invalid, ..Node::default() };
+        let [w, v] = masses;
+        let ratio = w / v;
+        let (reference, to_p) = match ratio > 0.0 && ratio.is_finite() {
+            true => (ratio.ln() + (scales[0] - scales[1]), ratio),
+            false => (0.0, 0.0),
+        };
+        let (mut g, mut u) = ([0.0; LANES], [0.0; LANES]);
+        let mut infinite = false;
+        for first in (0..self.padded()).step_by(LANES) {
+            for lane in 0..LANES {
+                let at = first + lane;
+                let high = self.high[at];
+                let y = (high - reference) + self.low[at];
+                let near = y.abs() <= 2.0;
+                let tail = exp_tail(if near { -y } else { 0.0 });
+                let far_u = self.v[at] * to_p - self.w[at];
+                let far_g = far_u + self.w[at] * if high.abs() < f64::INFINITY { y } else { 0.0 };
+                g[lane] += if near { self.w[at] * tail } else { far_g };
+                u[lane] += if near { self.w[at] * (tail - y) } else { far_u };
+                infinite |= high == f64::INFINITY;
+            }
+        }
+        let u = tree_sum(u) / w;
+        node.infinite = infinite;
+        if w > 0.0 && v > 0.0 {
+            node.ln_ratio = [reference, -u.ln_1p()];
+            node.g = (tree_sum(g) - w * eta(u)).max(0.0);
+        }
+        node
+    }
+
+    #[inline(always)]
+    fn sum(&self, values: &[f64; BLOCK]) -> f64 {
+        let mut sums = [0.0; LANES];
+        for values in values[..self.padded()].as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                sums[lane] += values[lane];
+            }
+        }
+        tree_sum(sums)
+    }
+}
+
+/// The sum of the lanes, halves upon halves.
+#[inline(always)]
+fn tree_sum(mut lanes: [f64; LANES]) -> f64 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The node above up to `FAN` others.
+pub(crate) fn merged(nodes: &[Node]) -> Node {
+    if let [node] = nodes {
+        return *node;
+    }
+    let scale = |side: usize| {
+        let scales = nodes.iter().filter(|node| node.masses[side] > 0.0);
+        let top = scales.map(|node| node.scales[side]).fold(f64::NEG_INFINITY, f64::max);
+        if top > f64::NEG_INFINITY { top } else { 0.0 }
+    };
+    let scales = [scale(0), scale(1)];
+    let mut leaves = Leaves::new(nodes.len());
+    let mut g = 0.0;
+    for (at, node) in nodes.iter().enumerate() {
+        let unit = [0, 1].map(|side| (node.scales[side] - scales[side]).min(0.0).exp());
+        (leaves.w[at], leaves.v[at]) = (node.masses[0] * unit[0], node.masses[1] * unit[1]);
+        g += node.g * unit[0];
+        [leaves.high[at], leaves.low[at]] = match node.masses.map(|mass| mass > 0.0) {
+            [true, true] => node.ln_ratio,
+            [true, false] => [f64::INFINITY, 0.0],
+            [false, true] => [f64::NEG_INFINITY, 0.0],
+            [false, false] => [f64::NAN, 0.0],
+        };
+    }
+    let node = leaves.node(scales, nodes.iter().any(|node| node.invalid));
+    Node { g: node.g + g, ..node }
+}

@@ -1,0 +1,43 @@
+//! What the numbers of a side are.
+
+use std::fmt;
+
+/// What the numbers of a side are.
+///
+/// ```
+/// use kullback::Kind;
+///
+/// assert_eq!("log-probs".parse(), Ok(Kind::LogProbs));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Probabilities, or counts under a mass policy that takes them: finite and 0 or more.
+    #[default]
+    Probs,
+    /// Natural logarithms of probabilities; −inf for a probability of 0.
+    LogProbs,
+    /// The input of a softmax: p is proportional to `exp(logit / T)` with the temperature T; −inf
+    /// for a masked entry, whose probability is 0. Their mass is 1 by definition, so that no mass
+    /// policy concerns them, and a constant added to a row changes nothing.
+    Logits,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: &'static [Kind] = &[Kind::Probs, Kind::LogProbs, Kind::Logits];
+
+    /// The name, as the command takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Probs => "probs",
+            Kind::LogProbs => "log-probs",
+            Kind::Logits => "logits",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -10,7 +10,7 @@ struct Params {
     after: u32,    // records per row after it
     fan: u32,      // records that become one
     ticket: u32,   // marks the records of this submission
-    unused_0: u32,
+    zero: u32,     // is 0
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,7 +20,7 @@ struct Params {
 fn part_sum(row: u32, part: u32, lane: u32) -> Record {
     let first = part * params.fan;
     let end = min(first + params.fan, params.before);
-    var record = Record(0.0, 0.0, 0.0, 0.0, 0u, 0u, 0u, params.ticket);
+    var record = nothing(params.ticket);
     for (var at = first + lane; at < end; at += params.lanes) {
         let part = parts[row * params.before + at];
         record = added(record, part);

@@ -1,34 +1,24 @@
-// First pass: sums each unit, one segment of one row, into a record.
-// Host: src/gpu/rows.rs. Formula: shared/term.wgsl.
+// First pass: makes a record of each unit, one segment of one row.
+// Host: src/gpu/rows.rs. With shared/segment_sums.wgsl or shared/segment_chain.wgsl.
 
 struct Params {
     units: u32,          // rows × segments in this dispatch
     line: u32,           // workgroups in a line of the grid
     lanes: u32,          // invocations that share a unit
     segments: u32,       // segments per row
-    segment_quads: u32,  // vec4 loads in a full segment
+    segment_quads: u32,  // vector loads in a full segment
     bins: u32,           // bins per row
-    p_stride: u32,       // vec4 loads from one row of P to the next; 0 repeats the one row
+    p_stride: u32,       // vector loads from one row of P to the next; 0 repeats the one row
     q_stride: u32,       // the same for Q
     ticket: u32,         // marks the records of this submission
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
+    p_kind: u32,         // what the numbers of P are: PROBS, LOG_PROBS or LOGITS
+    q_kind: u32,
+    zero: u32,           // is 0
+    per_temperature: vec4<f32>, // 1/T in three parts of 12 bits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> p: array<vec4<u32>>;             // [rows][p_stride]
-@group(0) @binding(2) var<storage, read> q: array<vec4<u32>>;             // [rows][q_stride]
 @group(0) @binding(3) var<storage, read_write> sums: array<Record>;       // [rows][segments]
-
-// The bins of one vector load; past the end of the segment, zeros on both sides, which add nothing.
-fn bins_at(row: u32, quad: u32, end: u32) -> Bins {
-    let inside = quad < end;
-    let at = select(end - 1u, quad, inside);
-    let p_bits = p[row * params.p_stride + at];
-    let q_bits = q[row * params.q_stride + at];
-    return kl_bins(select(vec4(0u), p_bits, inside), select(vec4(0u), q_bits, inside));
-}
 
 // How many bins of the row one vector load holds.
 fn bins_in(quad: u32, end: u32) -> u32 {
@@ -37,38 +27,6 @@ fn bins_in(quad: u32, end: u32) -> u32 {
 
 // Vector loads of one trip of the loop.
 const QUADS_PER_TRIP: u32 = 4u;
-
-// The loads of a trip are added as a tree and are in flight together; the chain of those sums is short.
-fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
-    let first = segment * params.segment_quads;
-    let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
-    var g = vec4(0.0);
-    var p_sum = vec4(0.0);
-    var q_sum = vec4(0.0);
-    var d = vec4(0.0);
-    var record = Record(0.0, 0.0, 0.0, 0.0, 0u, 0u, 0u, params.ticket);
-    for (var quad = first + lane; quad < end; quad += QUADS_PER_TRIP * params.lanes) {
-        let quads = vec4(quad) + params.lanes * vec4(0u, 1u, 2u, 3u);
-        let a = bins_at(row, quads.x, end);
-        let b = bins_at(row, quads.y, end);
-        let c = bins_at(row, quads.z, end);
-        let e = bins_at(row, quads.w, end);
-        g += (a.g + b.g) + (c.g + e.g);
-        p_sum += (a.p + b.p) + (c.p + e.p);
-        q_sum += (a.q + b.q) + (c.q + e.q);
-        d += ((a.p - a.q) + (b.p - b.q)) + ((c.p - c.q) + (e.p - e.q));
-        record.consumed += (bins_in(quads.x, end) + bins_in(quads.y, end))
-            + (bins_in(quads.z, end) + bins_in(quads.w, end));
-        let infinite = (a.infinite || b.infinite) || (c.infinite || e.infinite);
-        record.flags |= select(0u, SOME_INFINITE, infinite);
-        record.top = max(record.top, max(max(a.top, b.top), max(c.top, e.top)));
-    }
-    record.g = (g.x + g.y) + (g.z + g.w);
-    record.p = (p_sum.x + p_sum.y) + (p_sum.z + p_sum.w);
-    record.q = (q_sum.x + q_sum.y) + (q_sum.z + q_sum.w);
-    record.d = (d.x + d.y) + (d.z + d.w);
-    return record;
-}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rows(

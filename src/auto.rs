@@ -12,8 +12,8 @@ use ndarray::Array2;
 
 use crate::backend::Backend;
 use crate::batch::Batch;
-use crate::element::Element;
 use crate::cpu::Cpu;
+use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::AdapterKind};
 #[cfg(feature = "gpu")]

@@ -394,7 +394,14 @@ impl<'a, T: Element> Batch<'a, T> {
         value: f64,
         rule: Rule,
     ) -> InvalidRow {
-        InvalidRow { side, kind: self.kind(side), row: self.index(side, row), bin: None, value, rule }
+        InvalidRow {
+            side,
+            kind: self.kind(side),
+            row: self.index(side, row),
+            bin: None,
+            value,
+            rule,
+        }
     }
 }
 

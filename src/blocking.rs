@@ -5,8 +5,8 @@ use std::fmt;
 use ndarray::{Array1, ArrayView2};
 
 use crate::batch::Batch;
-use crate::element::Element;
 use crate::cross_check::CrossCheck;
+use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
 use crate::{Divergence, Error, Outcome, nonblocking};

@@ -128,9 +128,7 @@ fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> 
         Mass::AsGiven if p == 0.0 => 0.0,
         Mass::AsGiven => p * (node.divergence() + ln_ratio),
         Mass::Generalized if p == 0.0 => q,
-        Mass::Generalized if ln_ratio.abs() <= 2.0 => {
-            p * (node.divergence() + exp_tail(-ln_ratio))
-        }
+        Mass::Generalized if ln_ratio.abs() <= 2.0 => p * (node.divergence() + exp_tail(-ln_ratio)),
         Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
     }
 }

@@ -7,9 +7,9 @@ use ndarray::{Array1, ArrayView2};
 
 use crate::backend::Backend;
 use crate::batch::{Batch, OnInvalid};
-use crate::element::Element;
 use crate::cpu::Cpu;
 use crate::cross_check::{CrossCheck, cross_check};
+use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::Adapter};
 use crate::{Divergence, Error, InvalidRow, Outcome, Status, auto, chain, self_test, sums};
@@ -199,7 +199,10 @@ impl fmt::Debug for Engine {
 }
 
 /// The outcome, unless the batch wants invalid rows to be an error and there is one.
-fn admit<T: Element>(batch: &Batch<'_, T>, outcome: Outcome<T::Value>) -> Result<Outcome<T::Value>, Error> {
+fn admit<T: Element>(
+    batch: &Batch<'_, T>,
+    outcome: Outcome<T::Value>,
+) -> Result<Outcome<T::Value>, Error> {
     if batch.on_invalid() == OnInvalid::Nan {
         return Ok(outcome);
     }

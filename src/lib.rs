@@ -109,19 +109,35 @@ struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::gpu::kernel::{Spec, WORKGROUP_SIZE};
+    pub use crate::gpu::record::Fields;
+    pub use crate::gpu::variant::{Family, Format, Variant};
     use crate::gpu::{Gpu, merge, record, rows};
     use crate::plan::{Limits, QUADS_PER_TRIP};
     use crate::term::{ATANH_F32, TINY_F32, Term};
-    use crate::{Adapter, Engine, Error, nonblocking};
+    use crate::{Adapter, Engine, Error, Kind, nonblocking};
 
-    /// Every kernel.
-    pub const KERNELS: &[Spec] = &[rows::SPEC, merge::SPEC];
-    /// The fields of a record of sums, and their offsets.
-    pub const RECORD_FIELDS: &[(&str, usize)] = record::FIELDS;
+    /// Every kernel in every variant.
+    pub fn kernels() -> Vec<Spec> {
+        Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]).collect()
+    }
+
+    /// The fields of the records of a family, and their offsets.
+    pub fn record_fields(family: Family) -> Fields {
+        match family {
+            Family::Sums => record::SUMS_FIELDS,
+            Family::Chain => record::CHAIN_FIELDS,
+        }
+    }
+
     /// Numbers that the shaders have to repeat, by their names there: as bits, of floats too.
     pub const SHARED_CONSTANTS: &[(&str, u32)] = &[
         ("SOME_INFINITE", record::SOME_INFINITE),
         ("SOME_STALE", record::SOME_STALE),
+        ("SOME_INVALID", record::SOME_INVALID),
+        ("SOME_HUGE", record::SOME_HUGE),
+        ("PROBS", Kind::Probs as u32),
+        ("LOG_PROBS", Kind::LogProbs as u32),
+        ("LOGITS", Kind::Logits as u32),
         ("QUADS_PER_TRIP", QUADS_PER_TRIP as u32),
         ("INFINITE", f32::INFINITE),
         ("TINY", TINY_F32),

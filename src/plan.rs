@@ -1,8 +1,7 @@
 //! How a batch is cut for a device: pure arithmetic, without a device.
 //!
 //! A row is cut into **segments** of a length that depends on the row's length and the adapter
-//! alone. A **unit** is one segment of one row; `lanes` invocations share it and leave one record
-//! of sums. The records of a row are then merged, `fan` into one, until one is left. Because
+//! alone. A **unit** is one segment of one row; `lanes` invocations share it and leave one record. The records of a row are then merged, `fan` into one, until one is left. Because
 //! none of these numbers knows where a row stands or what lies beside it, the same row gives the
 //! same bits in any batch.
 //!
@@ -15,10 +14,8 @@ use crate::Error;
 
 /// Bins in one vector load of the shaders.
 pub const QUAD: usize = 4;
-/// Bytes of one bin of 32-bit data.
-pub const BIN_BYTES: usize = 4;
-/// Bytes of one record of sums.
-pub const RECORD_BYTES: usize = 32;
+/// Bytes of the largest record that a shader leaves.
+pub const MOST_RECORD_BYTES: usize = 64;
 /// Vector loads that an invocation has in flight, in one trip of its loop.
 pub const QUADS_PER_TRIP: usize = 4;
 /// Trips of one invocation over a full segment. Short chains keep f32 sums accurate, and far below
@@ -47,15 +44,31 @@ pub struct Shape {
     pub rows: usize,
     /// Bins per row.
     pub bins: usize,
+    /// What they take on the device.
+    pub layout: Layout,
+}
+
+/// Bytes on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes of a bin.
+    pub bin_bytes: usize,
+    /// Bytes of the record that a unit leaves.
+    pub record_bytes: usize,
+}
+
+impl Layout {
+    /// Probabilities in f32.
+    pub const F32: Layout = Layout { bin_bytes: 4, record_bytes: 32 };
 }
 
 /// A batch, cut.
 ///
 /// ```
-/// use kullback::plan::{Limits, Plan, Shape};
+/// use kullback::plan::{Layout, Limits, Plan, Shape};
 ///
 /// let limits = Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 1 << 20 };
-/// let plan = Plan::new(Shape { rows: 1_000, bins: 1_000 }, limits)?;
+/// let plan = Plan::new(Shape { rows: 1_000, bins: 1_000, layout: Layout::F32 }, limits)?;
 /// assert_eq!(plan.segments, 1);
 /// assert_eq!(plan.chunks().map(|chunk| chunk.rows.len()).sum::<usize>(), 1_000);
 /// # Ok::<(), kullback::Error>(())
@@ -122,14 +135,15 @@ impl Plan {
     /// [`Error::TooLong`] if the records of a single row exceed a binding;
     /// [`Error::Setting`] if the limits leave no room for anything.
     pub fn new(shape: Shape, limits: Limits) -> Result<Plan, Error> {
-        check(limits)?;
+        let Layout { bin_bytes, record_bytes } = shape.layout;
+        check(limits, record_bytes)?;
         let lanes_in_group = limits.workgroup_size as usize;
         let binding = usize::try_from(limits.binding_bytes).unwrap_or(usize::MAX);
         let chunk = binding.min(usize::try_from(limits.chunk_bytes).unwrap_or(usize::MAX));
         let workgroups = (limits.grid as usize).saturating_mul(limits.grid as usize);
-        let records = (binding / RECORD_BYTES).min(u32::MAX as usize);
+        let records = (binding / record_bytes).min(u32::MAX as usize);
 
-        let bindable = binding / BIN_BYTES / QUAD * QUAD;
+        let bindable = binding / bin_bytes / QUAD * QUAD;
         let segment_bins = (lanes_in_group * TRIPS * QUADS_PER_TRIP * QUAD).min(bindable);
         let mergeable = workgroups.saturating_mul(fan(limits));
         // A record counts its bins in 32 bits.
@@ -143,8 +157,8 @@ impl Plan {
             lanes_for(bins.min(segment_bins).div_ceil(QUAD), QUADS_PER_TRIP, limits.workgroup_size);
 
         let units = workgroups.saturating_mul(lanes_in_group / lanes as usize).min(records);
-        let rows_per_chunk = (chunk / (padded(bins) * BIN_BYTES).max(1)).min(units / segments);
-        let segments_per_chunk = (chunk / (segment_bins * BIN_BYTES)).clamp(1, units);
+        let rows_per_chunk = (chunk / (padded(bins) * bin_bytes).max(1)).min(units / segments);
+        let segments_per_chunk = (chunk / (segment_bins * bin_bytes)).clamp(1, units);
         Ok(Plan {
             shape,
             limits,
@@ -208,12 +222,12 @@ impl Plan {
     }
 }
 
-fn check(limits: Limits) -> Result<(), Error> {
+fn check(limits: Limits, record_bytes: usize) -> Result<(), Error> {
     let least = |name, value: u64, least: u64, rule| match value {
         value if value < least => Err(Error::Setting { name, value: value as f64, rule }),
         _ => Ok(()),
     };
-    least("binding size", limits.binding_bytes, RECORD_BYTES as u64, "a record has 32 bytes")?;
+    least("binding size", limits.binding_bytes, record_bytes as u64, "it must hold a record")?;
     least("grid", limits.grid.into(), 1, "a dispatch has at least one workgroup")?;
     match limits.workgroup_size {
         size if size.is_power_of_two() => Ok(()),

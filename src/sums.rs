@@ -68,11 +68,7 @@ fn too_fine<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> bool {
 }
 
 /// The verdict on sums; for a value also whether so much of it cancelled that digits are missing.
-fn judge<T: Element>(
-    batch: &Batch<'_, T>,
-    sums: &Sums,
-    masses: [f64; 2],
-) -> (Verdict, bool) {
+fn judge<T: Element>(batch: &Batch<'_, T>, sums: &Sums, masses: [f64; 2]) -> (Verdict, bool) {
     if let Some((side, rule)) = refused_mass(batch, masses) {
         return (Verdict::Invalid(side, rule), false);
     }

@@ -69,9 +69,7 @@ pub(crate) fn refused_mass<T: Element>(
     [Side::P, Side::Q].into_iter().zip(masses).find_map(|(side, mass)| {
         let rule = match (batch.kind(side), batch.mass()) {
             (Kind::Logits, _) | (_, Mass::Normalize) => (mass == 0.0).then_some(Rule::NoMass),
-            (_, Mass::Check) => {
-                ((mass - 1.0).abs() > batch.mass_tolerance()).then_some(Rule::Mass)
-            }
+            (_, Mass::Check) => ((mass - 1.0).abs() > batch.mass_tolerance()).then_some(Rule::Mass),
             (_, Mass::AsGiven | Mass::Generalized) => None,
         };
         rule.map(|rule| (side, rule))

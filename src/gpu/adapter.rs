@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::worker::catch;
-use crate::plan::{Limits, RECORD_BYTES};
+use crate::plan::{Limits, MOST_RECORD_BYTES};
 
 /// What an adapter is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ impl Adapter {
             .max_compute_invocations_per_workgroup
             .min(adapter.max_compute_workgroup_size_x)
             // Each keeps a record in the workgroup's memory.
-            .min(adapter.max_compute_workgroup_storage_size / RECORD_BYTES as u32)
+            .min(adapter.max_compute_workgroup_storage_size / MOST_RECORD_BYTES as u32)
             .max(1);
         // A software adapter pays for each barrier once per invocation, hardware once.
         let suits = if self.kind == AdapterKind::Software { 16 } else { 256 };

@@ -1,14 +1,17 @@
 //! An open device: its kernels, its buffers, and the two jobs it can do. It lives on the thread of
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kernel::Kernel;
-use super::record::Record;
+use super::ln_table::{self, ln_table};
+use super::record::Records;
+use super::variant::Variant;
 use super::{merge, rows};
-use crate::plan::{Dispatch, Limits, Merge, RECORD_BYTES};
+use crate::plan::{Dispatch, Limits, Merge};
 
 /// How long a submission may take before the device counts as hung. Chunks take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,18 +37,20 @@ impl Faults {
 
 /// A chunk to sum: the bits of its bins, each row padded to whole vector loads.
 pub(crate) struct RowsJob {
-    pub p: Vec<u32>,
-    pub q: Vec<u32>,
+    pub variant: Variant,
+    /// In words of 64 bits, which every type of bin is aligned in.
+    pub p: Vec<u64>,
+    pub q: Vec<u64>,
     pub params: rows::Params,
     pub dispatch: Dispatch,
     /// How to merge the units' records; empty to leave them as they are.
     pub merges: Vec<Merge>,
 }
 
-/// What a job leaves: records that carry its ticket, if all went well.
-pub(crate) struct Records {
-    pub records: Vec<Record>,
-    pub ticket: u32,
+/// The kernels of a variant.
+struct Kernels {
+    rows: Kernel,
+    merge: Kernel,
 }
 
 /// An open device.
@@ -53,10 +58,12 @@ pub(crate) struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
     faults: Faults,
-    sum_rows: Kernel,
-    merge: Kernel,
+    workgroup_size: u32,
+    /// Compiled when the first job wants them.
+    kernels: HashMap<Variant, Kernels>,
     p: Buffer,
     q: Buffer,
+    ln_table: Buffer,
     /// Merging goes to and fro between these two.
     records: [Buffer; 2],
     readback: Buffer,
@@ -91,10 +98,11 @@ impl Device {
         let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let records = || Buffer::new("records", input | wgpu::BufferUsages::COPY_SRC);
         let opened = Device {
-            sum_rows: Kernel::new(&device, rows::SPEC, limits.workgroup_size),
-            merge: Kernel::new(&device, merge::SPEC, limits.workgroup_size),
+            workgroup_size: limits.workgroup_size,
+            kernels: HashMap::new(),
             p: Buffer::new("P", input),
             q: Buffer::new("Q", input),
+            ln_table: Buffer::new("table of logarithms", input),
             records: [records(), records()],
             readback: Buffer::new("readback", read),
             device,
@@ -105,79 +113,108 @@ impl Device {
         opened.faults.check().map(|()| opened)
     }
 
-    /// Sums the units of a chunk, and merges them if the job says how.
+    /// Makes records of the units of a chunk, and merges them if the job says how.
     pub(crate) fn sum_rows(&mut self, job: &RowsJob) -> Result<Records, String> {
+        self.prepare(job.variant);
         let ticket = self.next_ticket();
         let (p, q) = (bytemuck::cast_slice(&job.p), bytemuck::cast_slice(&job.q));
         self.p.reserve(&self.device, p.len());
         self.q.reserve(&self.device, q.len());
         self.queue.write_buffer(self.p.get()?, 0, p);
         self.queue.write_buffer(self.q.get()?, 0, q);
-        self.reserve_records(job.dispatch.units);
+        let sums = self.reserve_records(job.variant, job.dispatch.units);
 
         let mut encoder = self.encoder();
-        let sums = bytes_of_records(job.dispatch.units);
         encoder.clear_buffer(self.records[0].get()?, 0, Some(sums as u64));
-        self.sum_rows.record(
-            &self.device,
-            &mut encoder,
-            &self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket))),
-            &[self.p.bound(p.len())?, self.q.bound(q.len())?, self.records[0].bound(sums)?],
-            job.dispatch,
-        );
-        self.finish(encoder, job.dispatch.units, &job.merges)
+        let mut buffers =
+            vec![self.p.bound(p.len())?, self.q.bound(q.len())?, self.records[0].bound(sums)?];
+        if job.variant.reads_ln_table() {
+            buffers.push(self.ln_table.bound(ln_table::BYTES)?);
+        }
+        let params = self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket)));
+        let kernel = &self.kernels(job.variant)?.rows;
+        kernel.record(&self.device, &mut encoder, &params, &buffers, job.dispatch);
+        self.finish(encoder, job.variant, job.dispatch.units, &job.merges)
     }
 
     /// Merges the records of a row that was summed in several chunks.
     pub(crate) fn merge_records(
         &mut self,
-        mut parts: Vec<Record>,
+        variant: Variant,
+        mut parts: Records,
         merges: &[Merge],
     ) -> Result<Records, String> {
-        let ticket = self.next_ticket();
-        parts.iter_mut().for_each(|part| part.ticket = ticket);
-        self.merge_stamped(&parts, merges)
+        parts.stamp(self.next_ticket());
+        self.merge_stamped(variant, &parts, merges)
     }
 
-    fn merge_stamped(&mut self, parts: &[Record], merges: &[Merge]) -> Result<Records, String> {
-        let units = parts.len() as u32;
-        self.reserve_records(units);
-        let parts = bytemuck::cast_slice(parts);
-        self.queue.write_buffer(self.records[0].get()?, 0, parts);
-        self.finish(self.encoder(), units, merges)
+    fn merge_stamped(
+        &mut self,
+        variant: Variant,
+        parts: &Records,
+        merges: &[Merge],
+    ) -> Result<Records, String> {
+        self.prepare(variant);
+        let units = parts.each().count() as u32;
+        self.reserve_records(variant, units);
+        let words = bytemuck::cast_slice(&parts.words);
+        self.queue.write_buffer(self.records[0].get()?, 0, words);
+        self.finish(self.encoder(), variant, units, merges)
     }
 
     /// Records the merges of `units` records in the first buffer, submits, and reads back.
     fn finish(
         &mut self,
         mut encoder: wgpu::CommandEncoder,
+        variant: Variant,
         units: u32,
         merges: &[Merge],
     ) -> Result<Records, String> {
+        let record_bytes = variant.layout().record_bytes;
         let (mut units, mut at) = (units, 0);
         for merge in merges {
-            let (before, after) = (bytes_of_records(units), bytes_of_records(merge.dispatch.units));
+            let before = units as usize * record_bytes;
+            let after = merge.dispatch.units as usize * record_bytes;
             let (from, to) = (&self.records[at], &self.records[1 - at]);
             encoder.clear_buffer(to.get()?, 0, Some(after as u64));
-            self.merge.record(
-                &self.device,
-                &mut encoder,
-                &self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket))),
-                &[from.bound(before)?, to.bound(after)?],
-                merge.dispatch,
-            );
+            let mut buffers = vec![from.bound(before)?, to.bound(after)?];
+            if variant.reads_ln_table() {
+                buffers.push(self.ln_table.bound(ln_table::BYTES)?);
+            }
+            let params = self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket)));
+            let kernel = &self.kernels(variant)?.merge;
+            kernel.record(&self.device, &mut encoder, &params, &buffers, merge.dispatch);
             (units, at) = (merge.dispatch.units, 1 - at);
         }
-        let bytes = bytes_of_records(units) as u64;
+        let bytes = (units as usize * record_bytes) as u64;
         let readback = self.readback.get()?;
         encoder.copy_buffer_to_buffer(self.records[at].get()?, 0, readback, 0, Some(bytes));
         let submission = self.queue.submit([encoder.finish()]);
-        let records = self.read(submission, bytes)?;
-        Ok(Records { records, ticket: self.ticket })
+        let words = self.read(submission, bytes)?;
+        Ok(Records { words, record_bytes, ticket: self.ticket })
+    }
+
+    /// Compiles the kernels of a variant, and writes what they read, unless that is done.
+    fn prepare(&mut self, variant: Variant) {
+        let (device, size) = (&self.device, self.workgroup_size);
+        self.kernels.entry(variant).or_insert_with(|| Kernels {
+            rows: Kernel::new(device, rows::spec(variant), size),
+            merge: Kernel::new(device, merge::spec(variant), size),
+        });
+        if variant.reads_ln_table() && self.ln_table.get().is_err() {
+            self.ln_table.reserve(&self.device, ln_table::BYTES);
+            if let Ok(table) = self.ln_table.get() {
+                self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
+            }
+        }
+    }
+
+    fn kernels(&self, variant: Variant) -> Result<&Kernels, String> {
+        self.kernels.get(&variant).ok_or_else(|| format!("no kernels were made for {variant:?}"))
     }
 
     /// Waits for a submission and copies out what it left in the readback buffer.
-    fn read(&self, submission: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<Record>, String> {
+    fn read(&self, submission: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<u32>, String> {
         // With an error noted the wait could only fail, and with it, perhaps, the process.
         self.faults.check()?;
         let mapped = Arc::new(AtomicBool::new(false));
@@ -200,19 +237,20 @@ impl Device {
             }
         }
         let view = readback.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
-        let records = bytemuck::pod_collect_to_vec(&view);
+        let words = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         readback.unmap();
-        self.faults.check().map(|()| records)
+        self.faults.check().map(|()| words)
     }
 
-    /// Makes room for so many records, and for reading them back.
-    fn reserve_records(&mut self, units: u32) {
-        let bytes = bytes_of_records(units);
+    /// Makes room for so many records, and for reading them back; returns their bytes.
+    fn reserve_records(&mut self, variant: Variant, units: u32) -> usize {
+        let bytes = units as usize * variant.layout().record_bytes;
         let [one, other] = &mut self.records;
         for buffer in [one, other, &mut self.readback] {
             buffer.reserve(&self.device, bytes);
         }
+        bytes
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -276,10 +314,6 @@ impl Buffer {
     }
 }
 
-fn bytes_of_records(units: u32) -> usize {
-    units as usize * RECORD_BYTES
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,21 +331,28 @@ mod tests {
     fn a_record_of_another_submission_spoils_its_row() {
         let (mut device, limits) = device();
         let bins = 2_000_000;
-        let plan = Plan::new(Shape { rows: 1, bins }, limits).unwrap();
-        let part = Record { g: 1.0, consumed: 3, ..Record::default() };
-        let mut parts = vec![part; plan.segments];
-        let merges = plan.merges(1);
-        let merged = device.merge_records(parts.clone(), &merges).unwrap();
-        assert_eq!(merged.records.len(), 1);
-        let consumed = 3 * plan.segments;
-        assert_eq!(merged.records[0].g, plan.segments as f32);
-        assert!(merged.records[0].verified(merged.ticket, consumed).is_ok());
-        for stale in [0, plan.segments / 2, plan.segments - 1] {
-            let ticket = device.next_ticket();
-            parts.iter_mut().for_each(|part| part.ticket = ticket);
-            parts[stale].ticket = ticket - 1;
-            let merged = device.merge_stamped(&parts, &merges).unwrap();
-            assert!(merged.records[0].verified(ticket, consumed).is_err(), "part {stale}");
+        for variant in Variant::all() {
+            let layout = variant.layout();
+            let plan = Plan::new(Shape { rows: 1, bins, layout }, limits).unwrap();
+            // Of which each adds to one field at least, and 3 bins.
+            let mut part = vec![0; layout.record_bytes / 4];
+            (part[0], part[1]) = (1_f32.to_bits(), 1_f32.to_bits());
+            let consumed = part.len() - 3;
+            part[consumed] = 3;
+            let words = part.repeat(plan.segments);
+            let mut parts = Records { words, record_bytes: layout.record_bytes, ticket: 0 };
+            let merges = plan.merges(1);
+            let merged = device.merge_records(variant, parts.clone(), &merges).unwrap();
+            assert_eq!(merged.each().count(), 1);
+            assert_eq!(merged.words[0], (plan.segments as f32).to_bits());
+            assert!(merged.verify(|_| 3 * plan.segments).is_ok());
+            for stale in [0, plan.segments / 2, plan.segments - 1] {
+                let ticket = device.next_ticket();
+                parts.stamp(ticket);
+                parts.words[(stale + 1) * part.len() - 1] = ticket - 1;
+                let merged = device.merge_stamped(variant, &parts, &merges).unwrap();
+                assert!(merged.verify(|_| 3 * plan.segments).is_err(), "part {stale}");
+            }
         }
     }
 
@@ -319,7 +360,10 @@ mod tests {
     fn an_error_that_wgpu_reports_elsewhere_fails_the_job() {
         let (mut device, _) = device();
         device.faults.note("validation failed".into());
-        let merged = device.merge_records(vec![Record::default()], &[]);
+        let variant = Variant::all().next().unwrap();
+        let record_bytes = variant.layout().record_bytes;
+        let parts = Records { words: vec![0; record_bytes / 4], record_bytes, ticket: 0 };
+        let merged = device.merge_records(variant, parts, &[]);
         assert_eq!(merged.err(), Some("validation failed".into()));
     }
 }

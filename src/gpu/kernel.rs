@@ -1,19 +1,23 @@
 //! A compute kernel: what its shader and its host file agree on, and the pipeline made of it.
 
+use super::record::Fields;
+use super::variant::Variant;
 use crate::plan::Dispatch;
 
 /// What a shader declares and its host file relies on. A test reads the shaders and compares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Spec {
     /// The name of the shader's file, its entry point, and its host file.
     pub name: &'static str,
+    /// Which of its texts this is.
+    pub variant: Variant,
     /// The whole WGSL text.
-    pub source: &'static str,
-    /// The storage buffers behind the uniform at binding 0, in order of their bindings: the
-    /// name, and whether the shader writes to it.
-    pub buffers: &'static [(&'static str, bool)],
+    pub source: String,
+    /// The storage buffers beside the uniform at binding 0: the name, the binding, and whether the
+    /// shader writes to it.
+    pub buffers: Vec<(&'static str, u32, bool)>,
     /// Bytes of the uniform, and its fields in order.
-    pub params: (usize, &'static [(&'static str, usize)]),
+    pub params: (usize, Fields),
 }
 
 /// The override constant that each shader has.
@@ -30,15 +34,14 @@ impl Kernel {
     pub(crate) fn new(device: &wgpu::Device, spec: Spec, workgroup_size: u32) -> Kernel {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(spec.name),
-            source: wgpu::ShaderSource::Wgsl(spec.source.into()),
+            source: wgpu::ShaderSource::Wgsl(spec.source.as_str().into()),
         });
-        let uniform = std::iter::once(wgpu::BufferBindingType::Uniform);
-        let storage = spec
-            .buffers
-            .iter()
-            .map(|&(_, writes)| wgpu::BufferBindingType::Storage { read_only: !writes });
-        let entries: Vec<_> = (0..)
-            .zip(uniform.chain(storage))
+        let uniform = std::iter::once((0, wgpu::BufferBindingType::Uniform));
+        let storage = spec.buffers.iter().map(|&(_, binding, writes)| {
+            (binding, wgpu::BufferBindingType::Storage { read_only: !writes })
+        });
+        let entries: Vec<_> = uniform
+            .chain(storage)
             .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
@@ -73,7 +76,8 @@ impl Kernel {
         Kernel { spec, pipeline, layout }
     }
 
-    /// Records one dispatch. Each buffer is bound up to the given number of bytes.
+    /// Records one dispatch. The buffers are those of the spec, in its order, each bound up to the
+    /// given number of bytes.
     pub(crate) fn record(
         &self,
         device: &wgpu::Device,
@@ -82,19 +86,14 @@ impl Kernel {
         buffers: &[(&wgpu::Buffer, u64)],
         dispatch: Dispatch,
     ) {
-        let bound = std::iter::once(params.as_entire_binding()).chain(buffers.iter().map(
-            |&(buffer, bytes)| {
-                wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(bytes),
-                })
-            },
-        ));
-        let entries: Vec<_> = (0..)
-            .zip(bound)
-            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
-            .collect();
+        let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
+        let storage = self.spec.buffers.iter().zip(buffers).map(|(&(_, binding, _), bound)| {
+            let (buffer, bytes) = *bound;
+            let size = wgpu::BufferSize::new(bytes);
+            let range = wgpu::BufferBinding { buffer, offset: 0, size };
+            wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
+        });
+        let entries: Vec<_> = std::iter::once(uniform).chain(storage).collect();
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(self.spec.name),
             layout: &self.layout,

@@ -3,30 +3,35 @@
 use std::mem::{offset_of, size_of};
 
 use super::kernel::Spec;
+use super::record::Fields;
+use super::variant::Variant;
 use crate::plan::Merge;
 
 /// What the shader declares.
-pub const SPEC: Spec = Spec {
-    name: "merge",
-    source: concat!(
-        include_str!("../../shaders/shared/record.wgsl"),
-        include_str!("../../shaders/merge.wgsl"),
-    ),
-    buffers: &[("parts", false), ("merged", true)],
-    params: (
-        size_of::<Params>(),
-        &[
-            ("units", offset_of!(Params, units)),
-            ("line", offset_of!(Params, line)),
-            ("lanes", offset_of!(Params, lanes)),
-            ("before", offset_of!(Params, before)),
-            ("after", offset_of!(Params, after)),
-            ("fan", offset_of!(Params, fan)),
-            ("ticket", offset_of!(Params, ticket)),
-            ("unused_0", offset_of!(Params, unused)),
-        ],
-    ),
-};
+pub fn spec(variant: Variant) -> Spec {
+    let mut buffers = vec![("parts", 1, false), ("merged", 2, true)];
+    if variant.reads_ln_table() {
+        buffers.push(("ln_table", 4, false));
+    }
+    Spec {
+        name: "merge",
+        variant,
+        source: [variant.record_source(), include_str!("../../shaders/merge.wgsl")].concat(),
+        buffers,
+        params: (size_of::<Params>(), FIELDS),
+    }
+}
+
+const FIELDS: Fields = &[
+    ("units", offset_of!(Params, units)),
+    ("line", offset_of!(Params, line)),
+    ("lanes", offset_of!(Params, lanes)),
+    ("before", offset_of!(Params, before)),
+    ("after", offset_of!(Params, after)),
+    ("fan", offset_of!(Params, fan)),
+    ("ticket", offset_of!(Params, ticket)),
+    ("zero", offset_of!(Params, zero)),
+];
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -38,7 +43,7 @@ pub(crate) struct Params {
     after: u32,
     fan: u32,
     ticket: u32,
-    unused: u32,
+    zero: u32,
 }
 
 impl Params {
@@ -51,7 +56,7 @@ impl Params {
             after: merge.after,
             fan: merge.fan,
             ticket,
-            unused: 0,
+            zero: 0,
         }
     }
 }

@@ -3,9 +3,11 @@
 pub(crate) mod adapter;
 mod device;
 pub(crate) mod kernel;
+mod ln_table;
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod rows;
+pub(crate) mod variant;
 mod worker;
 
 use crate::Error;

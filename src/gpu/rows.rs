@@ -1,4 +1,4 @@
-//! Row-wise divergences on the GPU. Shader: `shaders/rows.wgsl`.
+//! Row-wise divergences on the GPU. Shader: `shaders/rows.wgsl`, with the parts that a variant takes.
 
 use std::collections::VecDeque;
 use std::mem::{offset_of, size_of};
@@ -7,43 +7,53 @@ use std::ops::Range;
 use ndarray::Axis;
 
 use super::Gpu;
-use super::device::{Records, RowsJob};
+use super::device::RowsJob;
 use super::kernel::Spec;
-use super::record::Record;
+use super::record::{ChainRecord, Fields, Records, SumsRecord};
+use super::variant::{Family, Variant};
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
 use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
-use crate::{Divergence, Error, Outcome, sums};
+use crate::{Divergence, Error, Outcome};
 
 /// What the shader declares.
-pub const SPEC: Spec = Spec {
-    name: "rows",
-    source: concat!(
-        include_str!("../../shaders/shared/record.wgsl"),
-        include_str!("../../shaders/shared/term.wgsl"),
-        include_str!("../../shaders/rows.wgsl"),
-    ),
-    buffers: &[("p", false), ("q", false), ("sums", true)],
-    params: (
-        size_of::<Params>(),
-        &[
-            ("units", offset_of!(Params, units)),
-            ("line", offset_of!(Params, line)),
-            ("lanes", offset_of!(Params, lanes)),
-            ("segments", offset_of!(Params, segments)),
-            ("segment_quads", offset_of!(Params, segment_quads)),
-            ("bins", offset_of!(Params, bins)),
-            ("p_stride", offset_of!(Params, p_stride)),
-            ("q_stride", offset_of!(Params, q_stride)),
-            ("ticket", offset_of!(Params, ticket)),
-            ("unused_0", offset_of!(Params, unused)),
-            ("unused_1", offset_of!(Params, unused) + 4),
-            ("unused_2", offset_of!(Params, unused) + 8),
-        ],
-    ),
-};
+pub fn spec(variant: Variant) -> Spec {
+    let mut buffers = vec![("p", 1, false), ("q", 2, false), ("sums", 3, true)];
+    if variant.reads_ln_table() {
+        buffers.push(("ln_table", 4, false));
+    }
+    Spec {
+        name: "rows",
+        variant,
+        source: [
+            variant.record_source(),
+            variant.bins_source(),
+            variant.segment_source(),
+            include_str!("../../shaders/rows.wgsl"),
+        ]
+        .concat(),
+        buffers,
+        params: (size_of::<Params>(), FIELDS),
+    }
+}
+
+const FIELDS: Fields = &[
+    ("units", offset_of!(Params, units)),
+    ("line", offset_of!(Params, line)),
+    ("lanes", offset_of!(Params, lanes)),
+    ("segments", offset_of!(Params, segments)),
+    ("segment_quads", offset_of!(Params, segment_quads)),
+    ("bins", offset_of!(Params, bins)),
+    ("p_stride", offset_of!(Params, p_stride)),
+    ("q_stride", offset_of!(Params, q_stride)),
+    ("ticket", offset_of!(Params, ticket)),
+    ("p_kind", offset_of!(Params, p_kind)),
+    ("q_kind", offset_of!(Params, q_kind)),
+    ("zero", offset_of!(Params, zero)),
+    ("per_temperature", offset_of!(Params, per_temperature)),
+];
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -57,7 +67,10 @@ pub(crate) struct Params {
     p_stride: u32,
     q_stride: u32,
     ticket: u32,
-    unused: [u32; 3],
+    p_kind: u32,
+    q_kind: u32,
+    zero: u32,
+    per_temperature: [f32; 4],
 }
 
 impl Params {
@@ -77,13 +90,25 @@ impl Params {
             p_stride: stride(Side::P),
             q_stride: stride(Side::Q),
             ticket: 0,
-            unused: [0; 3],
+            p_kind: batch.kind(Side::P) as u32,
+            q_kind: batch.kind(Side::Q) as u32,
+            zero: 0,
+            per_temperature: in_parts(1.0 / batch.temperature()),
         }
     }
 
     pub(crate) fn with_ticket(self, ticket: u32) -> Params {
         Params { ticket, ..self }
     }
+}
+
+/// A number in three parts of 12 bits, whose products with halves of an f32 are exact.
+fn in_parts(number: f64) -> [f32; 4] {
+    let upper = |rest: f64| f32::from_bits((rest as f32).to_bits() & 0xffff_f000);
+    let first = upper(number);
+    let second = upper(number - f64::from(first));
+    let third = upper(number - f64::from(first) - f64::from(second));
+    [first, second, third, 0.0]
 }
 
 /// Rows whose sums a thread turns into values at a time: cheap, but for those that need the closer
@@ -99,37 +124,40 @@ impl Backend for Gpu {
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
-        if T::NAME != f32::NAME || !batch.is_probs() {
-            return Err(Error::Unsupported {
-                backend: "gpu",
-                what: format!("{} input; the cpu backend takes it", T::NAME),
-            });
-        }
-        let shape = Shape { rows: batch.rows(), bins: batch.bins() };
+        let variant = Variant::of(batch).ok_or_else(|| Error::Unsupported {
+            backend: "gpu",
+            what: format!("{} input; the cpu backend takes it", T::NAME),
+        })?;
+        let layout = variant.layout();
+        let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
         let plan = Plan::new(shape, self.limits())?;
         let mut outcome = Outcome::with_rows(batch.rows(), "gpu");
         outcome.adapter = Some(self.adapter().name().to_owned());
-        let mut long_row = Vec::new();
+        let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
+        let mut long_row = none.clone();
         let mut running = VecDeque::new();
         let mut chunks = plan.chunks();
         loop {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.next()
             {
-                let job = pack(batch, &plan, &chunk);
+                let job = pack(batch, variant, &plan, &chunk);
                 running.push_back((chunk, self.run(move |device| device.sum_rows(&job))));
             }
             let Some((chunk, records)) = running.pop_front() else { break };
             let records = records.await?;
             if chunk.whole_rows {
-                self.settle(batch, &chunk.rows, records, &mut outcome)?;
+                self.settle(batch, variant, &chunk.rows, &records, &mut outcome)?;
                 continue;
             }
-            long_row.extend(self.parts(&plan, &chunk, records)?);
+            self.verify_parts(&plan, &chunk, &records)?;
+            long_row.words.extend(records.words);
             if chunk.segments.end == plan.segments {
-                let (parts, merges) = (std::mem::take(&mut long_row), plan.merges(1));
-                let merged = self.run(move |device| device.merge_records(parts, &merges)).await?;
-                self.settle(batch, &chunk.rows, merged, &mut outcome)?;
+                let (parts, merges) =
+                    (std::mem::replace(&mut long_row, none.clone()), plan.merges(1));
+                let merged =
+                    self.run(move |device| device.merge_records(variant, parts, &merges)).await?;
+                self.settle(batch, variant, &chunk.rows, &merged, &mut outcome)?;
             }
         }
         Ok(outcome)
@@ -141,55 +169,50 @@ impl Gpu {
     fn settle<T: Element>(
         &self,
         batch: &Batch<'_, T>,
+        variant: Variant,
         rows: &Range<usize>,
-        Records { records, ticket }: Records,
+        records: &Records,
         outcome: &mut Outcome<T::Value>,
     ) -> Result<(), Error> {
-        let verified = records.into_iter().map(|record| record.verified(ticket, batch.bins()));
-        let records: Vec<Record> = verified.collect::<Result<_, _>>().map_err(|e| self.fault(e))?;
-        outcome.slots(rows.clone()).fill_in_parallel(ROWS_PER_TASK, |at| {
-            sums::settle(batch, rows.start + at, &records[at].sums())
+        records.verify(|_| batch.bins()).map_err(|e| self.fault(e))?;
+        let records: Vec<&[u32]> = records.each().collect();
+        outcome.slots(rows.clone()).fill_in_parallel(ROWS_PER_TASK, |at| match variant.family {
+            Family::Sums => SumsRecord::of(records[at]).settle(batch, rows.start + at),
+            Family::Chain => ChainRecord::of(records[at]).settle(batch, rows.start + at),
         });
         Ok(())
     }
 
-    /// The records of some segments of a long row.
-    fn parts(
-        &self,
-        plan: &Plan,
-        chunk: &Chunk,
-        Records { records, ticket }: Records,
-    ) -> Result<Vec<Record>, Error> {
+    /// Checks the records of some segments of a long row.
+    fn verify_parts(&self, plan: &Plan, chunk: &Chunk, records: &Records) -> Result<(), Error> {
         let bins_of = |at: usize| {
             let first = (chunk.segments.start + at) * plan.segment_bins;
             plan.segment_bins.min(chunk.bins.end - first)
         };
-        let verified = records
-            .into_iter()
-            .enumerate()
-            .map(|(at, record)| record.verified(ticket, bins_of(at)));
-        verified.collect::<Result<_, _>>().map_err(|e| self.fault(e))
+        records.verify(bins_of).map_err(|e| self.fault(e))
     }
 }
 
 /// A chunk's bins as the shader reads them.
-fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob {
+fn pack<T: Element>(batch: &Batch<'_, T>, variant: Variant, plan: &Plan, chunk: &Chunk) -> RowsJob {
     let stride = padded(chunk.bins.len());
     let words_of = |side| {
         let first = chunk.rows.start;
         let rows = if batch.repeats(side) { first..first + 1 } else { chunk.rows.clone() };
-        let mut words = vec![0_u32; rows.len() * stride];
-        for (row, words) in rows.zip(words.chunks_exact_mut(stride)) {
+        let mut words = vec![0_u64; rows.len() * stride * size_of::<T>() / size_of::<u64>()];
+        let packed: &mut [T] = bytemuck::cast_slice_mut(&mut words);
+        for (row, packed) in rows.zip(packed.chunks_exact_mut(stride)) {
             let bins = batch.row(side, row);
             let bins = bins.slice_axis(Axis(0), chunk.bins.clone().into());
             match bins.as_slice() {
-                Some(bins) => words[..bins.len()].copy_from_slice(bytemuck::cast_slice(bins)),
-                None => words.iter_mut().zip(bins).for_each(|(w, bin)| *w = bytemuck::cast(*bin)),
+                Some(bins) => packed[..bins.len()].copy_from_slice(bins),
+                None => packed.iter_mut().zip(bins).for_each(|(to, bin)| *to = *bin),
             }
         }
         words
     };
     RowsJob {
+        variant,
         p: words_of(Side::P),
         q: words_of(Side::Q),
         params: Params::new(batch, plan, chunk),
@@ -200,27 +223,76 @@ fn pack<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> RowsJob
 
 #[cfg(test)]
 mod tests {
-    use ndarray::ArrayView2;
+    use ndarray::{Array2, ArrayView2};
 
     use super::*;
+    use crate::Kind;
+    use crate::chain;
     use crate::sums::tests::{assert_sums, sides};
+
+    fn gpu() -> Gpu {
+        pollster::block_on(Gpu::first(|_| true)).expect("the tests need an adapter")
+    }
+
+    /// What the device makes of a row, without a closer look on the host.
+    fn record(gpu: &Gpu, batch: &Batch<'_, f32>) -> Vec<u32> {
+        let variant = Variant::of(batch).unwrap();
+        let shape = Shape { rows: 1, bins: batch.bins(), layout: variant.layout() };
+        let plan = Plan::new(shape, gpu.limits()).unwrap();
+        let chunk = plan.chunks().next().unwrap();
+        assert!(chunk.whole_rows);
+        let job = pack(batch, variant, &plan, &chunk);
+        let done = pollster::block_on(gpu.run(move |device| device.sum_rows(&job))).unwrap();
+        done.verify(|_| batch.bins()).unwrap();
+        done.words
+    }
+
+    /// To several segments, which the device merges.
+    const LENGTHS: [usize; 9] = [1, 7, 16, 64, 257, 1_000, 5_000, 70_000, 140_000];
 
     #[test]
     fn the_sums_themselves_are_right() {
-        let gpu = pollster::block_on(Gpu::first(|_| true)).expect("the tests need an adapter");
-        // To several segments, which the device merges.
-        for bins in [1, 7, 16, 64, 257, 1_000, 5_000, 70_000, 140_000] {
+        let gpu = gpu();
+        for bins in LENGTHS {
             let sides = sides(bins);
             let [p, q] =
                 [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
-            let batch = Batch::probs(p, q).unwrap();
-            let plan = Plan::new(Shape { rows: 1, bins }, gpu.limits()).unwrap();
-            let chunk = plan.chunks().next().unwrap();
-            assert!(chunk.whole_rows);
-            let job = pack(&batch, &plan, &chunk);
-            let done = pollster::block_on(gpu.run(move |device| device.sum_rows(&job))).unwrap();
-            let record = done.records[0].verified(done.ticket, bins).unwrap();
-            assert_sums(&record.sums(), &sides, &format!("{bins} bins"));
+            let words = record(&gpu, &Batch::probs(p, q).unwrap());
+            assert_sums(&SumsRecord::of(&words).sums(), &sides, &format!("{bins} bins"));
+        }
+    }
+
+    #[test]
+    fn the_nodes_themselves_are_right() {
+        let gpu = gpu();
+        for bins in LENGTHS {
+            let [p, q] = sides(bins).map(|side| Array2::from_shape_vec((1, bins), side).unwrap());
+            for p_kind in Kind::ALL {
+                for q_kind in Kind::ALL.iter().skip(usize::from(*p_kind == Kind::Probs)) {
+                    // Probabilities as they are; logarithms of them, and logits that are shifted.
+                    let side = |kind: &Kind, side: &Array2<f32>| match kind {
+                        Kind::Probs => side.clone(),
+                        Kind::LogProbs => side.mapv(f32::ln),
+                        Kind::Logits => side.mapv(|x| 1.3 * x.ln() + 100.0),
+                    };
+                    let (p, q) = (side(p_kind, &p), side(q_kind, &q));
+                    let mut batch = Batch::of(*p_kind, &p, *q_kind, &q).unwrap();
+                    if [p_kind, q_kind].contains(&&Kind::Logits) {
+                        batch = batch.with_temperature(1.3).unwrap();
+                    }
+                    let record = ChainRecord::of(&record(&gpu, &batch));
+                    let (got, want) = (record.node(), chain::node(&batch, 0));
+                    let what = format!("{p_kind}, {q_kind}, {bins} bins: {got:?}, not {want:?}");
+                    assert_eq!(record.proof.flags, 0, "{what}");
+                    let near = |got: f64, want: f64, off: f64| (got - want).abs() <= off;
+                    let off = 2e-6 * want.divergence() + 1e-13;
+                    assert!(near(got.divergence(), want.divergence(), off), "{what}");
+                    assert!(near(got.ln_ratio(), want.ln_ratio(), 2e-7), "{what}");
+                    for side in [Side::P, Side::Q] {
+                        assert!(near(got.ln_mass(side), want.ln_mass(side), 1e-6), "{what}");
+                    }
+                }
+            }
         }
     }
 }

@@ -1,20 +1,23 @@
 //! The plan: every bin exactly once, within every limit.
 
 use kullback::Error;
-use kullback::plan::{Limits, Plan, QUAD, RECORD_BYTES, Shape};
+use kullback::plan::{Layout, Limits, Plan, QUAD, Shape};
+
+const LAYOUT: Layout = Layout::F32;
+const RECORD_BYTES: usize = LAYOUT.record_bytes;
 use proptest::prelude::*;
 
 const LAVAPIPE: Limits =
     Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 32 << 20 };
 
 fn plan(rows: usize, bins: usize, limits: Limits) -> Plan {
-    Plan::new(Shape { rows, bins }, limits).unwrap()
+    Plan::new(Shape { rows, bins, layout: LAYOUT }, limits).unwrap()
 }
 
 /// Holds a plan against its limits, whatever they are.
 fn check(plan: &Plan) {
     let Limits { binding_bytes, workgroup_size, .. } = plan.limits;
-    let Shape { rows, bins } = plan.shape;
+    let Shape { rows, bins, .. } = plan.shape;
     let fits = |bytes: usize| bytes as u64 <= binding_bytes;
     assert!(plan.segment_bins.is_multiple_of(QUAD));
     assert!(plan.lanes.is_power_of_two() && plan.lanes <= workgroup_size);
@@ -117,20 +120,20 @@ fn wide_grids_become_two_dimensional() {
 fn rows_beyond_all_limits_are_an_error() {
     let limits = Limits { binding_bytes: 2048, grid: 2, workgroup_size: 2, chunk_bytes: 2048 };
     // 4 workgroups that merge 8 records each of 256 bins.
-    let error = Plan::new(Shape { rows: 1, bins: 8193 }, limits).unwrap_err();
+    let error = Plan::new(Shape { rows: 1, bins: 8193, layout: LAYOUT }, limits).unwrap_err();
     assert_eq!(error, Error::TooLong { bins: 8193, most: 8192 });
     check(&plan(1, 8192, limits));
     // Shaders count the bins of a row in 32 bits.
     let roomy = Limits { binding_bytes: 1 << 31, ..LAVAPIPE };
     let bins = u32::MAX as usize + 1;
-    let error = Plan::new(Shape { rows: 1, bins }, roomy).unwrap_err();
+    let error = Plan::new(Shape { rows: 1, bins, layout: LAYOUT }, roomy).unwrap_err();
     assert_eq!(error, Error::TooLong { bins, most: bins - 1 });
 }
 
 #[test]
 fn limits_that_leave_no_room_are_refused() {
     for (limits, message) in [
-        (Limits { binding_bytes: 16, ..LAVAPIPE }, "binding size is 16: a record has 32 bytes"),
+        (Limits { binding_bytes: 16, ..LAVAPIPE }, "binding size is 16: it must hold a record"),
         (Limits { grid: 0, ..LAVAPIPE }, "grid is 0: a dispatch has at least one workgroup"),
         (
             Limits { workgroup_size: 0, ..LAVAPIPE },
@@ -141,7 +144,7 @@ fn limits_that_leave_no_room_are_refused() {
             "workgroup size is 48: it must be a power of two, for the tree of sums",
         ),
     ] {
-        let error = Plan::new(Shape { rows: 1, bins: 1 }, limits).unwrap_err();
+        let error = Plan::new(Shape { rows: 1, bins: 1, layout: LAYOUT }, limits).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
     // A chunk too small for anything holds one unit all the same.
@@ -195,7 +198,7 @@ proptest! {
             chunk_bytes: 1 << chunk,
         };
         // Few long rows: the check walks over each chunk.
-        let shape = Shape { rows: rows.min(3_000_000 / bins), bins };
+        let shape = Shape { rows: rows.min(3_000_000 / bins), bins, layout: LAYOUT };
         match Plan::new(shape, limits) {
             Ok(plan) => check(&plan),
             Err(error) => {

@@ -1,37 +1,15 @@
-// Records of sums, and the tree in which the invocations of a unit add theirs up.
+// Who works on what, and the tree in which the invocations of a unit merge their records.
 
 override WORKGROUP_SIZE: u32 = 64u;
 
 const SOME_INFINITE: u32 = 1u; // a bin has p > 0 = q
 const SOME_STALE: u32 = 2u;    // a merged record was not written by this submission
-
-struct Record {
-    g: f32,         // Σ p·ln(p/q) − p + q
-    p: f32,         // Σ p
-    q: f32,         // Σ q
-    d: f32,         // Σ (p − q)
-    consumed: u32,  // bins that went into the sums
-    flags: u32,     // SOME_INFINITE, SOME_STALE
-    top: u32,       // the largest bit pattern of a bin
-    ticket: u32,    // which submission wrote this
-}
+const SOME_INVALID: u32 = 4u;  // a bin holds nothing of its side's kind
+const SOME_HUGE: u32 = 8u;     // a bin is beyond what this arithmetic takes
 
 var<workgroup> records: array<Record, WORKGROUP_SIZE>;
 
-fn added(a: Record, b: Record) -> Record {
-    return Record(
-        a.g + b.g,
-        a.p + b.p,
-        a.q + b.q,
-        a.d + b.d,
-        a.consumed + b.consumed,
-        a.flags | b.flags,
-        max(a.top, b.top),
-        a.ticket,
-    );
-}
-
-// Adds up the records of the `lanes` invocations that share a unit, into the one of lane 0.
+// Merges the records of the `lanes` invocations that share a unit, into the one of lane 0.
 // `lanes` is a power of two and the same in the whole workgroup.
 fn tree_sum(local: u32, lanes: u32) -> Record {
     let lane = local & (lanes - 1u);

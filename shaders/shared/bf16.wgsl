@@ -1,0 +1,17 @@
+// The two sides in bf16, two bins to a word: a bf16 is the upper half of an f32.
+
+@group(0) @binding(1) var<storage, read> p: array<vec2<u32>>;   // [rows][p_stride]
+@group(0) @binding(2) var<storage, read> q: array<vec2<u32>>;   // [rows][q_stride]
+
+fn widened(words: vec2<u32>) -> vec4<u32> {
+    return vec4(words.x << 16u, words.x, words.y << 16u, words.y) & vec4(0xffff0000u);
+}
+
+// The bits of four bins as f32.
+fn p_quad(at: u32) -> vec4<u32> {
+    return widened(p[at]);
+}
+
+fn q_quad(at: u32) -> vec4<u32> {
+    return widened(q[at]);
+}

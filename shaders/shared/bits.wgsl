@@ -1,0 +1,27 @@
+// Floating-point numbers as bit patterns, and back into a range where arithmetic is safe.
+//
+// Whatever decides a case (zero, subnormal, invalid) is decided on bit patterns: a compiler may
+// assume that there are no NaN and no infinities, and the hardware may flush subnormals.
+
+const ONE: u32 = 127u << 23u;
+const INFINITE: u32 = 0x7f800000u;
+const TINY: u32 = 25u << 23u;           // 2^-102
+const LOWEST_NORMAL: u32 = 1u << 23u;   // 2^-126
+const LN_2: f32 = 0.6931471805599453;
+
+// The bit patterns, with −0 counted as 0: every other sign bit then marks an invalid value.
+fn unsigned_zero(bits: vec4<u32>) -> vec4<u32> {
+    return select(bits, vec4(0u), bits == vec4(1u << 31u));
+}
+
+// Multiplies numbers below 2^-102 by 2^149, in integers.
+fn lift(bits: vec4<u32>) -> vec4<u32> {
+    let subnormal = bitcast<vec4<u32>>(vec4<f32>(bits));
+    let lifted = select(bits + vec4(149u << 23u), subnormal, bits < vec4(LOWEST_NORMAL));
+    return select(bits, lifted, bits < vec4(TINY));
+}
+
+// What `lift` has to give back.
+fn lifted_by(bits: vec4<u32>) -> vec4<i32> {
+    return select(vec4(0i), vec4(149i), bits < vec4(TINY));
+}

@@ -1,0 +1,25 @@
+// The two sides in f16, two bins to a word. Widened in integers, since hardware may flush the
+// subnormal ones; the same steps as in src/element.rs.
+
+@group(0) @binding(1) var<storage, read> p: array<vec2<u32>>;   // [rows][p_stride]
+@group(0) @binding(2) var<storage, read> q: array<vec2<u32>>;   // [rows][q_stride]
+
+fn widened(words: vec2<u32>) -> vec4<u32> {
+    let halves = vec4(words.x, words.x >> 16u, words.y, words.y >> 16u);
+    let magnitude = halves & vec4(0x7fffu);
+    let subnormal = bitcast<vec4<u32>>(vec4<f32>(magnitude) * 0x1p-24f);
+    let normal = (magnitude << vec4(13u)) + vec4(112u << 23u);
+    let finite = select(normal, subnormal, magnitude < vec4(0x0400u));
+    let above = (magnitude << vec4(13u)) | vec4(0x7f800000u); // infinite or NaN
+    let sign = (halves & vec4(0x8000u)) << vec4(16u);
+    return select(above, finite, magnitude < vec4(0x7c00u)) | sign;
+}
+
+// The bits of four bins as f32.
+fn p_quad(at: u32) -> vec4<u32> {
+    return widened(p[at]);
+}
+
+fn q_quad(at: u32) -> vec4<u32> {
+    return widened(q[at]);
+}

@@ -1,0 +1,13 @@
+// The two sides in f32: a vector load is four bins.
+
+@group(0) @binding(1) var<storage, read> p: array<vec4<u32>>;   // [rows][p_stride]
+@group(0) @binding(2) var<storage, read> q: array<vec4<u32>>;   // [rows][q_stride]
+
+// The bits of four bins as f32.
+fn p_quad(at: u32) -> vec4<u32> {
+    return p[at];
+}
+
+fn q_quad(at: u32) -> vec4<u32> {
+    return q[at];
+}

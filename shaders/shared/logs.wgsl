@@ -1,0 +1,130 @@
+// Logarithms, exponentials and exact sums in f32, four numbers at a time. The errors were measured on
+// lavapipe against multi-precision values. The kernel's `params.zero` holds 0.
+
+@group(0) @binding(4) var<storage, read> ln_table: array<vec4<f32>>;   // src/gpu/ln_table.rs
+
+// The same number, but a compiler cannot know that: it may reassociate sums and products, and
+// nothing that went through here can be cancelled against what it was made of.
+fn exact(x: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4(params.zero));
+}
+
+// A number in two parts, the second far below the first.
+struct Pair {
+    hi: vec4<f32>,
+    lo: vec4<f32>,
+}
+
+// a − b without any error: hi is the rounded difference, lo what rounding took from it.
+fn two_diff(a: vec4<f32>, b: vec4<f32>) -> Pair {
+    let d = exact(a - b);
+    let minus_b = exact(d - a);
+    let lo = exact(a - exact(d - minus_b)) - exact(b + minus_b);
+    return Pair(d, exact(lo));
+}
+
+// a + b likewise.
+fn two_sum(a: vec4<f32>, b: vec4<f32>) -> Pair {
+    let s = exact(a + b);
+    let b_taken = exact(s - a);
+    let lo = exact(a - exact(s - b_taken)) + exact(b - b_taken);
+    return Pair(s, exact(lo));
+}
+
+// b·(t1 + t2 + t3), where each t has at most 12 significant bits and at most 2^-12 of the one
+// before it. The products of 12-bit halves are exact.
+fn scaled(b: vec4<f32>, t1: f32, t2: f32, t3: f32) -> Pair {
+    let upper = exact(bitcast<vec4<f32>>(bitcast<vec4<u32>>(b) & vec4(0xfffff000u)));
+    let lower = exact(b - upper);
+    let middle = two_sum(exact(lower * t1), exact(upper * t2));
+    let sum = two_sum(exact(upper * t1), middle.hi);
+    let rest = lower * t2 + (upper * t3 + lower * t3);
+    return Pair(sum.hi, sum.lo + (middle.lo + rest));
+}
+
+// e^x as mantissa·2^exponent.
+struct Power {
+    mantissa: vec4<f32>,
+    exponent: vec4<i32>,
+}
+
+const LOG2_E: f32 = 1.4426950408889634;
+// ln 2 in pieces of at most 6 bits, whose products with 18-bit integers are exact, and the rest.
+const LN_2_A: f32 = 0.6875;
+const LN_2_B: f32 = 0.005615234375;
+const LN_2_C: f32 = 3.147125244140625e-05;
+const LN_2_D: f32 = 4.74932503903e-7;
+// e^r = 1 + r + r²·(c₀ + c₁r + …): minimax over |r| ≤ 0.365, relative error 4.4e-9.
+const EXP_0: f32 = 0.499999911;
+const EXP_1: f32 = 0.166664869;
+const EXP_2: f32 = 0.0416687801;
+const EXP_3: f32 = 0.00837259367;
+const EXP_4: f32 = 0.0013806842;
+
+// e^(hi + lo) for |hi| ≤ 1.3e5 and |lo| no larger than a unit in the last place of hi.
+fn exp_parts(hi: vec4<f32>, lo: vec4<f32>) -> Power {
+    let k = round(hi * LOG2_E);
+    // Only what hi leaves after the first three pieces may be rounded: it is below 1.
+    let after_a = exact(hi - k * LN_2_A);
+    let after_b = exact(after_a - k * LN_2_B);
+    let after_c = exact(after_b - k * LN_2_C);
+    let rest = lo - k * LN_2_D;
+    let r = after_c + rest;
+    let tail = (((EXP_4 * r + EXP_3) * r + EXP_2) * r + EXP_1) * r + EXP_0;
+    return Power(1.0 + (after_c + (rest + r * r * tail)), vec4<i32>(k));
+}
+
+// e^z − 1 − z = z²·(c₀ + c₁z + …): minimax over |z| ≤ 1/2, relative error 3.0e-8.
+const PHI_0: f32 = 0.5;
+const PHI_1: f32 = 0.166666657;
+const PHI_2: f32 = 0.0416660011;
+const PHI_3: f32 = 0.00833345205;
+const PHI_4: f32 = 0.00139752496;
+const PHI_5: f32 = 0.000198706824;
+
+// e^x − 1 − x for |x| ≤ 2. A quarter of x is within the polynomial's reach, and
+// phi(2z) = expm1(z)² + 2·phi(z) adds only positive numbers.
+fn phi(x: vec4<f32>) -> vec4<f32> {
+    let z = 0.25 * x;
+    let tail = ((((PHI_5 * z + PHI_4) * z + PHI_3) * z + PHI_2) * z + PHI_1) * z + PHI_0;
+    let phi_1 = z * z * tail;
+    let expm1_1 = z + phi_1;
+    let phi_2 = expm1_1 * expm1_1 + 2.0 * phi_1;
+    let expm1_2 = 2.0 * z + phi_2;
+    return expm1_2 * expm1_2 + 2.0 * phi_2;
+}
+
+// e^x − 1 for |x| ≤ 2.
+fn expm1(x: vec4<f32>) -> vec4<f32> {
+    return x + phi(x);
+}
+
+// ln 2 = 45426·2^-16 + 98173·2^-36 + LN_2_REST.
+const LN_2_REST: f32 = 1.64659495829e-12;
+const LN_2_TOP: f32 = 0.693145751953125; // the first of these,
+const LN_2_BELOW: f32 = 1.4286068202862268e-06; // and the other two
+
+// ln p of positive normal numbers, given by their bits: hi is a multiple of 2^-16, |lo| ≤ 4e-5.
+//
+// With p = m·2^k and the table's r near 1/m, ln p = k·ln 2 − ln r + ln(1 + z), z = m·r − 1. All
+// that needs more digits than a float has is done in integers, in units of 2^-36, which no
+// compiler may round: m·2^24 times r·2^12, less the 2^36 that drops out of 32 bits, is z exactly.
+fn ln(bits: vec4<u32>) -> Pair {
+    // The table goes by the mantissa rounded to 7 bits. Just below a power of two that carries
+    // into the exponent, and m lies just below 1.
+    let rounded = bits + vec4(1u << 15u);
+    let carried = ((rounded ^ bits) >> vec4(23u)) & vec4(1u);
+    let k = bitcast<vec4<i32>>(rounded >> vec4(23u)) - vec4(127i);
+    let j = (rounded >> vec4(16u)) & vec4(127u);
+    let entry = transpose(mat4x4<f32>(ln_table[j.x], ln_table[j.y], ln_table[j.z], ln_table[j.w]));
+    let m = ((bits & vec4(0x7fffffu)) | vec4(0x800000u)) << (vec4(1u) - carried);
+    let z_units = bitcast<vec4<i32>>(m * vec4<u32>(entry[0]));
+    let units = z_units + k * 98173i;
+    let top = (units + vec4(1i << 19u)) >> vec4(20u);
+    let hi = vec4<f32>(k * 45426i + vec4<i32>(entry[1]) + top) * 0x1p-16f;
+
+    let z = vec4<f32>(z_units) * 0x1p-36f;
+    let curve = z * z * (0.5 - z * (0.33333333 - z * 0.25));
+    let rest = vec4<f32>(units - (top << vec4(20u))) * 0x1p-36f;
+    return Pair(hi, rest + (entry[2] + vec4<f32>(k) * LN_2_REST - curve));
+}

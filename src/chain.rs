@@ -108,7 +108,11 @@ pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
         Kind::Logits if node.masses[side as usize] > 0.0 => 0.0,
         _ => node.ln_mass(side),
     });
-    let masses = ln_masses.map(f64::exp);
+    // A mass may be too small for a number, and still be one to divide by.
+    let masses = [0, 1].map(|side| match node.masses[side] > 0.0 {
+        true => ln_masses[side].exp().max(f64::MIN_POSITIVE),
+        false => 0.0,
+    });
     let verdict = match refused_mass(batch, masses) {
         Some((side, rule)) => Verdict::Invalid(side, rule),
         None if node.infinite => Verdict::Infinite,
@@ -347,5 +351,6 @@ pub(crate) fn merged(nodes: &[Node]) -> Node {
         };
     }
     let node = leaves.node(scales, nodes.iter().any(|node| node.invalid));
-    Node { g: node.g + g, ..node }
+    let infinite = node.infinite || nodes.iter().any(|node| node.infinite);
+    Node { g: node.g + g, infinite, ..node }
 }

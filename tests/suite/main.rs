@@ -8,9 +8,12 @@ mod engine;
 mod engines;
 mod golden;
 mod kinds;
+mod logs;
+mod long;
 mod plan;
 mod properties;
 mod rows;
 #[cfg(feature = "gpu")]
 mod shaders;
+mod special_logs;
 mod special_values;

@@ -1,0 +1,305 @@
+//! Rows of which a side is logarithms, and 16-bit ones: lengths, shapes and positions around every
+//! edge, on every backend.
+
+use half::{bf16, f16};
+use kullback::{
+    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status,
+};
+use ndarray::{Array2, Axis, ShapeBuilder, array, concatenate};
+
+use crate::compare::close;
+use crate::data::{Random, distributions};
+use crate::engines::{engines, roomy_engines};
+
+/// Rows of a kind: of probabilities that a softmax makes of numbers from −5 to 5, or these.
+fn side<T: Element>(kind: Kind, rows: usize, bins: usize, seed: u64) -> Array2<T> {
+    let mut random = Random(seed);
+    let mut logits = Array2::from_shape_simple_fn((rows, bins), || 10.0 * random.uniform() - 5.0);
+    for mut row in logits.axis_iter_mut(Axis(0)) {
+        let ln_mass = row.iter().map(|x: &f64| x.exp()).sum::<f64>().ln();
+        row.mapv_inplace(|x| match kind {
+            Kind::Probs => (x - ln_mass).exp(),
+            Kind::LogProbs => x - ln_mass,
+            Kind::Logits => x,
+        });
+    }
+    logits.mapv(T::from_f64)
+}
+
+/// All pairs of kinds.
+fn kinds() -> impl Iterator<Item = [Kind; 2]> {
+    Kind::ALL.iter().flat_map(|&p| Kind::ALL.iter().map(move |&q| [p, q]))
+}
+
+fn batch<'a, T: Element>(
+    [p_kind, q_kind]: [Kind; 2],
+    p: &'a Array2<T>,
+    q: &'a Array2<T>,
+) -> Batch<'a, T> {
+    Batch::of(p_kind, p, q_kind, q).unwrap()
+}
+
+fn bits<T: Element<Value = f32>>(engine: &Engine, batch: &Batch<'_, T>) -> Vec<u32> {
+    let outcome = engine.rows(Divergence::Kl, batch).unwrap();
+    outcome.values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Holds every length against the reference.
+fn lengths<T: Element<Value = f32>>(lengths: &[usize], engines: &[Engine]) {
+    for &bins in lengths {
+        for kinds in kinds() {
+            let [p, q] =
+                [(kinds[0], 41), (kinds[1], 42)].map(|(kind, seed)| side::<T>(kind, 3, bins, seed));
+            let batch = batch(kinds, &p, &q).with_mass(Mass::Normalize);
+            for engine in engines {
+                let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+                let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 3);
+                assert!(check.is_ok(), "{engine:?}, {} {kinds:?}, {bins}: {check:?}", T::NAME);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_length() {
+    let short = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 255, 256, 257, 1023, 4097];
+    lengths::<f32>(&short, engines());
+    lengths::<f16>(&short, engines());
+    lengths::<bf16>(&short, engines());
+    lengths::<f32>(&[16_384, 16_385, 65_535, 65_537, 262_144], roomy_engines());
+    lengths::<f16>(&[70_001], roomy_engines());
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_batch() {
+    fn check<T: Element<Value = f32>>() {
+        for bins in [3, 37, 700] {
+            for kinds in kinds() {
+                let p = side::<T>(kinds[0], 9, bins, 43);
+                let q = side::<T>(kinds[1], 9, bins, 44);
+                let batch = batch(kinds, &p, &q).with_mass(Mass::Normalize);
+                // Views of a larger array, at odd offsets and in another order of memory.
+                let mut wide = Array2::from_elem((11, bins + 3), T::from_f64(f64::NAN));
+                let mut view = wide.view_mut();
+                view.slice_axis_inplace(Axis(0), (2..11).into());
+                view.slice_axis_inplace(Axis(1), (1..bins + 1).into());
+                view.assign(&p);
+                let mut columns = Array2::default((9, bins).f());
+                columns.assign(&q);
+                let strided = Batch::of(kinds[0], view.view(), kinds[1], &columns).unwrap();
+                let twice = concatenate![Axis(0), q, q];
+                let more = concatenate![Axis(0), p, p];
+                let more = Batch::of(kinds[0], &more, kinds[1], &twice).unwrap();
+                for engine in engines() {
+                    let what = format!("{engine:?}, {} {kinds:?}, {bins} bins", T::NAME);
+                    let want = bits(engine, &batch);
+                    let alone = (0..9).flat_map(|row| bits(engine, &batch.slice(row..row + 1)));
+                    assert_eq!(alone.collect::<Vec<_>>(), want, "{what}");
+                    let strided = strided.with_mass(Mass::Normalize);
+                    assert_eq!(bits(engine, &strided), want, "{what}");
+                    let more = bits(engine, &more.with_mass(Mass::Normalize));
+                    assert_eq!(more[..9], want, "{what}");
+                    assert_eq!(more[9..], want, "{what}");
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<f16>();
+    check::<bf16>();
+}
+
+#[test]
+fn a_row_has_the_same_bits_under_any_number_of_threads() {
+    let p = side::<f32>(Kind::Logits, 3, 100_000, 45);
+    let q = side::<f32>(Kind::Logits, 3, 100_000, 46);
+    let batch = Batch::logits(&p, &q).unwrap();
+    let with_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| bits(&Engine::cpu(), &batch))
+    };
+    let want = with_threads(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(with_threads(threads), want, "{threads} threads");
+    }
+}
+
+#[test]
+fn one_row_against_many() {
+    for kinds in kinds() {
+        let many = side::<f16>(kinds[0], 7, 33, 47);
+        let one = side::<f16>(kinds[1], 1, 33, 48);
+        let repeated = one.broadcast((7, 33)).unwrap().to_owned();
+        for engine in engines() {
+            let want = bits(engine, &batch(kinds, &many, &repeated).with_mass(Mass::Normalize));
+            let got = bits(engine, &batch(kinds, &many, &one).with_mass(Mass::Normalize));
+            assert_eq!(got, want, "{engine:?}, {kinds:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_have_no_divergence() {
+    for kind in [Kind::LogProbs, Kind::Logits] {
+        for bins in [1, 5, 300, 5_000] {
+            let p = side::<f32>(kind, 4, bins, 49);
+            for engine in engines() {
+                for temperature in [0.25, 0.7, 1.0, 3.0, 8.0] {
+                    let mut batch = batch([kind; 2], &p, &p);
+                    if kind == Kind::Logits {
+                        batch = batch.with_temperature(temperature).unwrap();
+                    }
+                    let got = bits(engine, &batch);
+                    assert!(got.iter().all(|&bits| bits == 0), "{engine:?}, {kind}, {bins} bins");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_constant_added_to_logits_changes_nothing() {
+    // Multiples of 2^-10, so that the shifted ones are exact.
+    let exact = |side: Array2<f32>| side.mapv(|x| (x * 1024.0).round() / 1024.0);
+    let p = exact(side::<f32>(Kind::Logits, 5, 300, 50));
+    let q = p.mapv(|x| x + 1.0 / 256.0 * (x * 1e4).sin().signum());
+    for engine in engines() {
+        let values = |p: &Array2<f32>, q: &Array2<f32>| {
+            engine.rows(Divergence::Kl, &Batch::logits(p, q).unwrap()).unwrap().values
+        };
+        let want = values(&p, &q);
+        for shift in [1.0, -37.5, 1000.0, -8000.0] {
+            let got = [values(&(&p + shift), &q), values(&p, &(&q + shift))];
+            for (got, want) in got.iter().flat_map(|got| got.iter().zip(&want)) {
+                assert!(close((*got).into(), (*want).into(), 1e-6), "{engine:?}: {got} {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn masked_entries() {
+    let inf = f32::INFINITY;
+    let p = array![[0.0, 1.0, -inf], [0.0, -inf, 1.0], [0.0, 1.0, 2.0], [-inf, 3.0, -inf]];
+    let q = array![[1.0, 0.0, -inf], [0.0, -inf, -inf], [0.0, 1.0, -inf], [-inf, -7.0, -inf]];
+    // Two bins of σ(1) and σ(−1), exchanged: (2σ(1) − 1)·1, by mpmath.
+    let first = 0.462_117_157_260_009_76;
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::Kl, &Batch::logits(&p, &q).unwrap()).unwrap();
+        assert!(close(outcome.values[0].into(), first, 5e-7), "{engine:?}: {outcome:?}");
+        let statuses = [Status::Ok, Status::Infinite, Status::Infinite, Status::Ok];
+        assert_eq!(outcome.statuses.to_vec(), statuses, "{engine:?}");
+        assert_eq!((outcome.values[1], outcome.values[3]), (inf, 0.0), "{engine:?}");
+        assert_eq!(outcome.p_masses, array![1.0, 1.0, 1.0, 1.0], "{engine:?}");
+    }
+}
+
+#[test]
+fn invalid_rows_are_named() {
+    let good = side::<f32>(Kind::Logits, 5, 40, 51);
+    for (kind, what) in [(Kind::Logits, "logit"), (Kind::LogProbs, "log-probability")] {
+        for (bad, rule) in [(f32::NAN, Rule::NotANumber), (f32::INFINITY, Rule::Infinite)] {
+            let mut p = good.clone();
+            p[[3, 17]] = bad;
+            for engine in engines() {
+                let both = batch([kind; 2], &p, &good).with_mass(Mass::Normalize);
+                let error = engine.rows(Divergence::Kl, &both).unwrap_err();
+                let value = if bad.is_nan() { "NaN" } else { "inf" };
+                assert_eq!(
+                    error.to_string(),
+                    format!("P row 3, bin 17: the value is {value}; a {what} is a number or -inf")
+                );
+                let both = both.with_on_invalid(OnInvalid::Nan);
+                let outcome = engine.rows(Divergence::Kl, &both).unwrap();
+                assert_eq!(outcome.statuses[3], Status::Invalid(rule), "{engine:?}");
+                assert!(outcome.values[3].is_nan() && outcome.p_masses[3].is_nan());
+                let rest = engine.rows(Divergence::Kl, &both.slice(4..5)).unwrap();
+                assert_eq!(outcome.values[4], rest.values[0], "{engine:?}");
+                assert_eq!(outcome.invalid_rows(), 1, "{engine:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_masked_logits_is_invalid() {
+    let mut p = side::<f32>(Kind::Logits, 3, 20, 52);
+    let q = p.clone();
+    p.row_mut(1).fill(f32::NEG_INFINITY);
+    for engine in engines() {
+        for &mass in Mass::ALL {
+            for (p, q, side) in [(&p, &q, Side::P), (&q, &p, Side::Q)] {
+                let batch = Batch::logits(p, q).unwrap().with_mass(mass);
+                let Err(Error::Invalid(row)) = engine.rows(Divergence::Kl, &batch) else {
+                    panic!("{engine:?}, {mass}");
+                };
+                assert_eq!((row.side, row.row, row.rule), (side, 1, Rule::NoMass), "{engine:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn masses_of_log_probabilities_are_checked() {
+    let p = side::<f32>(Kind::LogProbs, 2, 50, 53);
+    let mut heavy = p.clone();
+    heavy.row_mut(1).mapv_inplace(|x| x + 0.01);
+    for engine in engines() {
+        let error = engine.rows(Divergence::Kl, &Batch::log_probs(&p, &heavy).unwrap());
+        assert!(
+            error.as_ref().unwrap_err().to_string().starts_with("Q row 1: the mass is 1.01005"),
+            "{engine:?}: {error:?}"
+        );
+        let batch = Batch::log_probs(&p, &heavy).unwrap().with_mass_tolerance(0.02).unwrap();
+        assert!(engine.rows(Divergence::Kl, &batch).is_ok(), "{engine:?}");
+    }
+}
+
+#[test]
+fn temperatures_outside_their_range_are_refused() {
+    let p = array![[0.0_f32, 1.0]];
+    let batch = Batch::logits(&p, &p).unwrap();
+    for temperature in [0.0, -1.0, 1e-7, 1e7, f64::NAN, f64::INFINITY] {
+        let error = batch.with_temperature(temperature).unwrap_err();
+        let message =
+            format!("temperature is {temperature}: it must be at least 1e-6 and at most 1e6");
+        assert_eq!(error.to_string(), message);
+    }
+    let error = Batch::log_probs(&p, &p).unwrap().with_temperature(2.0).unwrap_err();
+    let message = "temperature is 2: only logits have one, and neither side is logits";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(batch.with_temperature(2.0).unwrap().temperature(), 2.0);
+}
+
+#[test]
+fn rows_of_16_bits_may_be_off_by_more() {
+    // 1,000 times the nearest bf16 of 1/1000 is 1.0009765625; of 1/300, 1.0030.
+    for engine in engines() {
+        let row = Array2::from_elem((1, 300), bf16::from_f64(1.0 / 300.0));
+        let outcome = engine.rows(Divergence::Kl, &Batch::probs(&row, &row).unwrap());
+        assert!(outcome.is_ok(), "{engine:?}: {outcome:?}");
+        let heavy = Array2::from_elem((1, 300), bf16::from_f64(1.02 / 300.0));
+        assert!(engine.rows(Divergence::Kl, &Batch::probs(&row, &heavy).unwrap()).is_err());
+    }
+}
+
+#[test]
+fn logits_of_any_size() {
+    // The host takes over what the shader does not.
+    let p = array![[0.0_f32, 1e4, -1e4], [1e30, 0.0, 1e30], [f32::MAX, f32::MIN, 0.0]];
+    let q = array![[0.0_f32, -1e4, 1e4], [1e30, 1e30, 0.0], [f32::MAX, 0.0, 0.0]];
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::Kl, &Batch::logits(&p, &q).unwrap()).unwrap();
+        assert_eq!(outcome.values[0], 2e4, "{engine:?}");
+        assert!(close(outcome.values[1].into(), 0.5e30, 1e-6), "{engine:?}: {outcome:?}");
+        assert_eq!(outcome.values[2], 0.0, "{engine:?}");
+    }
+    let p = distributions::<f32>(3, 40, 54);
+    let logits = p.mapv(|p| p.ln() * 1e-3);
+    for engine in engines() {
+        let batch = Batch::of(Kind::Probs, &p, Kind::Logits, &logits).unwrap();
+        let batch = batch.with_temperature(1e-3).unwrap();
+        let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+        assert!(outcome.values.iter().all(|&kl| (0.0..1e-12).contains(&kl)), "{outcome:?}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 mod args;
 mod devices;
 mod failure;
-mod npy;
+mod files;
 mod rows;
 mod summary;
 

@@ -10,7 +10,8 @@ use ndarray::Array2;
 
 use crate::args::{Backend, Invalid, Rows};
 use crate::failure::Failure;
-use crate::npy::{self, Dtype, Item, Npy};
+use crate::files::matrix::Matrix;
+use crate::files::{Dtype, Item, npy, regular};
 use crate::summary::{Statistics, Summary};
 
 /// Bytes of input between two steps of the progress bar.
@@ -19,8 +20,8 @@ const STEP: usize = 64 << 20;
 /// Runs the command.
 pub fn run(options: &Rows) -> Result<(), Failure> {
     refuse_input_as_output(options)?;
-    let mut p = Npy::open(&options.p).map_err(Failure::input)?;
-    let mut q = Npy::open(&options.q).map_err(Failure::input)?;
+    let mut p = npy::open(&options.p).map_err(Failure::input)?;
+    let mut q = npy::open(&options.q).map_err(Failure::input)?;
     // One f64 file makes it an f64 computation.
     if (p.dtype(), q.dtype()) == (Dtype::F32, Dtype::F32) {
         compute::<f32>(options, read(&mut p)?, read(&mut q)?)
@@ -32,7 +33,7 @@ pub fn run(options: &Rows) -> Result<(), Failure> {
 fn refuse_input_as_output(options: &Rows) -> Result<(), Failure> {
     let Some(output) = &options.output else { return Ok(()) };
     for input in [&options.p, &options.q] {
-        let same = npy::same_file(input, output);
+        let same = regular::same_file(input, output);
         if same.map_err(|error| Failure::input(format!("{}: {error}", input.display())))? {
             let output = output.display();
             return Err(Failure::input(format!("{output}: the output would replace an input")));
@@ -41,11 +42,11 @@ fn refuse_input_as_output(options: &Rows) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read<T: Item>(file: &mut Npy) -> Result<Array2<T>, Failure> {
+fn read<T: Item>(file: &mut Matrix) -> Result<Array2<T>, Failure> {
     file.read().map_err(Failure::input)
 }
 
-fn read_as_f64(file: &mut Npy) -> Result<Array2<f64>, Failure> {
+fn read_as_f64(file: &mut Matrix) -> Result<Array2<f64>, Failure> {
     match file.dtype() {
         Dtype::F32 => Ok(read::<f32>(file)?.mapv(f64::from)),
         Dtype::F64 => read(file),

@@ -1,189 +1,30 @@
 //! NumPy's .npy files: matrices of float32 or float64 in, one row of results out.
-//!
-//! Nothing that a header declares is believed before it is held against the length of the file, and
-//! no memory is asked for before that: a hostile file costs an error, never an abort.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, Permissions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
-use bytemuck::Pod;
-use ndarray::{Array2, ArrayView1, ShapeBuilder};
+use ndarray::ArrayView1;
+
+use super::matrix::{Layout, Matrix};
+use super::{Dtype, Error, Item, regular};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The longest header that is read. Float matrices need some 60 bytes, and NumPy pads them to 118.
 const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Bytes read at a time: few enough to stay in the cache while they are swapped.
-const CHUNK: usize = 256 * 1024;
-
-const BIG_ENDIAN: bool = cfg!(target_endian = "big");
-
-/// Why a file was not read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The operating system refused.
-    #[error("{path}: cannot {action}: {error}")]
-    Io { path: PathBuf, action: &'static str, error: io::Error },
-    /// The path leads to what has no length of its own, or cannot be replaced.
-    #[error("{path}: is {found}, where a regular file is needed")]
-    NotRegular { path: PathBuf, found: &'static str },
-    /// The header breaks a rule of the format, or asks for what is not supported.
-    #[error("{path}: byte {offset}: {problem}")]
-    Header { path: PathBuf, offset: usize, problem: String },
-    /// The file ends before its data do, or goes on after them.
-    #[error("{path}: has {found} bytes, where its header calls for {expected}")]
-    Length { path: PathBuf, expected: u64, found: u64 },
-    /// The data do not fit in memory.
-    #[error("{path}: no memory for its {bytes} bytes of data")]
-    Memory { path: PathBuf, bytes: usize },
-    /// The file was read as the type that it does not hold.
-    #[error("{path}: holds {found:?}, where {expected:?} is read")]
-    Item { path: PathBuf, expected: Dtype, found: Dtype },
-}
-
-impl Error {
-    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
-        move |error| Error::Io { path: path.into(), action, error }
+/// Opens a file, and reads and checks its header only.
+pub fn open(path: &Path) -> Result<Matrix, Error> {
+    let (file, len) = regular::open(path)?;
+    let mut head = Vec::new();
+    let mut first = (&file).take(12 + HEADER_LIMIT as u64);
+    first.read_to_end(&mut head).map_err(Error::io(path, "read"))?;
+    match parse(&head) {
+        Ok(layout) if layout.end() == len => Ok(Matrix::new(path, file, len, layout)),
+        Ok(layout) => Err(Error::Length { path: path.into(), expected: layout.end(), found: len }),
+        Err(Fault { offset, problem }) => Err(Error::Header { path: path.into(), offset, problem }),
     }
-}
-
-/// The type of a file's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// NumPy's float32.
-    F32,
-    /// NumPy's float64.
-    F64,
-}
-
-impl Dtype {
-    fn size(self) -> usize {
-        match self {
-            Dtype::F32 => size_of::<f32>(),
-            Dtype::F64 => size_of::<f64>(),
-        }
-    }
-}
-
-/// A value that a file can hold.
-pub trait Item: Pod {
-    /// Its type in the file.
-    const DTYPE: Dtype;
-}
-
-impl Item for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-}
-
-impl Item for f64 {
-    const DTYPE: Dtype = Dtype::F64;
-}
-
-/// A file whose header has been read and agrees with its length.
-#[derive(Debug)]
-pub struct Npy {
-    path: PathBuf,
-    file: File,
-    layout: Layout,
-}
-
-impl Npy {
-    /// Opens a file, and reads and checks its header only.
-    pub fn open(path: impl AsRef<Path>) -> Result<Npy, Error> {
-        let path = path.as_ref();
-        let failed = Error::io(path, "open");
-        // Asked before the file is opened, since to open a FIFO is to wait for its writer.
-        regular(path, &fs::metadata(path).map_err(&failed)?)?;
-        let file = File::open(path).map_err(&failed)?;
-        let len = file.metadata().map_err(&failed)?.len();
-
-        let mut head = Vec::new();
-        let mut first = (&file).take(12 + HEADER_LIMIT as u64);
-        first.read_to_end(&mut head).map_err(&failed)?;
-        let path = path.to_path_buf();
-        match Layout::parse(&head) {
-            Ok(layout) if layout.end() == len => Ok(Npy { path, file, layout }),
-            Ok(layout) => Err(Error::Length { path, expected: layout.end(), found: len }),
-            Err(Fault { offset, problem }) => Err(Error::Header { path, offset, problem }),
-        }
-    }
-
-    /// The type of its values.
-    pub fn dtype(&self) -> Dtype {
-        self.layout.dtype
-    }
-
-    /// Reads the data. The array has the strides of the file: those of a Fortran array are swapped.
-    pub fn read<T: Item>(&mut self) -> Result<Array2<T>, Error> {
-        let (path, layout) = (&self.path, self.layout);
-        if layout.dtype != T::DTYPE {
-            return Err(Error::Item {
-                path: path.clone(),
-                expected: T::DTYPE,
-                found: layout.dtype,
-            });
-        }
-        let memory = || Error::Memory { path: path.clone(), bytes: layout.bytes };
-        let len = layout.rows * layout.bins;
-        let mut data = Vec::new();
-        data.try_reserve_exact(len).map_err(|_| memory())?;
-
-        let start = SeekFrom::Start(layout.start as u64);
-        self.file.seek(start).map_err(Error::io(path, "read"))?;
-        while data.len() < len {
-            let done = data.len();
-            // Zeroed by the chunk, in the cache, so that memory is gone over once and not twice.
-            data.resize(len.min(done + CHUNK / size_of::<T>()), T::zeroed());
-            let chunk: &mut [u8] = bytemuck::cast_slice_mut(&mut data[done..]);
-            let filled = self.file.read_exact(chunk);
-            filled.map_err(|error| self.cut_short(error))?;
-            if layout.big_endian != BIG_ENDIAN {
-                let items = chunk.chunks_exact_mut(size_of::<T>());
-                items.for_each(<[u8]>::reverse);
-            }
-        }
-        let shape = (layout.rows, layout.bins).set_f(layout.fortran);
-        Array2::from_shape_vec(shape, data).map_err(|_| memory())
-    }
-
-    /// The error of a file that has become shorter since it was opened, or cannot be read.
-    fn cut_short(&self, error: io::Error) -> Error {
-        match self.file.metadata() {
-            Ok(metadata) if error.kind() == io::ErrorKind::UnexpectedEof => Error::Length {
-                path: self.path.clone(),
-                expected: self.layout.end(),
-                found: metadata.len(),
-            },
-            _ => Error::io(&self.path, "read")(error),
-        }
-    }
-}
-
-/// Refuses what is not a regular file.
-fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
-    let found = match metadata.file_type() {
-        kind if kind.is_file() => return Ok(()),
-        kind if kind.is_dir() => "a directory",
-        _ => "a FIFO, a socket or a device",
-    };
-    let path = path.into();
-    Err(Error::NotRegular { path, found })
-}
-
-/// What a header says about the data.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    dtype: Dtype,
-    big_endian: bool,
-    fortran: bool,
-    rows: usize,
-    bins: usize,
-    /// Where in the file the data begin.
-    start: usize,
-    /// The size of the data.
-    bytes: usize,
 }
 
 /// What is wrong with a header, and where in the file.
@@ -192,35 +33,28 @@ struct Fault {
     problem: String,
 }
 
-impl Layout {
-    /// Reads the header from the first bytes of a file.
-    fn parse(head: &[u8]) -> Result<Layout, Fault> {
-        let Some(rest) = head.strip_prefix(MAGIC) else {
-            let text = head.get(..MAGIC.len()).unwrap_or(head);
-            return Err(Piece { text, offset: 0 }.unexpected(r"the magic string \x93NUMPY"));
-        };
-        let (start, len) = match *rest {
-            [1, 0, a, b, ..] => (10, u16::from_le_bytes([a, b]).into()),
-            [2 | 3, 0, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
-            [] | [_] | [1..=3, 0, ..] => return Err(truncated(head, 12)),
-            [major, minor, ..] => {
-                let problem = format!("expected version 1.0, 2.0 or 3.0, found {major}.{minor}");
-                return Err(Fault { offset: 6, problem });
-            }
-        };
-        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= HEADER_LIMIT) else {
-            let problem = format!("expected a header of at most {HEADER_LIMIT} bytes, found {len}");
-            return Err(Fault { offset: 8, problem });
-        };
-        let end = start + len;
-        let rest = head.get(start..end).ok_or_else(|| truncated(head, end))?;
-        Dict { rest, end }.layout()
-    }
-
-    /// Where in the file the data end. At most 64 KiB over isize::MAX.
-    fn end(&self) -> u64 {
-        self.start as u64 + self.bytes as u64
-    }
+/// Reads the header from the first bytes of a file.
+fn parse(head: &[u8]) -> Result<Layout, Fault> {
+    let Some(rest) = head.strip_prefix(MAGIC) else {
+        let text = head.get(..MAGIC.len()).unwrap_or(head);
+        return Err(Piece { text, offset: 0 }.unexpected(r"the magic string \x93NUMPY"));
+    };
+    let (start, len) = match *rest {
+        [1, 0, a, b, ..] => (10, u16::from_le_bytes([a, b]).into()),
+        [2 | 3, 0, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
+        [] | [_] | [1..=3, 0, ..] => return Err(truncated(head, 12)),
+        [major, minor, ..] => {
+            let problem = format!("expected version 1.0, 2.0 or 3.0, found {major}.{minor}");
+            return Err(Fault { offset: 6, problem });
+        }
+    };
+    let Some(len) = usize::try_from(len).ok().filter(|&len| len <= HEADER_LIMIT) else {
+        let problem = format!("expected a header of at most {HEADER_LIMIT} bytes, found {len}");
+        return Err(Fault { offset: 8, problem });
+    };
+    let end = start + len;
+    let rest = head.get(start..end).ok_or_else(|| truncated(head, end))?;
+    Dict { rest, end }.layout()
 }
 
 fn truncated(head: &[u8], end: usize) -> Fault {
@@ -291,15 +125,7 @@ impl<'a> Dict<'a> {
             _ => return Err(order.unexpected("True or False")),
         };
         let (rows, bins) = parse_shape(shape.ok_or(after.unexpected("the key 'shape'"))?, dtype)?;
-        Ok(Layout {
-            dtype,
-            big_endian,
-            fortran,
-            rows,
-            bins,
-            start: self.end,
-            bytes: rows * bins * dtype.size(),
-        })
+        Ok(Layout { dtype, big_endian, fortran, rows, bins, start: self.end as u64 })
     }
 
     /// Skips blanks and shows what follows.
@@ -361,13 +187,7 @@ fn unquote(text: &[u8]) -> Option<&[u8]> {
 
 /// Rows and bins, with a product in bytes that does not overflow.
 fn parse_shape(shape: Piece<'_>, dtype: Dtype) -> Result<(usize, usize), Fault> {
-    // An empty array too can have a side that memory could not hold; ndarray refuses it.
-    let fits = |&(rows, bins): &(usize, usize)| {
-        let len = rows.max(1).checked_mul(bins.max(1));
-        let bytes = len.and_then(|len| len.checked_mul(dtype.size()));
-        bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok())
-    };
-    match dims(shape.text).filter(fits) {
+    match dims(shape.text).filter(|&(rows, bins)| Layout::fits(rows, bins, dtype)) {
         // No length of the file would bound the number of such rows.
         Some((1.., 0)) => Err(shape.unexpected("at least one bin in a row")),
         Some(dims) => Ok(dims),
@@ -420,7 +240,7 @@ pub fn write<T: Item>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result
         metadata => metadata.map_err(&failed)?,
     };
     // A rename would replace the link, or /dev/null, where writing would go through it.
-    regular(path, &metadata)?;
+    regular::check(path, &metadata)?;
     let target = fs::canonicalize(path).map_err(&failed)?;
     replace(&target, Some(metadata.permissions()), data).map_err(failed)
 }
@@ -442,7 +262,7 @@ fn replace<T: Item>(
         temporary.as_file().set_permissions(permissions)?;
     }
 
-    let endian = if BIG_ENDIAN { '>' } else { '<' };
+    let endian = if cfg!(target_endian = "big") { '>' } else { '<' };
     let (size, len) = (size_of::<T>(), data.len());
     let header =
         format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
@@ -462,46 +282,25 @@ fn replace<T: Item>(
     Ok(())
 }
 
-/// Whether two paths lead to the same file, be it through links. A missing file is no other's.
-pub fn same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> io::Result<bool> {
-    match identity(a.as_ref()).and_then(|a| Ok(a == identity(b.as_ref())?)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        same => same,
-    }
-}
-
-#[cfg(unix)]
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use ndarray::{Array1, Axis, Slice, array};
-    use tempfile::TempDir;
+    use std::fs::File;
+    use std::path::PathBuf;
 
+    use ndarray::{Array1, Array2, Axis, Slice, array};
+
+    use super::super::matrix::CHUNK;
+    use super::super::testing::{self, temporary};
     use super::*;
 
-    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-
     fn fixture(name: &str) -> PathBuf {
-        Path::new(FIXTURES).join(name).with_extension("npy")
+        testing::fixture(&format!("{name}.npy"))
     }
 
     fn fixtures() -> Vec<PathBuf> {
-        let entries = fs::read_dir(FIXTURES).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let fixtures: Vec<_> =
-            paths.filter(|path| path.extension() == Some("npy".as_ref())).collect();
+        let fixtures = testing::fixtures("npy");
         assert_eq!(fixtures.len(), 40);
         fixtures
     }
@@ -511,28 +310,14 @@ mod tests {
         name.starts_with("refused") || name.ends_with("-none.npy")
     }
 
-    /// A file that is gone with the folder that it comes with.
-    fn temporary(contents: &[u8]) -> (TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("matrix.npy");
-        fs::write(&path, contents).unwrap();
-        (folder, path)
-    }
-
     fn version_1(dict: &str, data: &[u8]) -> Vec<u8> {
         let len = u16::try_from(dict.len()).unwrap().to_le_bytes();
         [MAGIC, &[1, 0], &len, dict.as_bytes(), data].concat()
     }
 
-    /// Opens and reads a file of either type.
+    /// Opens and reads a file of any type.
     fn contents(path: &Path) -> Result<Array2<f64>, Error> {
-        let mut npy = Npy::open(path)?;
-        let array = match npy.dtype() {
-            Dtype::F32 => npy.read::<f32>()?.mapv(f64::from),
-            Dtype::F64 => npy.read()?,
-        };
-        assert_eq!(array.dim(), (npy.layout.rows, npy.layout.bins));
-        Ok(array)
+        testing::contents(open(path)?)
     }
 
     fn contents_of(file: &[u8]) -> Result<Array2<f64>, Error> {
@@ -592,8 +377,8 @@ mod tests {
 
     #[test]
     fn reads_again_from_the_start() {
-        let mut npy = Npy::open(fixture("f8-C-little-v1")).unwrap();
-        assert_eq!(npy.read::<f64>().unwrap(), npy.read::<f64>().unwrap());
+        let mut matrix = open(&fixture("f8-C-little-v1")).unwrap();
+        assert_eq!(matrix.read::<f64>().unwrap(), matrix.read::<f64>().unwrap());
     }
 
     #[test]
@@ -614,7 +399,7 @@ mod tests {
         let signalling = 0x7fa0_1234_u32;
         let dict = "{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}";
         let (_folder, path) = temporary(&version_1(dict, &signalling.to_be_bytes()));
-        let read = Npy::open(path).unwrap().read::<f32>().unwrap();
+        let read = open(&path).unwrap().read::<f32>().unwrap();
         assert_eq!(read.map(|value| value.to_bits()), array![[signalling]]);
     }
 
@@ -853,12 +638,13 @@ mod tests {
                 let original = file[at];
                 for changed in 0..=u8::MAX {
                     file[at] = changed;
-                    if Layout::parse(&file).is_ok_and(|layout| layout.end() == len) {
+                    if let Ok(layout) = parse(&file)
+                        && layout.end() == len
+                    {
                         fs::write(&path, &file).unwrap();
-                        let npy = Npy::open(&path).unwrap();
-                        let size = npy.dtype().size() as u64;
+                        let size = layout.dtype.size() as u64;
                         let items = contents(&path).unwrap().len() as u64;
-                        assert_eq!(items * size, len - npy.layout.start as u64);
+                        assert_eq!(items * size, len - layout.start);
                     }
                 }
                 file[at] = original;
@@ -868,28 +654,28 @@ mod tests {
 
     #[test]
     fn refuses_to_read_as_the_other_type() {
-        let mut npy = Npy::open(fixture("f4-row")).unwrap();
-        let error = npy.read::<f64>().unwrap_err();
+        let mut matrix = open(&fixture("f4-row")).unwrap();
+        let error = matrix.read::<f64>().unwrap_err();
         assert!(matches!(error, Error::Item { expected: Dtype::F64, found: Dtype::F32, .. }));
-        let mut npy = Npy::open(fixture("f8-row")).unwrap();
-        assert!(matches!(npy.read::<f32>(), Err(Error::Item { .. })));
+        let mut matrix = open(&fixture("f8-row")).unwrap();
+        assert!(matches!(matrix.read::<f32>(), Err(Error::Item { .. })));
     }
 
     #[test]
     fn notices_a_file_that_shrinks() {
         let (_folder, path) = temporary(&fs::read(fixture("f4-row")).unwrap());
-        let mut npy = Npy::open(&path).unwrap();
+        let mut matrix = open(&path).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(135).unwrap();
-        let error = npy.read::<f32>().unwrap_err();
+        let error = matrix.read::<f32>().unwrap_err();
         assert!(matches!(error, Error::Length { expected: 140, found: 135, .. }), "{error}");
     }
 
     #[test]
     fn refuses_a_missing_file_and_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = Npy::open(folder.path().join("missing.npy")).unwrap_err();
+        let missing = open(&folder.path().join("missing.npy")).unwrap_err();
         assert!(matches!(missing, Error::Io { action: "open", .. }));
-        let message = Npy::open(folder.path()).unwrap_err().to_string();
+        let message = open(folder.path()).unwrap_err().to_string();
         assert!(message.ends_with("is a directory, where a regular file is needed"), "{message}");
     }
 
@@ -900,7 +686,7 @@ mod tests {
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
-        assert!(matches!(Npy::open(&fifo), Err(Error::NotRegular { .. })));
+        assert!(matches!(open(&fifo), Err(Error::NotRegular { .. })));
         assert!(matches!(write(&fifo, array![1.0].view()), Err(Error::NotRegular { .. })));
         assert_eq!(names(folder.path()), ["fifo"]);
     }
@@ -936,11 +722,11 @@ mod tests {
         let path = folder.path().join("row.npy");
         let values = Array1::from_iter((0..100_003).map(|value| value as f32 / 7.0));
         write(&path, values.view()).unwrap();
-        assert_eq!(Npy::open(&path).unwrap().read::<f32>().unwrap().row(0), values);
+        assert_eq!(open(&path).unwrap().read::<f32>().unwrap().row(0), values);
 
         let every_third = values.slice_axis(Axis(0), Slice::from(..).step_by(-3));
         write(&path, every_third).unwrap();
-        assert_eq!(Npy::open(&path).unwrap().read::<f32>().unwrap().row(0), every_third);
+        assert_eq!(open(&path).unwrap().read::<f32>().unwrap().row(0), every_third);
         assert_eq!(names(folder.path()), ["row.npy"]);
     }
 
@@ -982,31 +768,9 @@ mod tests {
     fn writes_through_a_link() {
         let (folder, path) = temporary(b"old");
         let link = folder.path().join("link");
-        std::os::unix::fs::symlink("matrix.npy", &link).unwrap();
+        std::os::unix::fs::symlink("matrix", &link).unwrap();
         write(&link, array![1.5].view()).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(contents(&path).unwrap(), array![[1.5]]);
-    }
-
-    #[test]
-    fn knows_the_same_file_by_another_name() {
-        let (folder, path) = temporary(b"");
-        let other = folder.path().join("other.npy");
-        let around = folder.path().join(".").join("matrix.npy");
-        assert!(same_file(&path, &path).unwrap());
-        assert!(same_file(&path, around).unwrap());
-        assert!(!same_file(&path, &other).unwrap());
-        assert!(!same_file(&other, &path).unwrap());
-        fs::write(&other, "").unwrap();
-        assert!(!same_file(&path, &other).unwrap());
-        #[cfg(unix)]
-        {
-            let link = folder.path().join("link.npy");
-            std::os::unix::fs::symlink(&path, &link).unwrap();
-            assert!(same_file(&path, link).unwrap());
-            let hard = folder.path().join("hard.npy");
-            fs::hard_link(&path, &hard).unwrap();
-            assert!(same_file(&hard, &path).unwrap());
-        }
     }
 }

@@ -1,0 +1,76 @@
+//! Files of matrices: what their formats have in common.
+//!
+//! Nothing that a header declares is believed before it is held against the length of the file, and
+//! no memory is asked for before that: a hostile file costs an error, never an abort.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytemuck::Pod;
+
+pub mod matrix;
+pub mod npy;
+pub mod regular;
+#[cfg(test)]
+mod testing;
+
+/// Why a file was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {error}")]
+    Io { path: PathBuf, action: &'static str, error: io::Error },
+    /// The path leads to what has no length of its own, or cannot be replaced.
+    #[error("{path}: is {found}, where a regular file is needed")]
+    NotRegular { path: PathBuf, found: &'static str },
+    /// The header breaks a rule of the format, or asks for what is not supported.
+    #[error("{path}: byte {offset}: {problem}")]
+    Header { path: PathBuf, offset: usize, problem: String },
+    /// The file ends before its data do, or goes on after them.
+    #[error("{path}: has {found} bytes, where its header calls for {expected}")]
+    Length { path: PathBuf, expected: u64, found: u64 },
+    /// The data do not fit in memory.
+    #[error("{path}: no memory for its {bytes} bytes of data")]
+    Memory { path: PathBuf, bytes: usize },
+    /// The file was read as the type that it does not hold.
+    #[error("{path}: holds {found:?}, where {expected:?} is read")]
+    Item { path: PathBuf, expected: Dtype, found: Dtype },
+}
+
+impl Error {
+    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
+        move |error| Error::Io { path: path.into(), action, error }
+    }
+}
+
+/// The type of a file's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// NumPy's float32.
+    F32,
+    /// NumPy's float64.
+    F64,
+}
+
+impl Dtype {
+    fn size(self) -> usize {
+        match self {
+            Dtype::F32 => size_of::<f32>(),
+            Dtype::F64 => size_of::<f64>(),
+        }
+    }
+}
+
+/// A value that a file can hold.
+pub trait Item: Pod {
+    /// Its type in the file.
+    const DTYPE: Dtype;
+}
+
+impl Item for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Item for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+}

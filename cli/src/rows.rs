@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
+use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use kullback::{Batch, Engine, Error, InvalidRow, OnInvalid, Outcome, Side, Value};
 use ndarray::Array2;
@@ -11,7 +12,8 @@ use ndarray::Array2;
 use crate::args::{Backend, Invalid, Rows};
 use crate::failure::Failure;
 use crate::files::matrix::Matrix;
-use crate::files::{Dtype, Item, npy, regular};
+use crate::files::npy::{self, Written};
+use crate::files::{Dtype, Item, regular};
 use crate::summary::{Statistics, Summary};
 
 /// Bytes of input between two steps of the progress bar.
@@ -23,10 +25,10 @@ pub fn run(options: &Rows) -> Result<(), Failure> {
     let mut p = npy::open(&options.p).map_err(Failure::input)?;
     let mut q = npy::open(&options.q).map_err(Failure::input)?;
     // One f64 file makes it an f64 computation.
-    if (p.dtype(), q.dtype()) == (Dtype::F32, Dtype::F32) {
-        compute::<f32>(options, read(&mut p)?, read(&mut q)?)
+    if [p.dtype(), q.dtype()].contains(&Dtype::F64) {
+        compute::<f64>(options, read_as(&mut p)?, read_as(&mut q)?)
     } else {
-        compute::<f64>(options, read_as_f64(&mut p)?, read_as_f64(&mut q)?)
+        compute::<f32>(options, read_as(&mut p)?, read_as(&mut q)?)
     }
 }
 
@@ -46,14 +48,24 @@ fn read<T: Item>(file: &mut Matrix) -> Result<Array2<T>, Failure> {
     file.read().map_err(Failure::input)
 }
 
-fn read_as_f64(file: &mut Matrix) -> Result<Array2<f64>, Failure> {
+/// Reads a file of any type that can be `T` without a loss.
+fn read_as<T>(file: &mut Matrix) -> Result<Array2<T>, Failure>
+where
+    T: Item + From<f16> + From<bf16> + From<f32>,
+{
     match file.dtype() {
-        Dtype::F32 => Ok(read::<f32>(file)?.mapv(f64::from)),
-        Dtype::F64 => read(file),
+        Dtype::F16 => Ok(read::<f16>(file)?.mapv(T::from)),
+        Dtype::BF16 => Ok(read::<bf16>(file)?.mapv(T::from)),
+        Dtype::F32 if T::DTYPE == Dtype::F64 => Ok(read::<f32>(file)?.mapv(T::from)),
+        Dtype::F32 | Dtype::F64 => read(file),
     }
 }
 
-fn compute<T: Value + Item>(options: &Rows, p: Array2<T>, q: Array2<T>) -> Result<(), Failure> {
+fn compute<T: Value + Written>(
+    options: &Rows,
+    p: Array2<T>,
+    q: Array2<T>,
+) -> Result<(), Failure> {
     let batch = batch(options, &p, &q).map_err(|error| explain(options, error))?;
     let engine = match options.backend {
         Backend::Auto => Engine::auto(),

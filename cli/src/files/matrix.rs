@@ -11,7 +11,8 @@ use super::{Dtype, Error, Item};
 /// Bytes read at a time: few enough to stay in the cache while they are swapped.
 pub const CHUNK: usize = 256 * 1024;
 
-const BIG_ENDIAN: bool = cfg!(target_endian = "big");
+/// Whether this machine is.
+pub const BIG_ENDIAN: bool = cfg!(target_endian = "big");
 
 /// What a header says about a matrix.
 #[derive(Clone, Copy, Debug)]

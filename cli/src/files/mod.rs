@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Pod;
+use half::{bf16, f16};
 
 pub mod matrix;
 pub mod npy;
@@ -46,15 +47,21 @@ impl Error {
 /// The type of a file's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
-    /// NumPy's float32.
+    /// IEEE 754's half precision: NumPy's float16.
+    F16,
+    /// The upper half of an F32: NumPy has no such type.
+    BF16,
+    /// Single precision: NumPy's float32.
     F32,
-    /// NumPy's float64.
+    /// Double precision: NumPy's float64.
     F64,
 }
 
 impl Dtype {
     fn size(self) -> usize {
         match self {
+            Dtype::F16 => size_of::<f16>(),
+            Dtype::BF16 => size_of::<bf16>(),
             Dtype::F32 => size_of::<f32>(),
             Dtype::F64 => size_of::<f64>(),
         }
@@ -65,6 +72,14 @@ impl Dtype {
 pub trait Item: Pod {
     /// Its type in the file.
     const DTYPE: Dtype;
+}
+
+impl Item for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+
+impl Item for bf16 {
+    const DTYPE: Dtype = Dtype::BF16;
 }
 
 impl Item for f32 {

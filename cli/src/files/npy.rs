@@ -1,4 +1,4 @@
-//! NumPy's .npy files: matrices of float32 or float64 in, one row of results out.
+//! NumPy's .npy files: matrices of float16, float32 or float64 in, one row of results out.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Read, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::ArrayView1;
 
-use super::matrix::{Layout, Matrix};
+use super::matrix::{BIG_ENDIAN, Layout, Matrix};
 use super::{Dtype, Error, Item, regular};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -165,18 +165,28 @@ impl<'a> Dict<'a> {
 
 /// The type of the values and whether they are big endian.
 fn parse_dtype(descr: Piece<'_>) -> Result<(Dtype, bool), Fault> {
-    match unquote(descr.text) {
-        Some(b"<f4") => Ok((Dtype::F32, false)),
-        Some(b">f4") => Ok((Dtype::F32, true)),
-        Some(b"<f8") => Ok((Dtype::F64, false)),
-        Some(b">f8") => Ok((Dtype::F64, true)),
-        _ => {
-            let found = excerpt(descr.text);
-            let problem = format!("dtype {found} is not supported: save as float32 or float64");
-            let offset = descr.offset;
-            Err(Fault { offset, problem })
-        }
-    }
+    let (order, kind) = unquote(descr.text).and_then(<[u8]>::split_first).unwrap_or((&0, b""));
+    let big_endian = match order {
+        b'<' => Some(false),
+        b'>' => Some(true),
+        b'=' => Some(BIG_ENDIAN),
+        _ => None,
+    };
+    let dtype = match kind {
+        b"f2" => Some(Dtype::F16),
+        b"f4" => Some(Dtype::F32),
+        b"f8" => Some(Dtype::F64),
+        _ => None,
+    };
+    dtype.zip(big_endian).ok_or_else(|| {
+        // What NumPy writes for a type that it got from elsewhere: the size, and not the meaning.
+        let advice = match kind {
+            b"V2" => "if it is bfloat16, save as float32, or as BF16 in a .safetensors file",
+            _ => "save as float32 or float64",
+        };
+        let problem = format!("dtype {} is not supported: {advice}", excerpt(descr.text));
+        Fault { offset: descr.offset, problem }
+    })
 }
 
 /// The inside of a string in single or double quotes. No accepted string has an escape.
@@ -226,11 +236,18 @@ fn excerpt(text: &[u8]) -> String {
     }
 }
 
+/// A value that is written: what is computed comes as float32 or float64.
+pub trait Written: Item {}
+
+impl Written for f32 {}
+
+impl Written for f64 {}
+
 /// Writes an array of one dimension in version 1.0, to the byte as NumPy would.
 ///
 /// It goes to a temporary file in the same folder, which replaces `path` once it is on the disk, so
 /// that what stands at `path` is always whole. A link is followed; what is not a file is refused.
-pub fn write<T: Item>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result<(), Error> {
+pub fn write<T: Written>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result<(), Error> {
     let path = path.as_ref();
     let failed = Error::io(path, "write");
     let metadata = match fs::metadata(path) {
@@ -246,7 +263,7 @@ pub fn write<T: Item>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result
 }
 
 /// Puts a new file at `path`, with the permissions of the one that it replaces.
-fn replace<T: Item>(
+fn replace<T: Written>(
     path: &Path,
     permissions: Option<Permissions>,
     data: ArrayView1<'_, T>,
@@ -262,7 +279,7 @@ fn replace<T: Item>(
         temporary.as_file().set_permissions(permissions)?;
     }
 
-    let endian = if cfg!(target_endian = "big") { '>' } else { '<' };
+    let endian = if BIG_ENDIAN { '>' } else { '<' };
     let (size, len) = (size_of::<T>(), data.len());
     let header =
         format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
@@ -289,6 +306,7 @@ mod tests {
     use std::fs::File;
     use std::path::PathBuf;
 
+    use half::f16;
     use ndarray::{Array1, Array2, Axis, Slice, array};
 
     use super::super::matrix::CHUNK;
@@ -301,7 +319,7 @@ mod tests {
 
     fn fixtures() -> Vec<PathBuf> {
         let fixtures = testing::fixtures("npy");
-        assert_eq!(fixtures.len(), 40);
+        assert_eq!(fixtures.len(), 55);
         fixtures
     }
 
@@ -345,9 +363,12 @@ mod tests {
     fn reads_what_numpy_wrote() {
         let matrix = array![[0.5, -1.25, 3e-5], [0.0, 7.0, 1e30]];
         let mut seen = BTreeSet::new();
-        for (dtype, expected) in
-            [("f4", matrix.mapv(|value| f64::from(value as f32))), ("f8", matrix)]
-        {
+        for (dtype, expected) in [
+            // Of the six, one is subnormal as a float16, and one infinite.
+            ("f2", matrix.mapv(|value| f64::from(f16::from_f64(value)))),
+            ("f4", matrix.mapv(|value| f64::from(value as f32))),
+            ("f8", matrix),
+        ] {
             for order in ["C", "F"] {
                 for endian in ["little", "big"] {
                     for version in [1, 2, 3] {
@@ -358,19 +379,20 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 24);
+        assert_eq!(seen.len(), 36);
     }
 
     #[test]
     fn one_dimension_is_one_row() {
         let expected = array![[0.25, 0.5, 0.125]];
-        assert_eq!(contents(&fixture("f4-row")).unwrap(), expected);
-        assert_eq!(contents(&fixture("f8-row")).unwrap(), expected);
+        for name in ["f2-row", "f4-row", "f8-row"] {
+            assert_eq!(contents(&fixture(name)).unwrap(), expected);
+        }
     }
 
     #[test]
     fn no_rows_are_an_empty_matrix() {
-        for name in ["f4-no-rows", "f8-no-rows"] {
+        for name in ["f2-no-rows", "f4-no-rows", "f8-no-rows"] {
             assert_eq!(contents(&fixture(name)).unwrap().dim(), (0, 3));
         }
     }
@@ -420,7 +442,6 @@ mod tests {
     fn refuses_other_dtypes_by_name() {
         for (name, dtype) in [
             ("i8", "'<i8'"),
-            ("f2", "'<f2'"),
             ("c8", "'<c8'"),
             ("u1", "'|u1'"),
             ("b1", "'|b1'"),
@@ -433,11 +454,31 @@ mod tests {
                 format!("byte 20: dtype {dtype} is not supported: save as float32 or float64");
             assert_eq!(refusal(&file), expected);
         }
-        for descr in ["'=f4'", "'|f4'", "'f4'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", ""]
-        {
+        for descr in ["'|f4'", "'f4'", "'f3'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", ""] {
             let dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3)}}");
             assert!(refusal_of_dict(&dict).contains("is not supported"), "{dict}");
         }
+    }
+
+    #[test]
+    fn refuses_bfloat16_with_a_way_out() {
+        let message = refusal(&fs::read(fixture("refused-bf16")).unwrap());
+        assert_eq!(
+            message,
+            "byte 20: dtype '<V2' is not supported: if it is bfloat16, save as float32, or as BF16 \
+             in a .safetensors file"
+        );
+    }
+
+    #[test]
+    fn an_equals_sign_is_the_order_of_this_machine() {
+        let rest = "'fortran_order': False, 'shape': (1,)}";
+        let read = |descr, data: &[u8]| {
+            contents_of(&version_1(&format!("{{'descr': '{descr}', {rest}"), data)).unwrap()
+        };
+        assert_eq!(read("=f2", &f16::from_f64(0.1).to_ne_bytes()), array![[0.0999755859375]]);
+        assert_eq!(read("=f4", &0.1_f32.to_ne_bytes()), array![[f64::from(0.1_f32)]]);
+        assert_eq!(read("=f8", &0.1_f64.to_ne_bytes()), array![[0.1]]);
     }
 
     #[test]
@@ -630,7 +671,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_an_error_or_leaves_the_size() {
-        for name in ["f4-C-little-v1", "f8-F-big-v3", "f4-row", "f8-no-rows"] {
+        for name in ["f4-C-little-v1", "f8-F-big-v3", "f2-F-big-v1", "f4-row", "f8-no-rows"] {
             let mut file = fs::read(fixture(name)).unwrap();
             let (_folder, path) = temporary(&file);
             let len = file.len() as u64;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use half::{bf16, f16};
 use ndarray::Array2;
 use tempfile::TempDir;
 
@@ -34,6 +35,8 @@ pub fn temporary(contents: &[u8]) -> (TempDir, PathBuf) {
 /// Reads a matrix of any type.
 pub fn contents(mut matrix: Matrix) -> Result<Array2<f64>, Error> {
     let array = match matrix.dtype() {
+        Dtype::F16 => matrix.read::<f16>()?.mapv(f64::from),
+        Dtype::BF16 => matrix.read::<bf16>()?.mapv(f64::from),
         Dtype::F32 => matrix.read::<f32>()?.mapv(f64::from),
         Dtype::F64 => matrix.read()?,
     };

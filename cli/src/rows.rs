@@ -11,8 +11,8 @@ use ndarray::Array2;
 
 use crate::args::{Backend, Invalid, Rows};
 use crate::failure::Failure;
-use crate::files::matrix::Matrix;
 use crate::files::npy::{self, Written};
+use crate::files::source::Source;
 use crate::files::{Dtype, Item, regular};
 use crate::summary::{Statistics, Summary};
 
@@ -21,9 +21,9 @@ const STEP: usize = 64 << 20;
 
 /// Runs the command.
 pub fn run(options: &Rows) -> Result<(), Failure> {
-    refuse_input_as_output(options)?;
-    let mut p = npy::open(&options.p).map_err(Failure::input)?;
-    let mut q = npy::open(&options.q).map_err(Failure::input)?;
+    let mut p = Source::open(&options.p).map_err(Failure::input)?;
+    let mut q = Source::open(&options.q).map_err(Failure::input)?;
+    refuse_input_as_output(options, [&p, &q])?;
     // One f64 file makes it an f64 computation.
     if [p.dtype(), q.dtype()].contains(&Dtype::F64) {
         compute::<f64>(options, read_as(&mut p)?, read_as(&mut q)?)
@@ -32,11 +32,11 @@ pub fn run(options: &Rows) -> Result<(), Failure> {
     }
 }
 
-fn refuse_input_as_output(options: &Rows) -> Result<(), Failure> {
+fn refuse_input_as_output(options: &Rows, inputs: [&Source; 2]) -> Result<(), Failure> {
     let Some(output) = &options.output else { return Ok(()) };
-    for input in [&options.p, &options.q] {
-        let same = regular::same_file(input, output);
-        if same.map_err(|error| Failure::input(format!("{}: {error}", input.display())))? {
+    for input in inputs {
+        let same = regular::same_file(input.path(), output);
+        if same.map_err(|error| Failure::input(format!("{input}: {error}")))? {
             let output = output.display();
             return Err(Failure::input(format!("{output}: the output would replace an input")));
         }
@@ -44,12 +44,12 @@ fn refuse_input_as_output(options: &Rows) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read<T: Item>(file: &mut Matrix) -> Result<Array2<T>, Failure> {
+fn read<T: Item>(file: &mut Source) -> Result<Array2<T>, Failure> {
     file.read().map_err(Failure::input)
 }
 
 /// Reads a file of any type that can be `T` without a loss.
-fn read_as<T>(file: &mut Matrix) -> Result<Array2<T>, Failure>
+fn read_as<T>(file: &mut Source) -> Result<Array2<T>, Failure>
 where
     T: Item + From<f16> + From<bf16> + From<f32>,
 {

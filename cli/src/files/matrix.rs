@@ -68,6 +68,11 @@ impl Matrix {
         Matrix { path: path.into(), file, len, layout }
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The type of its values.
     pub fn dtype(&self) -> Dtype {
         self.layout.dtype

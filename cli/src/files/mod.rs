@@ -12,6 +12,8 @@ use half::{bf16, f16};
 pub mod matrix;
 pub mod npy;
 pub mod regular;
+pub mod safetensors;
+pub mod source;
 #[cfg(test)]
 mod testing;
 
@@ -27,6 +29,12 @@ pub enum Error {
     /// The header breaks a rule of the format, or asks for what is not supported.
     #[error("{path}: byte {offset}: {problem}")]
     Header { path: PathBuf, offset: usize, problem: String },
+    /// A tensor breaks a rule of the format, or is not supported.
+    #[error("{path}: tensor {tensor}: {problem}")]
+    Tensor { path: PathBuf, tensor: String, problem: String },
+    /// The file has no such tensor, or several of which none was named.
+    #[error("{path}: {problem}")]
+    Choice { path: PathBuf, problem: String },
     /// The file ends before its data do, or goes on after them.
     #[error("{path}: has {found} bytes, where its header calls for {expected}")]
     Length { path: PathBuf, expected: u64, found: u64 },
@@ -41,6 +49,18 @@ pub enum Error {
 impl Error {
     fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
         move |error| Error::Io { path: path.into(), action, error }
+    }
+}
+
+/// What is wrong with a header, and where in the file.
+struct Fault {
+    offset: usize,
+    problem: String,
+}
+
+impl Fault {
+    fn of(self, path: &Path) -> Error {
+        Error::Header { path: path.into(), offset: self.offset, problem: self.problem }
     }
 }
 
@@ -88,4 +108,29 @@ impl Item for f32 {
 
 impl Item for f64 {
     const DTYPE: Dtype = Dtype::F64;
+}
+
+/// Shows what a file holds, in short and safely on a terminal.
+fn excerpt(text: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in text.get(..60).unwrap_or(text).utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                // Quotes need no escape outside a literal.
+                '\'' | '"' => shown.push(char),
+                _ if char.escape_debug().len() == 1 => shown.push(char),
+                _ => shown += &escape(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        shown += &escape(chunk.invalid());
+    }
+    match text.len() {
+        0 => "nothing".into(),
+        1..=60 => shown,
+        _ => shown + "...",
+    }
+}
+
+fn escape(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::ArrayView1;
 
 use super::matrix::{BIG_ENDIAN, Layout, Matrix};
-use super::{Dtype, Error, Item, regular};
+use super::{Dtype, Error, Fault, Item, excerpt, regular};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -23,14 +23,8 @@ pub fn open(path: &Path) -> Result<Matrix, Error> {
     match parse(&head) {
         Ok(layout) if layout.end() == len => Ok(Matrix::new(path, file, len, layout)),
         Ok(layout) => Err(Error::Length { path: path.into(), expected: layout.end(), found: len }),
-        Err(Fault { offset, problem }) => Err(Error::Header { path: path.into(), offset, problem }),
+        Err(fault) => Err(fault.of(path)),
     }
-}
-
-/// What is wrong with a header, and where in the file.
-struct Fault {
-    offset: usize,
-    problem: String,
 }
 
 /// Reads the header from the first bytes of a file.
@@ -221,18 +215,6 @@ fn count(digits: &[u8]) -> Option<usize> {
     match digits {
         [b'+', ..] | [b'0', _, ..] => None,
         _ => str::from_utf8(digits).ok()?.parse().ok(),
-    }
-}
-
-/// Shows what a file holds, safely on a terminal.
-fn excerpt(text: &[u8]) -> String {
-    let first = text.get(..60).unwrap_or(text).escape_ascii().to_string();
-    // Quotes need no escape outside a literal.
-    let shown = first.replace(r"\'", "'").replace(r#"\""#, "\"");
-    match text.len() {
-        0 => "nothing".into(),
-        1..=60 => shown,
-        _ => shown + "...",
     }
 }
 

@@ -1,0 +1,532 @@
+use std::fs::{self, File};
+use std::io;
+
+use ::safetensors::SafeTensors;
+use half::{bf16, f16};
+use ndarray::{Array2, array};
+
+use super::super::matrix::CHUNK;
+use super::super::testing::{self, fixture, fixtures, temporary};
+use super::super::{Dtype, Item};
+use super::*;
+
+/// One tensor of two float32 in 8 bytes, as most tests change it.
+const PLAIN: &str = r#"{"p":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#;
+
+fn file(header: impl AsRef<[u8]>, data: &[u8]) -> Vec<u8> {
+    let header = header.as_ref();
+    [&(header.len() as u64).to_le_bytes(), header, data].concat()
+}
+
+/// A tensor as it stands in a header.
+fn tensor(name: &str, dtype: &str, shape: &str, from: u64, to: u64) -> String {
+    format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+}
+
+fn contents(path: &Path, name: Option<&str>) -> Result<Array2<f64>, Error> {
+    testing::contents(open(path, name)?)
+}
+
+fn contents_of(file: &[u8], name: Option<&str>) -> Result<Array2<f64>, Error> {
+    let (_folder, path) = temporary(file);
+    contents(&path, name)
+}
+
+/// What a file is refused for, less the path that it must begin with.
+fn refusal(file: &[u8], name: Option<&str>) -> String {
+    let (_folder, path) = temporary(file);
+    let message = contents(&path, name).unwrap_err().to_string();
+    let rest = message.strip_prefix(path.to_str().unwrap()).unwrap();
+    rest.strip_prefix(": ").unwrap().into()
+}
+
+fn refusal_of_header(header: &str) -> String {
+    refusal(&file(header, &[0; 8]), None)
+}
+
+fn refusal_of_tensor(dtype: &str, shape: &str, bytes: usize) -> String {
+    let header = format!("{{{}}}", tensor("p", dtype, shape, 0, bytes as u64));
+    let message = refusal(&file(header, &vec![0; bytes]), Some("p"));
+    message.strip_prefix("tensor 'p': ").unwrap().into()
+}
+
+/// Whether the header of a file in memory is accepted, whatever its tensors are.
+fn accepts(file: &[u8]) -> Result<(), Error> {
+    let (path, len) = (Path::new(""), file.len() as u64);
+    let text = header_text(path, file, len)?;
+    let mut tensors = header::parse(&text).map_err(|fault| fault.of(path))?;
+    check(path, &mut tensors, (PREFIX + text.len()) as u64, len)
+}
+
+/// Holds what we make of a file against what the reference implementation does.
+fn agrees_with_the_reference(file: &[u8]) -> bool {
+    let theirs = SafeTensors::read_metadata(file);
+    match (accepts(file), theirs) {
+        (Ok(()), Ok(_)) => true,
+        (Err(_), Err(_)) => false,
+        (Err(Error::Tensor { problem, .. }), Ok(_)) if problem == "its name is there twice" => {
+            false
+        }
+        (ours, theirs) => panic!("{ours:?}, {theirs:?}: {}", file.escape_ascii()),
+    }
+}
+
+#[test]
+fn reads_what_the_reference_wrote() {
+    let path = fixture("many.safetensors");
+    let matrix = array![[0.5, -1.25, 3e-5], [0.0, 7.0, 1e30]];
+    let single = matrix.mapv(|value| value as f32);
+    for (name, expected) in [
+        ("f16", matrix.mapv(|value| f64::from(f16::from_f64(value)))),
+        ("bf16", single.mapv(|value| f64::from(bf16::from_f32(value)))),
+        ("f32", single.mapv(f64::from)),
+        ("f64", matrix),
+        ("row", array![[0.25, 0.5, 0.125]]),
+        ("no-rows", array![[], [], []].reversed_axes()),
+    ] {
+        assert_eq!(contents(&path, Some(name)).unwrap(), expected, "{name}");
+    }
+    let one = fixture("one.safetensors");
+    assert_eq!(contents(&one, None).unwrap(), single.mapv(f64::from));
+    assert_eq!(contents(&one, Some("p")).unwrap(), single.mapv(f64::from));
+}
+
+#[test]
+fn every_type_is_known() {
+    let message = serde_json::from_str::<::safetensors::Dtype>("\"\"").unwrap_err().to_string();
+    let (_, expected) = message.split_once("expected one of ").unwrap();
+    let (expected, _) = expected.split_once(" at line ").unwrap();
+    let theirs: Vec<_> = expected.split(", ").map(|name| name.trim_matches('`')).collect();
+    assert_eq!(theirs.len(), 22);
+    for name in theirs {
+        let dtype: ::safetensors::Dtype = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+        let bytes = dtype.bitsize();
+        let header = format!("{{{}}}", tensor("p", name, "[8]", 0, bytes as u64));
+        let file = file(header, &vec![0; bytes]);
+        assert!(agrees_with_the_reference(&file), "{name}");
+        if ["F16", "BF16", "F32", "F64"].contains(&name) {
+            assert_eq!(contents_of(&file, None).unwrap(), Array2::<f64>::zeros((1, 8)));
+        } else {
+            assert_eq!(
+                refusal(&file, None),
+                format!("tensor 'p': dtype {name} is not supported: save as F16, BF16, F32 or F64")
+            );
+        }
+    }
+}
+
+#[test]
+fn reads_more_than_a_chunk_and_from_anywhere() {
+    let values: Vec<_> = (0..CHUNK + 5).map(|value| bf16::from_f64(value as f64)).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (len, end) = (values.len(), bytes.len() as u64);
+    let header = [
+        tensor("last", "U8", "[3]", 1 + end, 4 + end),
+        tensor("p", "BF16", &format!("[1, {len}]"), 1, 1 + end),
+        tensor("first", "I8", "[1]", 0, 1),
+    ];
+    let file = file(format!("{{{}}}", header.join(",")), &[b"x", &bytes[..], b"yyy"].concat());
+    let (_folder, path) = temporary(&file);
+    let mut matrix = open(&path, Some("p")).unwrap();
+    assert_eq!((matrix.shape(), matrix.dtype()), ((1, len), Dtype::BF16));
+    let read = matrix.read::<bf16>().unwrap();
+    assert_eq!(read.as_slice().unwrap(), values);
+    assert_eq!(matrix.read::<bf16>().unwrap(), read);
+    let error = matrix.read::<f16>().unwrap_err();
+    assert!(matches!(error, Error::Item { expected: f16::DTYPE, found: bf16::DTYPE, .. }));
+}
+
+#[test]
+fn accepts_every_way_to_write_a_header() {
+    let spaced = format!(" {}\n\t  ", PLAIN.replace(':', " :\n ").replace(',', "\t, "));
+    let escaped = PLAIN.replace("\"p\"", "\"\\u0070\"").replace("F32", "F\\u00332");
+    for header in [
+        PLAIN,
+        &spaced,
+        &escaped,
+        r#"{"p":{"data_offsets":[0,8],"shape":[1,2],"dtype":"F32"},"__metadata__":{}}"#,
+        r#"{"__metadata__":null,"p":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#,
+        r#"{"p":{"dtype":"F32","shape":[1,2],"new":[{}],"data_offsets":[0,8]}}"#,
+    ] {
+        let data = [1.0_f32.to_le_bytes(), 2.0_f32.to_le_bytes()].concat();
+        let file = file(header, &data);
+        assert!(agrees_with_the_reference(&file), "{header}");
+        assert_eq!(contents_of(&file, Some("p")).unwrap(), array![[1.0, 2.0]], "{header}");
+    }
+}
+
+#[test]
+fn names_are_any_text() {
+    for (escaped, name) in [("", ""), ("größe:1", "größe:1"), ("a\\\"b\\n", "a\"b\n"), (".", ".")]
+    {
+        let header = format!("{{{}}}", tensor(escaped, "F32", "[1,2]", 0, 8));
+        assert!(contents_of(&file(header, &[0; 8]), Some(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn an_unknown_tensor_is_told_what_there_is() {
+    let many = fs::read(fixture("many.safetensors")).unwrap();
+    let listed = "it has 'i64', 'f64', 'scalar', 'cube', 'f32' and 6 more";
+    assert_eq!(refusal(&many, Some("f23")), format!("has no tensor 'f23'; {listed}"));
+    assert_eq!(refusal(&many, Some("__metadata__")).split(';').nth(1).unwrap().trim(), listed);
+    assert_eq!(
+        refusal(&many, None),
+        format!("name one of its tensors, as in FILE.safetensors:TENSOR; {listed}")
+    );
+    assert_eq!(refusal(&file(PLAIN, &[0; 8]), Some("")), "has no tensor ''; it has 'p'");
+    assert_eq!(refusal(&file("{}", b""), Some("p")), "has no tensor 'p'; it has none");
+    let hostile = format!("{{{}}}", tensor(&r"\u001b[2J".repeat(99), "F32", "[1,2]", 0, 8));
+    let message = refusal(&file(hostile, &[0; 8]), Some("\x1b[2J"));
+    assert!(message.starts_with(r"has no tensor '\x1b[2J'; it has '\x1b[2J\x1b[2J"), "{message}");
+    assert!(message.ends_with("...'") && message.len() < 200, "{message}");
+}
+
+#[test]
+fn refuses_other_shapes() {
+    for (shape, bytes, problem) in [
+        ("[]", 4, "expected a shape [bins] or [rows, bins], found 0 dimensions"),
+        ("[1,1,2]", 8, "expected a shape [bins] or [rows, bins], found 3 dimensions"),
+        ("[0]", 0, "expected at least one bin in a row"),
+        ("[3,0]", 0, "expected at least one bin in a row"),
+        ("[18446744073709551615,0]", 0, "expected at least one bin in a row"),
+        (
+            "[0,18446744073709551615]",
+            0,
+            "memory could not hold its shape [0, 18446744073709551615]",
+        ),
+        ("[0,2305843009213693952]", 0, "memory could not hold its shape [0, 2305843009213693952]"),
+    ] {
+        assert_eq!(refusal_of_tensor("F32", shape, bytes), problem);
+    }
+    let many = fs::read(fixture("many.safetensors")).unwrap();
+    for name in ["scalar", "cube", "no-bins"] {
+        assert!(refusal(&many, Some(name)).starts_with(&format!("tensor '{name}': expected ")));
+    }
+}
+
+#[test]
+fn refuses_a_shape_bomb_before_memory() {
+    for (shape, bytes) in [
+        ("[1,3]", "12"),
+        ("[1000000,1000000000]", "4000000000000000"),
+        // In bits it overflows, as in the reference implementation.
+        ("[4294967296,4294967296]", "no possible number of"),
+        ("[4294967296,4294967296,0]", "no possible number of"),
+        ("[576460752303423488]", "no possible number of"),
+        ("[4294967296,4294967296,4]", "no possible number of"),
+        ("[18446744073709551615,18446744073709551615]", "no possible number of"),
+    ] {
+        let problem = format!("its shape calls for {bytes} bytes, its data_offsets are [0, 8]");
+        assert_eq!(refusal_of_tensor("F32", shape, 8), problem);
+    }
+    let half_a_byte =
+        "its shape calls for no possible number of bytes, its data_offsets are [0, 1]";
+    assert_eq!(refusal_of_tensor("F4", "[1]", 1), half_a_byte);
+    // All agree with each other, and not with the file.
+    let header = format!("{{{}}}", tensor("p", "F32", "[1000000,1000000]", 0, 4_000_000_000_000));
+    let message = refusal(&file(header, &[0; 8]), None);
+    assert!(
+        message.ends_with("has 96 bytes, where its header calls for 4000000000088"),
+        "{message}"
+    );
+}
+
+/// Ends that would wrap around: in the reference implementation that is a panic, or no check.
+#[test]
+fn refuses_ends_that_overflow() {
+    let (most, mut end, mut tensors) = (u64::MAX >> 3, 0, Vec::new());
+    for name in 0..8 {
+        tensors.push(tensor(&name.to_string(), "U8", &format!("[{most}]"), end, end + most));
+        end += most;
+    }
+    tensors.push(tensor("last", "U8", &format!("[{}]", u64::MAX - end), end, u64::MAX));
+    let message = refusal_of_header(&format!("{{{}}}", tensors.join(",")));
+    assert!(message.ends_with(&format!("where its header calls for {}", u64::MAX)), "{message}");
+}
+
+#[test]
+fn refuses_data_out_of_place() {
+    let two = |p: (u64, u64), q: (u64, u64)| {
+        let size = |(from, to): (u64, u64)| format!("[{}]", to.saturating_sub(from));
+        let [p, q] =
+            [("p", p), ("q", q)].map(|(name, at)| tensor(name, "U8", &size(at), at.0, at.1));
+        refusal(&file(format!("{{{p},{q}}}"), &[0; 8]), Some("p"))
+    };
+    for (p, q, problem) in [
+        ((0, 4), (2, 8), "tensor 'q': begins at 2 in the data, where 4 are taken before it"),
+        ((0, 4), (0, 8), "tensor 'q': begins at 0 in the data, where 4 are taken before it"),
+        ((0, 4), (5, 8), "tensor 'q': begins at 5 in the data, where 4 are taken before it"),
+        ((4, 8), (1, 4), "tensor 'q': begins at 1 in the data, where 0 are taken before it"),
+        ((4, 0), (0, 8), "tensor 'p': begins at 4 in the data, where 8 are taken before it"),
+        ((0, 8), (8, 2), "tensor 'q': its shape calls for 0 bytes, its data_offsets are [8, 2]"),
+        ((0, 4), (4, 7), "has 121 bytes, where its header calls for 120"),
+        ((0, 4), (4, 9), "has 121 bytes, where its header calls for 122"),
+    ] {
+        assert_eq!(two(p, q), problem);
+    }
+    let message = refusal(&file("{}", &[0; 8]), Some("p"));
+    assert_eq!(message, "has 18 bytes, where its header calls for 10");
+}
+
+#[test]
+fn refuses_a_key_twice() {
+    let twice = |a, b| refusal_of_header(&format!("{{{a},{b}}}"));
+    let (whole, empty) = (tensor("p", "F32", "[2]", 0, 8), tensor("p", "F32", "[0]", 0, 0));
+    let escaped = whole.replace("\"p\"", "\"\\u0070\"");
+    for (a, b) in [(&whole, &whole), (&empty, &whole), (&whole, &empty), (&escaped, &whole)] {
+        assert_eq!(twice(a, b), "tensor 'p': its name is there twice");
+    }
+    let metadata = r#""__metadata__":{}"#.to_string();
+    let message = twice(&metadata, &metadata);
+    assert_eq!(message, "byte 40: in the header: duplicate field `__metadata__`");
+    for field in [r#""dtype":"F32""#, r#""shape":[1,2]"#, r#""data_offsets":[0,8]"#] {
+        let message = refusal_of_header(&PLAIN.replace(field, &format!("{field},{field}")));
+        assert!(message.contains("in the header: duplicate field `"), "{message}");
+    }
+}
+
+#[test]
+fn refuses_other_headers() {
+    for (header, expected) in [
+        ("", "byte 8: in the header: EOF while parsing a value"),
+        ("p", "byte 8: in the header: expected value"),
+        ("[]", "byte 8: in the header: invalid type: sequence, expected tensors by their names"),
+        ("{", "byte 8: in the header: EOF while parsing an object"),
+        ("{}}", "byte 10: in the header: trailing characters"),
+        ("{}\0", "byte 10: in the header: trailing characters"),
+        ("{\n\n\"p\":1}", "byte 15: in the header: invalid type: integer `1`, expected a tensor"),
+        (r#"{"p":{}}"#, "byte 14: in the header: missing field `dtype`"),
+        (
+            r#"{"__metadata__":{"a":1}}"#,
+            "byte 29: in the header: invalid type: integer `1`, expected a string",
+        ),
+    ] {
+        assert_eq!(refusal_of_header(header), expected, "{header}");
+    }
+    for (field, other, expected) in [
+        ("F32", "f32", "unknown dtype f32"),
+        ("F32", "", "unknown dtype "),
+        ("F32", "F128", "unknown dtype F128"),
+        ("[1,2]", "2", "invalid type: integer `2`, expected a shape"),
+        ("[1,2]", "[-1,2]", "invalid value: integer `-1`, expected u64"),
+        ("[1,2]", "[1.0,2]", "invalid type: floating point `1.0`, expected u64"),
+        ("[1,2]", "[1e0,2]", "invalid type: floating point `1.0`, expected u64"),
+        ("[1,2]", "[01,2]", "invalid number"),
+        ("[1,2]", "[1,2,]", "trailing comma"),
+        ("[1,2]", "[\"1\",2]", "invalid type: string \"1\", expected u64"),
+        (
+            "[1,2]",
+            "[18446744073709551616,2]",
+            "invalid type: floating point `1.8446744073709552e+19`, expec...",
+        ),
+        ("[0,8]", "[0]", "invalid length 1, expected a tuple of size 2"),
+        ("[0,8]", "[0,8,8]", "trailing characters"),
+        ("[0,8]", "[0,null]", "invalid type: null, expected u64"),
+        ("\"shape\"", "\"size\"", "missing field `shape`"),
+    ] {
+        let message = refusal_of_header(&PLAIN.replace(field, other));
+        let (at, problem) = message.split_once(": in the header: ").unwrap();
+        assert!(at.starts_with("byte ") && problem == expected, "{message}");
+    }
+    assert_eq!(refusal(&file(b"{\"\xff\":", b""), None), "byte 10: in the header: expected UTF-8");
+    let long = refusal_of_header(&PLAIN.replace("F32", &r"\u001b[2J".repeat(99)));
+    assert!(long.contains(r"unknown dtype \x1b[2J") && long.len() < 200, "{long}");
+}
+
+#[test]
+fn deep_and_wide_headers_are_read_in_one_pass() {
+    for text in ["[", "{\"\":", "{", "\"", "1,", "[[],"] {
+        refusal_of_header(&text.repeat(1_000_000));
+        refusal_of_header(&PLAIN.replace("[1,2]", &text.repeat(1_000_000)));
+        refusal_of_header(
+            &PLAIN.replace("\"dtype\"", &format!("\"x\":{}", text.repeat(1_000_000))),
+        );
+    }
+    let ones = format!("[{}1]", "1,".repeat(1_000_000));
+    let header = [tensor("a", "U8", &ones, 0, 1), tensor("p", "F32", "[1]", 1, 5)].join(",");
+    let file = file(format!("{{{header}}}"), &[0; 5]);
+    assert_eq!(contents_of(&file, Some("p")).unwrap(), array![[0.0]]);
+    assert!(refusal(&file, Some("a")).contains("dtype U8 is not supported"));
+}
+
+#[test]
+fn refuses_a_header_bomb() {
+    for (len, found) in [([255; 8], u64::MAX), ((HEADER_LIMIT + 1).to_le_bytes(), HEADER_LIMIT + 1)]
+    {
+        let expected =
+            format!("byte 0: expected a header of at most 100000000 bytes, found {found}");
+        assert_eq!(refusal(&[&len[..], b"{}"].concat(), None), expected);
+    }
+    let message = refusal(&[&HEADER_LIMIT.to_le_bytes()[..], b"{}"].concat(), None);
+    let expected = "byte 10: expected a header up to byte 100000008, found the end of the file";
+    assert_eq!(message, expected);
+    // The longest that is read, from a file that has it.
+    let prefix = HEADER_LIMIT.to_le_bytes();
+    let file = prefix.chain(io::repeat(b' '));
+    let text = header_text(Path::new(""), file, PREFIX as u64 + HEADER_LIMIT).unwrap();
+    assert_eq!(text.len() as u64, HEADER_LIMIT);
+}
+
+#[test]
+fn refuses_a_file_cut_at_any_byte() {
+    for fixture in fixtures("safetensors") {
+        let (_folder, path) = temporary(&fs::read(&fixture).unwrap());
+        let file = File::options().write(true).open(&path).unwrap();
+        let whole = file.metadata().unwrap().len();
+        for len in (0..whole).rev() {
+            file.set_len(len).unwrap();
+            for name in [None, Some("p"), Some("f16"), Some("no-rows")] {
+                let message = contents(&path, name).unwrap_err().to_string();
+                let cut = message.ends_with("found the end of the file");
+                assert!(cut || message.ends_with(&format!("where its header calls for {whole}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn refuses_trailing_bytes() {
+    for path in fixtures("safetensors") {
+        let mut file = fs::read(&path).unwrap();
+        for _ in 0..9 {
+            file.push(b' ');
+            let message = refusal(&file, None);
+            assert!(message.contains("where its header calls for"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn notices_a_file_that_shrinks() {
+    let (_folder, path) = temporary(&fs::read(fixture("one.safetensors")).unwrap());
+    let mut matrix = open(&path, None).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(90).unwrap();
+    let error = matrix.read::<f32>().unwrap_err();
+    assert!(matches!(error, Error::Length { expected: 96, found: 90, .. }), "{error}");
+}
+
+#[test]
+fn refuses_a_missing_file_and_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = open(&folder.path().join("missing"), None).unwrap_err();
+    assert!(matches!(missing, Error::Io { action: "open", .. }));
+    assert!(matches!(open(folder.path(), None), Err(Error::NotRegular { .. })));
+}
+
+#[test]
+fn a_changed_byte_is_an_error_or_leaves_the_size() {
+    let mut file = fs::read(fixture("one.safetensors")).unwrap();
+    let (path, len) = (Path::new(""), file.len() as u64);
+    let mut accepted = 0;
+    for at in 0..file.len() - 24 {
+        let original = file[at];
+        for changed in 0..=u8::MAX {
+            file[at] = changed;
+            if agrees_with_the_reference(&file) {
+                let text = header_text(path, &file[..], len).unwrap();
+                if let Ok(layout) = layout(path, &text, len, None) {
+                    assert_eq!(layout.end(), len);
+                    accepted += 1;
+                }
+            }
+        }
+        file[at] = original;
+    }
+    assert!(accepted > 72, "{accepted}");
+}
+
+/// Pieces of a header, to put where they do not belong.
+const PIECES: [&str; 22] = [
+    "",
+    " ",
+    "\n",
+    ",",
+    ":",
+    "0",
+    "1",
+    "8",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\\u0070",
+    "null",
+    "18446744073709551615",
+    "[0,8]",
+    "[2,1]",
+    "\"F64\"",
+    "\"dtype\"",
+    "\"__metadata__\":{\"p\":\"q\"},",
+    "\"p\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},",
+];
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+/// Three tensors with pieces cut, moved and put in, under the right length.
+#[test]
+fn agrees_with_the_reference_on_broken_headers() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let plain = [
+        tensor("p", "F32", "[2]", 0, 8),
+        tensor("q", "BF16", "[2,1]", 8, 12),
+        tensor("r", "F4", "[2,0]", 12, 12),
+    ];
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut header = format!("{{{}}}", plain.join(",")).into_bytes();
+        for _ in 0..=random.below(3) {
+            let at = random.below(header.len());
+            let end = (at + random.one_of(&[0, 0, 0, 1, 2, 5])).min(header.len());
+            let piece = match random.below(4) {
+                0 => header[end..(end + random.below(60)).min(header.len())].to_vec(),
+                1 => vec![random.below(256) as u8],
+                _ => random.one_of(&PIECES).into(),
+            };
+            header.splice(at..end, piece);
+        }
+        accepted += usize::from(agrees_with_the_reference(&file(header, &[0; 12])));
+    }
+    assert!((200..19_000).contains(&accepted), "{accepted}");
+}
+
+/// Sound JSON, of tensors that may overlap, leave holes, share a name or be of another size.
+#[test]
+fn agrees_with_the_reference_on_misplaced_tensors() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let (mut end, mut tensors) = (0, Vec::new());
+        for _ in 0..random.below(5) {
+            let (dtype, bits) =
+                random.one_of(&[("F4", 4), ("F6_E2M3", 6), ("F16", 16), ("F64", 64)]);
+            let dims: Vec<_> = (0..random.below(4)).map(|_| random.one_of(&[0, 1, 2, 4])).collect();
+            let wrong = |random: &mut Random| random.one_of(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            let from = end + wrong(&mut random);
+            end += dims.iter().product::<u64>() * bits / 8;
+            let to = end + wrong(&mut random);
+            let name = random.one_of(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
+            let at = random.below(tensors.len() + 1);
+            tensors.insert(at, tensor(name, dtype, &format!("{dims:?}"), from, to));
+        }
+        let data = vec![0; end as usize + random.one_of(&[0, 0, 0, 0, 0, 1])];
+        let header = format!("{{{}}}", tensors.join(","));
+        accepted += usize::from(agrees_with_the_reference(&file(header, &data)));
+    }
+    assert!((5_000..15_000).contains(&accepted), "{accepted}");
+}

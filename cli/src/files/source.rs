@@ -1,0 +1,133 @@
+//! An input as the command line names it.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+
+use super::matrix::Matrix;
+use super::{Dtype, Error, Item, npy, safetensors};
+
+/// `FILE.npy`, or `FILE.safetensors:TENSOR`, or `FILE.safetensors` if it has one tensor only.
+#[derive(Debug)]
+pub struct Source {
+    written: PathBuf,
+    matrix: Matrix,
+}
+
+impl Source {
+    /// Opens the file, and reads and checks its header only.
+    ///
+    /// The name of a tensor is all that follows the first `.safetensors:`, unless there is a file
+    /// of the whole name.
+    pub fn open(written: impl AsRef<Path>) -> Result<Source, Error> {
+        let written = written.as_ref();
+        let matrix = match file_and_tensor(written) {
+            Some((file, tensor)) if !written.exists() => safetensors::open(file, Some(tensor)),
+            _ if written.extension() == Some("safetensors".as_ref()) => {
+                safetensors::open(written, None)
+            }
+            _ => npy::open(written),
+        };
+        Ok(Source { written: written.into(), matrix: matrix? })
+    }
+
+    /// The file, without the name of a tensor.
+    pub fn path(&self) -> &Path {
+        self.matrix.path()
+    }
+
+    /// The type of its values.
+    pub fn dtype(&self) -> Dtype {
+        self.matrix.dtype()
+    }
+
+    /// Rows and bins.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for plans that come before the values"))]
+    pub fn shape(&self) -> (usize, usize) {
+        self.matrix.shape()
+    }
+
+    /// Reads the values, which must be of this type.
+    pub fn read<T: Item>(&mut self) -> Result<Array2<T>, Error> {
+        self.matrix.read()
+    }
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.written.display().fmt(f)
+    }
+}
+
+/// A path that is not UTF-8 is taken whole, since the standard library splits no such paths.
+fn file_and_tensor(written: &Path) -> Option<(&Path, &str)> {
+    let (stem, tensor) = written.to_str()?.split_once(".safetensors:")?;
+    let file = &written.to_str()?[..stem.len() + ".safetensors".len()];
+    Some((Path::new(file), tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::testing::fixture;
+    use super::*;
+
+    #[test]
+    fn opens_every_form() {
+        let file = |name| fixture(name).into_os_string().into_string().unwrap();
+        let many = file("many.safetensors");
+        for (written, path, dtype, shape) in [
+            (file("f2-row.npy"), file("f2-row.npy"), Dtype::F16, (1, 3)),
+            (file("f8-F-big-v3.npy"), file("f8-F-big-v3.npy"), Dtype::F64, (2, 3)),
+            (file("one.safetensors"), file("one.safetensors"), Dtype::F32, (2, 3)),
+            (many.clone() + ":bf16", many.clone(), Dtype::BF16, (2, 3)),
+            (many.clone() + ":row", many, Dtype::F32, (1, 3)),
+        ] {
+            let source = Source::open(&written).unwrap();
+            assert_eq!(source.path(), Path::new(&path));
+            assert_eq!((source.dtype(), source.shape()), (dtype, shape));
+            assert_eq!(source.to_string(), written);
+        }
+    }
+
+    /// A file with one tensor of that name and of one value.
+    fn one_tensor(name: &str, value: f32) -> Vec<u8> {
+        let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+        let len = header.len() as u64;
+        [&len.to_le_bytes(), header.as_bytes(), &value.to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn the_name_is_all_after_the_first_colon_unless_there_is_such_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name, file| fs::write(folder.path().join(name), file).unwrap();
+        let open = |name| Source::open(folder.path().join(name));
+        let value = |name| open(name).unwrap().read::<f32>().unwrap()[[0, 0]];
+        write("a.safetensors", one_tensor("b.safetensors:c:d", 1.0));
+        assert_eq!(value("a.safetensors:b.safetensors:c:d"), 1.0);
+        assert_eq!(value("a.safetensors"), 1.0);
+        let error = open("a.safetensors:").unwrap_err().to_string();
+        assert!(error.ends_with("has no tensor ''; it has 'b.safetensors:c:d'"), "{error}");
+
+        write("a.safetensors", one_tensor("b.safetensors", 2.0));
+        assert_eq!(value("a.safetensors:b.safetensors"), 2.0);
+        #[cfg(unix)]
+        {
+            write("a.safetensors:b.safetensors", one_tensor("x", 3.0));
+            assert_eq!(value("a.safetensors:b.safetensors"), 3.0);
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_file() {
+        for (written, file) in [
+            ("no/a.safetensors:b", "no/a.safetensors"),
+            ("a.safetensors.npy:b", "a.safetensors.npy:b"),
+        ] {
+            let error = Source::open(written).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{file}: cannot open: ")), "{error}");
+        }
+    }
+}

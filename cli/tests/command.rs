@@ -18,9 +18,7 @@ fn kullback<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
 
 /// Runs `kullback rows` on two files in a folder.
 fn rows(folder: &TempDir, options: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
-    command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
-    command.output().expect("the command starts")
+    rows_of(folder, "p.npy", "q.npy", options)
 }
 
 fn stdout(output: &Output) -> String {
@@ -53,6 +51,45 @@ fn f32_npy(rows: usize, bins: usize, values: &[f32]) -> Vec<u8> {
 
 fn f64_npy(rows: usize, bins: usize, values: &[f64]) -> Vec<u8> {
     npy("<f8", rows, bins, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+}
+
+/// A .safetensors file of matrices, each with its values' type and bytes.
+fn safetensors(tensors: &[(&str, &str, [usize; 2], Vec<u8>)]) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, values) in tensors {
+        let offsets = [data.len(), data.len() + values.len()];
+        let info = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert((*name).to_owned(), info);
+        data.extend(values);
+    }
+    let header = Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// The bytes of float32 values, or the upper halves that are bfloat16.
+fn bytes(values: &[f32], upper_half: bool) -> Vec<u8> {
+    let skipped = if upper_half { 2 } else { 0 };
+    values.iter().flat_map(|value| value.to_le_bytes().into_iter().skip(skipped)).collect()
+}
+
+/// `small`, as tensors of one file; q is BF16, which loses nothing of it.
+fn small_safetensors() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = safetensors(&[
+        ("layer:p", "F32", [3, 2], bytes(&[0.5, 0.5, 0.9, 0.1, 0.5, 0.5], false)),
+        ("q", "BF16", [3, 2], bytes(&[0.25, 0.75, 0.5, 0.5, 1.0, 0.0], true)),
+        ("ids", "I64", [3, 2], vec![0; 48]),
+        ("wide", "F64", [1, 2], [0.5_f64, 0.5].map(f64::to_le_bytes).concat()),
+    ]);
+    fs::write(folder.path().join("m.safetensors"), file).unwrap();
+    folder
+}
+
+/// Runs `kullback rows` on two files or tensors in a folder.
+fn rows_of(folder: &TempDir, p: &str, q: &str, options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    command.current_dir(folder).args(["rows", p, q]).args(options);
+    command.output().expect("the command starts")
 }
 
 fn read_f32(path: &Path) -> Vec<f32> {
@@ -249,6 +286,52 @@ fn bad_files_are_named() {
 }
 
 #[test]
+fn tensors_are_rows_too() {
+    let folder = small_safetensors();
+    let options = ["--backend", "cpu", "-o", "out.npy", "--json"];
+    let output = rows_of(&folder, "m.safetensors:layer:p", "m.safetensors:q", &options);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["rows"], &json["dtype"]), (&3.into(), &"f32".into()));
+    let values = read_f32(&folder.path().join("out.npy"));
+    // ln 2 − 0.5·ln 3, and ln 2 + 0.9·ln 0.9 + 0.1·ln 0.1.
+    assert!((values[0] - 0.14384104).abs() < 1e-6 && (values[1] - 0.368_064_2).abs() < 1e-6);
+    assert_eq!(values[2], f32::INFINITY);
+
+    let options = ["--backend", "cpu", "--json"];
+    let output = rows_of(&folder, "m.safetensors:layer:p", "m.safetensors:wide", &options);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["rows"], &json["dtype"]), (&3.into(), &"f64".into()));
+
+    // Beside a .npy file of one row.
+    fs::write(folder.path().join("u.npy"), f32_npy(1, 2, &[0.5, 0.5])).unwrap();
+    let output = rows_of(&folder, "u.npy", "m.safetensors:q", &["--backend", "cpu", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["min"], &json["infinite_rows"]), (&0.0.into(), &1.into()));
+}
+
+#[test]
+fn bad_tensors_are_named() {
+    let folder = small_safetensors();
+    for (p, want) in [
+        ("m.safetensors:r", "has no tensor 'r'; it has 'layer:p', 'q', 'ids', 'wide'"),
+        (
+            "m.safetensors",
+            "name one of its tensors, as in FILE.safetensors:TENSOR; it has 'layer:p', 'q', 'ids', \
+             'wide'",
+        ),
+        (
+            "m.safetensors:ids",
+            "tensor 'ids': dtype I64 is not supported: save as F16, BF16, F32 or F64",
+        ),
+    ] {
+        let error = message(&rows_of(&folder, p, "m.safetensors:q", &[]), 2);
+        assert_eq!(error, format!("kullback: m.safetensors: {want}"));
+    }
+    let error = message(&rows_of(&folder, "m.safetensors:q", "no.safetensors:q", &[]), 2);
+    assert!(error.starts_with("kullback: no.safetensors: cannot open: "), "{error}");
+}
+
+#[test]
 fn the_output_is_never_an_input() {
     let folder = small();
     let before = fs::read(folder.path().join("q.npy")).unwrap();
@@ -257,6 +340,10 @@ fn the_output_is_never_an_input() {
         assert!(error.ends_with("the output would replace an input"), "{error}");
     }
     assert_eq!(fs::read(folder.path().join("q.npy")).unwrap(), before);
+    let folder_of_tensors = small_safetensors();
+    let options = ["-o", "./m.safetensors"];
+    let output = rows_of(&folder_of_tensors, "m.safetensors:layer:p", "m.safetensors:q", &options);
+    assert!(message(&output, 2).ends_with("the output would replace an input"));
     let error = message(&rows(&folder, &["-o", "no/such/folder.npy"]), 1);
     assert!(error.contains("no/such/folder.npy: cannot write: "), "{error}");
 }

@@ -72,7 +72,7 @@ fn check(path: &Path, tensors: &mut [Tensor<'_>], start: u64, len: u64) -> Resul
         let (from, to) = tensor.info.data_offsets;
         let bytes = tensor.info.bytes();
         if from != end {
-            let problem = format!("begins at {from} in the data, where {end} are taken before it");
+            let problem = format!("its data begin at {from}, where those before it end at {end}");
             return Err(refused(path, tensor, problem));
         }
         if bytes.is_none() || to.checked_sub(from) != bytes {

@@ -254,11 +254,11 @@ fn refuses_data_out_of_place() {
         refusal(&file(format!("{{{p},{q}}}"), &[0; 8]), Some("p"))
     };
     for (p, q, problem) in [
-        ((0, 4), (2, 8), "tensor 'q': begins at 2 in the data, where 4 are taken before it"),
-        ((0, 4), (0, 8), "tensor 'q': begins at 0 in the data, where 4 are taken before it"),
-        ((0, 4), (5, 8), "tensor 'q': begins at 5 in the data, where 4 are taken before it"),
-        ((4, 8), (1, 4), "tensor 'q': begins at 1 in the data, where 0 are taken before it"),
-        ((4, 0), (0, 8), "tensor 'p': begins at 4 in the data, where 8 are taken before it"),
+        ((0, 4), (2, 8), "tensor 'q': its data begin at 2, where those before it end at 4"),
+        ((0, 4), (0, 8), "tensor 'q': its data begin at 0, where those before it end at 4"),
+        ((0, 4), (5, 8), "tensor 'q': its data begin at 5, where those before it end at 4"),
+        ((4, 8), (1, 4), "tensor 'q': its data begin at 1, where those before it end at 0"),
+        ((4, 0), (0, 8), "tensor 'p': its data begin at 4, where those before it end at 8"),
         ((0, 8), (8, 2), "tensor 'q': its shape calls for 0 bytes, its data_offsets are [8, 2]"),
         ((0, 4), (4, 7), "has 121 bytes, where its header calls for 120"),
         ((0, 4), (4, 9), "has 121 bytes, where its header calls for 122"),

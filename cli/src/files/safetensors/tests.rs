@@ -176,6 +176,9 @@ fn an_unknown_tensor_is_told_what_there_is() {
     );
     assert_eq!(refusal(&file(PLAIN, &[0; 8]), Some("")), "has no tensor ''; it has 'p'");
     assert_eq!(refusal(&file("{}", b""), Some("p")), "has no tensor 'p'; it has none");
+    let five = ["a", "b", "c", "d", "e"].map(|name| tensor(name, "F32", "[0]", 0, 0)).join(",");
+    let message = refusal(&file(format!("{{{five}}}"), b""), Some("f"));
+    assert_eq!(message, "has no tensor 'f'; it has 'a', 'b', 'c', 'd', 'e'");
     let hostile = format!("{{{}}}", tensor(&r"\u001b[2J".repeat(99), "F32", "[1,2]", 0, 8));
     let message = refusal(&file(hostile, &[0; 8]), Some("\x1b[2J"));
     assert!(message.starts_with(r"has no tensor '\x1b[2J'; it has '\x1b[2J\x1b[2J"), "{message}");
@@ -199,6 +202,8 @@ fn refuses_other_shapes() {
     ] {
         assert_eq!(refusal_of_tensor("F32", shape, bytes), problem);
     }
+    let header = format!("{{{}}}", tensor("p", "F32", "[0,0]", 0, 0));
+    assert_eq!(contents_of(&file(header, b""), None).unwrap().dim(), (0, 0));
     let many = fs::read(fixture("many.safetensors")).unwrap();
     for name in ["scalar", "cube", "no-bins"] {
         assert!(refusal(&many, Some(name)).starts_with(&format!("tensor '{name}': expected ")));
@@ -265,6 +270,11 @@ fn refuses_data_out_of_place() {
     ] {
         assert_eq!(two(p, q), problem);
     }
+    // A size that is no number and a range that is none are not the same.
+    let q = tensor("q", "U8", "[18446744073709551615,2]", 8, 2);
+    let p = tensor("p", "U8", "[8]", 0, 8);
+    let message = refusal(&file(format!("{{{p},{q}}}"), &[0; 2]), Some("p"));
+    assert!(message.starts_with("tensor 'q': its shape calls for no possible number"), "{message}");
     let message = refusal(&file("{}", &[0; 8]), Some("p"));
     assert_eq!(message, "has 18 bytes, where its header calls for 10");
 }
@@ -399,11 +409,11 @@ fn refuses_trailing_bytes() {
 
 #[test]
 fn notices_a_file_that_shrinks() {
-    let (_folder, path) = temporary(&fs::read(fixture("one.safetensors")).unwrap());
-    let mut matrix = open(&path, None).unwrap();
-    File::options().write(true).open(&path).unwrap().set_len(90).unwrap();
-    let error = matrix.read::<f32>().unwrap_err();
-    assert!(matches!(error, Error::Length { expected: 96, found: 90, .. }), "{error}");
+    let (_folder, path) = temporary(&fs::read(fixture("many.safetensors")).unwrap());
+    let mut matrix = open(&path, Some("f64")).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(800).unwrap();
+    let error = matrix.read::<f64>().unwrap_err();
+    assert!(matches!(error, Error::Length { expected: 914, found: 800, .. }), "{error}");
 }
 
 #[test]

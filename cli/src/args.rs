@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kullback::{Divergence, Mass};
+use kullback::{Divergence, Kind, Mass};
 
 /// How far probability distributions lie apart, for millions of rows at once, on a GPU or the CPU.
 ///
@@ -25,6 +25,7 @@ Examples:
   kullback rows p.npy q.npy -o kl.npy           one value per row, into a file
   kullback rows counts.npy model.npy --mass normalize --base 2
   kullback rows p.npy q.npy --backend gpu --cross-check 1000 --json
+  kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
   kullback devices                              which GPUs there are, and whether they compute right
 
 Exit status: 0 done; 2 bad usage or bad input; 1 anything else.
@@ -46,6 +47,11 @@ What counts as what:
   p > 0 where q = 0 makes the row exactly +inf: a right answer, counted as an infinite row
   P = Q bit for bit is exactly 0
   NaN, negative and infinite probabilities are invalid, and so is a mass that the policy refuses
+  Among logarithms and logits -inf is a probability of 0; NaN and +inf are invalid, and so is a
+  row of masked logits. Logits are divided by --temperature, and their mass is 1 by definition
+
+float16 and bfloat16 files are computed in f32, with a mass tolerance of 1e-2 instead of 1e-3; a
+float64 file makes it f64.
 
 The summary's statistics are over the finite rows; infinite and invalid rows are counted apart.
 Quantiles between two rows are interpolated. Seconds are those of the computation, without reading
@@ -54,7 +60,8 @@ the files.";
 /// Options of `rows`.
 #[derive(Debug, Args)]
 pub struct Rows {
-    /// P: a .npy file of float32 or float64, rows × bins; one dimension counts as one row
+    /// P, rows × bins: FILE.npy (float16, 32 or 64), or FILE.safetensors:TENSOR (F16, BF16, F32,
+    /// F64); one dimension counts as one row
     pub p: PathBuf,
 
     /// Q: likewise, with the same bins, and the same rows or one
@@ -68,16 +75,29 @@ pub struct Rows {
     #[arg(long, default_value = Divergence::Kl.name(), value_parser = named::<Divergence>(&names(Divergence::ALL, Divergence::name)))]
     pub divergence: Divergence,
 
-    /// What the files hold
-    #[arg(long, value_enum, default_value_t = Input::Probs)]
-    pub input: Input,
+    /// What both files hold: probabilities, their natural logarithms, or the input of a softmax
+    #[arg(long, value_name = "KIND", default_value = Kind::Probs.name(), value_parser = named::<Kind>(&names(Kind::ALL, Kind::name)))]
+    pub input: Kind,
+
+    /// What P holds, where that differs from --input
+    #[arg(long, value_name = "KIND", value_parser = named::<Kind>(&names(Kind::ALL, Kind::name)))]
+    pub p_input: Option<Kind>,
+
+    /// What Q holds, where that differs from --input
+    #[arg(long, value_name = "KIND", value_parser = named::<Kind>(&names(Kind::ALL, Kind::name)))]
+    pub q_input: Option<Kind>,
+
+    /// What logits are divided by before the softmax
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f64,
 
     /// What to make of rows that do not sum to 1: check = refuse them; normalize = divide each
     /// row by its sum; as-given = Σ p·ln(p/q) literally; generalized = Σ p·ln(p/q) − p + q
     #[arg(long, default_value = Mass::Check.name(), value_parser = named::<Mass>(&names(Mass::ALL, Mass::name)))]
     pub mass: Mass,
 
-    /// How far a sum may lie from 1 under --mass check [default: 1e-3]
+    /// How far a sum may lie from 1 under --mass check [default: 1e-3, or
+    /// 1e-2 if a file is of 16 bits]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub mass_tolerance: Option<f64>,
 
@@ -112,13 +132,6 @@ pub struct Devices {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// What the files hold.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Input {
-    /// Probabilities
-    Probs,
 }
 
 /// The base of the logarithm.

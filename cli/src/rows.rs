@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
-use kullback::{Batch, Engine, Error, InvalidRow, OnInvalid, Outcome, Side, Value};
+use kullback::{Batch, Element, Engine, Error, InvalidRow, OnInvalid, Outcome, Side};
 use ndarray::Array2;
 
 use crate::args::{Backend, Invalid, Rows};
@@ -24,11 +24,19 @@ pub fn run(options: &Rows) -> Result<(), Failure> {
     let mut p = Source::open(&options.p).map_err(Failure::input)?;
     let mut q = Source::open(&options.q).map_err(Failure::input)?;
     refuse_input_as_output(options, [&p, &q])?;
-    // One f64 file makes it an f64 computation.
-    if [p.dtype(), q.dtype()].contains(&Dtype::F64) {
-        compute::<f64>(options, read_as(&mut p)?, read_as(&mut q)?)
-    } else {
-        compute::<f32>(options, read_as(&mut p)?, read_as(&mut q)?)
+    match [p.dtype(), q.dtype()] {
+        [Dtype::F16, Dtype::F16] => compute::<f16>(options, read(&mut p)?, read(&mut q)?, None),
+        [Dtype::BF16, Dtype::BF16] => compute::<bf16>(options, read(&mut p)?, read(&mut q)?, None),
+        // Of two types the arithmetic is that of the wider, and the tolerance that of the narrower.
+        dtypes => {
+            let narrow = dtypes.iter().any(|dtype| [Dtype::F16, Dtype::BF16].contains(dtype));
+            let tolerance = narrow.then_some(f16::MASS_TOLERANCE);
+            if dtypes.contains(&Dtype::F64) {
+                compute::<f64>(options, read_as(&mut p)?, read_as(&mut q)?, tolerance)
+            } else {
+                compute::<f32>(options, read_as(&mut p)?, read_as(&mut q)?, tolerance)
+            }
+        }
     }
 }
 
@@ -61,12 +69,13 @@ where
     }
 }
 
-fn compute<T: Value + Written>(
+fn compute<T: Element<Value: Written>>(
     options: &Rows,
     p: Array2<T>,
     q: Array2<T>,
+    tolerance: Option<f64>,
 ) -> Result<(), Failure> {
-    let batch = batch(options, &p, &q).map_err(|error| explain(options, error))?;
+    let batch = batch(options, &p, &q, tolerance).map_err(|error| explain(options, error))?;
     let engine = match options.backend {
         Backend::Auto => Engine::auto(),
         Backend::Cpu => Engine::cpu(),
@@ -80,7 +89,8 @@ fn compute<T: Value + Written>(
     let check = check.map_err(|error| explain(options, error))?;
 
     if options.base.nats() != 1.0 {
-        outcome.values.mapv_inplace(|nats| T::from_f64(nats.to_f64() / options.base.nats()));
+        let nats = options.base.nats();
+        outcome.values.mapv_inplace(|value| Element::from_f64(value.to_f64() / nats));
     }
     if let Some(output) = &options.output {
         npy::write(output, outcome.values.view()).map_err(Failure::other)?;
@@ -93,6 +103,9 @@ fn compute<T: Value + Written>(
         rows: batch.rows(),
         bins: batch.bins(),
         dtype: T::NAME,
+        p_input: batch.kind(Side::P).name(),
+        q_input: batch.kind(Side::Q).name(),
+        temperature: batch.temperature(),
         divergence: options.divergence.name(),
         unit: options.base.unit(),
         mass: options.mass.name(),
@@ -113,28 +126,34 @@ fn compute<T: Value + Written>(
     crate::print(&summary.to_string())
 }
 
-fn batch<'a, T: Value>(
+fn batch<'a, T: Element>(
     options: &Rows,
     p: &'a Array2<T>,
     q: &'a Array2<T>,
+    tolerance: Option<f64>,
 ) -> Result<Batch<'a, T>, Error> {
     let on_invalid = match options.invalid {
         Invalid::Error => OnInvalid::Error,
         Invalid::Nan => OnInvalid::Nan,
     };
-    let batch = Batch::probs(p, q)?.with_mass(options.mass).with_on_invalid(on_invalid);
-    match options.mass_tolerance {
+    let p_kind = options.p_input.unwrap_or(options.input);
+    let q_kind = options.q_input.unwrap_or(options.input);
+    let batch = Batch::of(p_kind, p, q_kind, q)?
+        .with_temperature(options.temperature)?
+        .with_mass(options.mass)
+        .with_on_invalid(on_invalid);
+    match options.mass_tolerance.or(tolerance) {
         Some(tolerance) => batch.with_mass_tolerance(tolerance),
         None => Ok(batch),
     }
 }
 
 /// Computes the batch part by part, so that there is progress to show.
-fn in_steps<T: Value>(
+fn in_steps<T: Element>(
     options: &Rows,
     engine: &Engine,
     batch: &Batch<'_, T>,
-) -> Result<Outcome<T>, Error> {
+) -> Result<Outcome<T::Value>, Error> {
     let progress = if options.quiet { ProgressBar::hidden() } else { progress_bar(batch.rows()) };
     let rows_per_step = (STEP / (batch.bins() * size_of::<T>()).max(1)).max(1);
     let part = |rows: Range<usize>| {
@@ -161,7 +180,7 @@ fn progress_bar(rows: usize) -> ProgressBar {
 }
 
 /// Turns the row of an error in a part of a batch into the row of the whole.
-fn in_whole_batch<T: Value>(error: Error, batch: &Batch<'_, T>, first: usize) -> Error {
+fn in_whole_batch<T: Element>(error: Error, batch: &Batch<'_, T>, first: usize) -> Error {
     match error {
         Error::Invalid(at) if batch.side_rows(at.side) > 1 => {
             Error::Invalid(InvalidRow { row: at.row + first, ..at })

@@ -11,6 +11,9 @@ pub struct Summary {
     pub rows: usize,
     pub bins: usize,
     pub dtype: &'static str,
+    pub p_input: &'static str,
+    pub q_input: &'static str,
+    pub temperature: f64,
     pub divergence: &'static str,
     pub unit: &'static str,
     pub mass: &'static str,
@@ -69,6 +72,20 @@ fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
+impl Summary {
+    /// What the two sides are.
+    fn input(&self) -> String {
+        let kinds = match self.p_input == self.q_input {
+            true => self.p_input.to_owned(),
+            false => format!("{} against {}", self.p_input, self.q_input),
+        };
+        match self.temperature {
+            1.0 => kinds,
+            temperature => format!("{kinds}, temperature {temperature}"),
+        }
+    }
+}
+
 impl Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Statistics { mean, standard_error, min, median, p90, p99, max } = &self.statistics;
@@ -82,6 +99,9 @@ impl Display for Summary {
         let input =
             format_args!("{} × {} bins, {}", grouped(self.rows), grouped(self.bins), self.dtype);
         line(f, "rows", &input)?;
+        if [self.p_input, self.q_input] != ["probs"; 2] {
+            line(f, "input", &self.input())?;
+        }
         line(
             f,
             "divergence",

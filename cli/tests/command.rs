@@ -310,6 +310,74 @@ fn tensors_are_rows_too() {
 }
 
 #[test]
+fn files_of_16_bits_are_computed_in_f32() {
+    let folder = small_safetensors();
+    let npy = npy("<f2", 1, 2, &[0x3800_u16, 0x3800].map(u16::to_le_bytes).concat());
+    fs::write(folder.path().join("half.npy"), npy).unwrap();
+    for backend in BACKENDS {
+        for (p, q, dtype) in
+            [("m.safetensors:q", "m.safetensors:q", "bf16"), ("half.npy", "half.npy", "f16")]
+        {
+            let output = rows_of(&folder, p, q, &["--json", "--backend", backend, "-o", "out.npy"]);
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&json["dtype"], &json["max"]), (&dtype.into(), &0.0.into()), "{backend}");
+            assert!(read_f32(&folder.path().join("out.npy")).iter().all(|&value| value == 0.0));
+        }
+        // float16 beside bfloat16 is computed in f32.
+        let output = rows_of(&folder, "half.npy", "m.safetensors:q", &["--json"]);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&json["dtype"], &json["infinite_rows"]), (&"f32".into(), &1.into()));
+    }
+}
+
+#[test]
+fn logits_and_logarithms_are_taken() {
+    // Logits of which one is masked, with a constant that changes nothing; 2·ln 3 at T = 2 is ln 3.
+    let ln3 = 3_f32.ln();
+    let masked = f32::NEG_INFINITY;
+    let folder = folder(
+        &f32_npy(2, 3, &[2.0 * ln3, 0.0, masked, 0.0, 0.0, masked]),
+        &f32_npy(2, 3, &[100.0, 100.0, masked, 2.0 * ln3, 0.0, masked]),
+    );
+    let logs =
+        f32_npy(2, 3, &[0.75_f32.ln(), 0.25_f32.ln(), masked, 0.5_f32.ln(), -0.6931472, masked]);
+    fs::write(folder.path().join("logs.npy"), logs).unwrap();
+    fs::write(folder.path().join("probs.npy"), f32_npy(1, 3, &[0.5, 0.5, 0.0])).unwrap();
+    // (3/4, 1/4) against (1/2, 1/2) and the other way round, by hand.
+    let want = [0.75 * 1.5_f32.ln() + 0.25 * 0.5_f32.ln(), 0.5 * (4.0_f32 / 3.0).ln()];
+    let options = ["-o", "out.npy", "--temperature", "2"];
+    for backend in BACKENDS {
+        for (p, q, input) in [
+            ("p.npy", "q.npy", &["--input", "logits"][..]),
+            ("logs.npy", "q.npy", &["--p-input", "log-probs", "--q-input", "logits"]),
+        ] {
+            let options = [&options[..], input, &["--backend", backend]].concat();
+            let text = stdout(&rows_of(&folder, p, q, &options));
+            let values = read_f32(&folder.path().join("out.npy"));
+            let near = values.iter().zip(want).all(|(value, want)| (value - want).abs() < 1e-6);
+            assert!(near, "{backend}: {values:?}, not {want:?}");
+            assert!(text.contains(", temperature 2\n"), "{text}");
+        }
+    }
+    let options = ["--input", "log-probs", "--q-input", "probs", "--invalid", "nan"];
+    let text = stdout(&rows_of(&folder, "logs.npy", "probs.npy", &options));
+    assert!(text.contains("input       log-probs against probs\n"), "{text}");
+    assert!(text.contains("max         0.130812\n"), "{text}");
+    for (options, want) in [
+        (&["--temperature", "2"][..], "temperature is 2: only logits have one"),
+        (
+            &["--input", "logits", "--temperature", "0"],
+            "temperature is 0: it must be at least 1e-6",
+        ),
+    ] {
+        let error = message(&rows_of(&folder, "probs.npy", "probs.npy", options), 2);
+        assert!(error.contains(want), "{error}");
+    }
+    let error = message(&rows_of(&folder, "logs.npy", "probs.npy", &[]), 2);
+    assert!(error.contains("logs.npy: row 0, bin 0: the value is -0.2876"), "{error}");
+}
+
+#[test]
 fn bad_tensors_are_named() {
     let folder = small_safetensors();
     for (p, want) in [

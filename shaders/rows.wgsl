@@ -15,6 +15,7 @@ struct Params {
     q_kind: u32,
     zero: u32,           // is 0
     per_temperature: vec4<f32>, // 1/T in three parts of 12 bits
+    temperature: vec4<f32>,     // T in three parts of 24 bits
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

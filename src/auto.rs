@@ -16,9 +16,9 @@ use crate::cpu::Cpu;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::AdapterKind};
-#[cfg(feature = "gpu")]
-use crate::self_test;
 use crate::{Divergence, Error, Outcome};
+#[cfg(feature = "gpu")]
+use crate::{kind::Kind, self_test};
 
 /// Both backends, and which of them to take.
 #[derive(Default)]
@@ -35,8 +35,9 @@ pub(crate) struct Auto {
 #[cfg(feature = "gpu")]
 struct Rival {
     gpu: Gpu,
-    gpu_cost: Cost,
-    cpu_cost: Cost,
+    /// Of probabilities, and of logarithms.
+    gpu_costs: [Cost; 2],
+    cpu_costs: [Cost; 2],
 }
 
 /// Bytes of a batch below which no device round trip can pay.
@@ -66,12 +67,15 @@ impl Backend for Auto {
 impl Auto {
     fn faster_gpu<T: Element>(&self, batch: &Batch<'_, T>) -> Option<&Gpu> {
         let bytes = batch.rows().saturating_mul(batch.bins()).saturating_mul(2 * size_of::<T>());
-        if bytes < WORTH_A_LOOK || T::NAME != f32::NAME {
+        // What f64 costs a GPU differs too much from one to the next to be guessed from f32.
+        if bytes < WORTH_A_LOOK || T::NAME == f64::NAME {
             log::debug!("auto: {bytes} bytes of {} go to the CPU", T::NAME);
             return None;
         }
         let rival = self.rival()?;
-        let (gpu, cpu) = (rival.gpu_cost.seconds(bytes), rival.cpu_cost.seconds(bytes));
+        let family = usize::from(!batch.is_probs());
+        let gpu = rival.gpu_costs[family].seconds(bytes);
+        let cpu = rival.cpu_costs[family].seconds(bytes);
         log::debug!("auto: {bytes} bytes would take the GPU {gpu:.3} s and the CPU {cpu:.3} s");
         (gpu < cpu).then_some(&rival.gpu)
     }
@@ -85,8 +89,8 @@ impl Auto {
                 Ok(rival) => log::info!(
                     "auto: {} costs {:?}, the CPU {:?}",
                     rival.gpu.adapter().name(),
-                    rival.gpu_cost,
-                    rival.cpu_cost
+                    rival.gpu_costs,
+                    rival.cpu_costs
                 ),
                 Err(error) => log::info!("auto uses the CPU: {error}"),
             }
@@ -102,7 +106,9 @@ impl Rival {
     async fn find() -> Result<Rival, Error> {
         let gpu = Gpu::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
         self_test::run(&gpu).await?;
-        Ok(Rival { gpu_cost: Cost::of(&gpu).await?, cpu_cost: Cost::of(&Cpu).await?, gpu })
+        let gpu_costs = [Cost::of(&gpu, Kind::Probs).await?, Cost::of(&gpu, Kind::Logits).await?];
+        let cpu_costs = [Cost::of(&Cpu, Kind::Probs).await?, Cost::of(&Cpu, Kind::Logits).await?];
+        Ok(Rival { gpu, gpu_costs, cpu_costs })
     }
 }
 
@@ -117,14 +123,14 @@ struct Cost {
 #[cfg(feature = "gpu")]
 impl Cost {
     /// Measured on a small and a larger batch, each once to warm up and once to count.
-    async fn of(backend: &impl Backend) -> Result<Cost, Error> {
+    async fn of(backend: &impl Backend, kind: Kind) -> Result<Cost, Error> {
         const BINS: usize = 256;
         const LARGE: usize = 4096;
         let mut seconds = [0.0; 2];
         for (rows, seconds) in [1, LARGE].into_iter().zip(&mut seconds) {
             // Two sides, so that as many bytes are read as are counted.
             let [p, q] = [(); 2].map(|()| Array2::from_elem((rows, BINS), 1.0 / BINS as f32));
-            let batch = Batch::probs(&p, &q)?;
+            let batch = Batch::of(kind, &p, kind, &q)?;
             backend.rows(Divergence::Kl, &batch).await?;
             let start = Instant::now();
             backend.rows(Divergence::Kl, &batch).await?;

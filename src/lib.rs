@@ -109,7 +109,6 @@ struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::gpu::kernel::{Spec, WORKGROUP_SIZE};
-    pub use crate::gpu::record::Fields;
     pub use crate::gpu::variant::{Family, Format, Variant};
     use crate::gpu::{Gpu, merge, record, rows};
     use crate::plan::{Limits, QUADS_PER_TRIP};
@@ -121,12 +120,9 @@ pub mod internal {
         Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]).collect()
     }
 
-    /// The fields of the records of a family, and their offsets.
-    pub fn record_fields(family: Family) -> Fields {
-        match family {
-            Family::Sums => record::SUMS_FIELDS,
-            Family::Chain => record::CHAIN_FIELDS,
-        }
+    /// The fields of a variant's records, and their offsets.
+    pub fn record_fields(variant: Variant) -> Vec<(&'static str, usize)> {
+        record::fields(variant)
     }
 
     /// Numbers that the shaders have to repeat, by their names there: as bits, of floats too.
@@ -154,6 +150,13 @@ pub mod internal {
     /// An engine that plans under these limits, as far as the adapter has them; wgpu enforces them.
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {
         let gpu = pollster::block_on(Gpu::open(adapter, Some(limits)))?;
+        Ok(nonblocking::Engine::on(gpu).into())
+    }
+
+    /// An engine on the adapter that does without its f64 arithmetic.
+    pub fn engine_without_f64(adapter: &Adapter) -> Result<Engine, Error> {
+        let mut gpu = pollster::block_on(Gpu::open(adapter, None))?;
+        gpu.has_f64 = false;
         Ok(nonblocking::Engine::on(gpu).into())
     }
 }

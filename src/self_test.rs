@@ -5,7 +5,7 @@ use ndarray::{Array2, Axis};
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::cross_check::cross_check;
-use crate::{Divergence, Error};
+use crate::{Divergence, Error, Kind};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
@@ -15,11 +15,16 @@ const LENGTHS: &[usize] = &[2, 3, 15, 16, 17, 64, 65, 256, 257, 1_000, 4_097, 65
 pub(crate) async fn run(backend: &impl Backend) -> Result<(), Error> {
     for &bins in LENGTHS {
         let (p, q) = known_rows(bins);
-        let batch = Batch::probs(&p, &q)?;
-        let outcome = backend.rows(Divergence::Kl, &batch).await?;
-        cross_check(Divergence::Kl, &batch, &outcome, batch.rows())?;
+        check(backend, &Batch::probs(&p, &q)?).await?;
+        let (p, q) = (p.mapv(f32::ln), q.mapv(|q| q.ln() + 10.0));
+        check(backend, &Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?).await?;
     }
     Ok(())
+}
+
+async fn check(backend: &impl Backend, batch: &Batch<'_, f32>) -> Result<(), Error> {
+    let outcome = backend.rows(Divergence::Kl, batch).await?;
+    cross_check(Divergence::Kl, batch, &outcome, batch.rows()).map(|_| ())
 }
 
 /// Five pairs: far apart, near, identical, infinite, and zeros in both.

@@ -7,11 +7,11 @@ fn widened(words: vec2<u32>) -> vec4<u32> {
     return vec4(words.x << 16u, words.x, words.y << 16u, words.y) & vec4(0xffff0000u);
 }
 
-// The bits of four bins as f32.
-fn p_quad(at: u32) -> vec4<u32> {
-    return widened(p[at]);
+// The bits of four bins as f32; zeros where they are outside.
+fn p_quad(at: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), widened(p[at]), inside);
 }
 
-fn q_quad(at: u32) -> vec4<u32> {
-    return widened(q[at]);
+fn q_quad(at: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), widened(q[at]), inside);
 }

@@ -3,11 +3,11 @@
 @group(0) @binding(1) var<storage, read> p: array<vec4<u32>>;   // [rows][p_stride]
 @group(0) @binding(2) var<storage, read> q: array<vec4<u32>>;   // [rows][q_stride]
 
-// The bits of four bins as f32.
-fn p_quad(at: u32) -> vec4<u32> {
-    return p[at];
+// The bits of four bins as f32; zeros where they are outside.
+fn p_quad(at: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), p[at], inside);
 }
 
-fn q_quad(at: u32) -> vec4<u32> {
-    return q[at];
+fn q_quad(at: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), q[at], inside);
 }

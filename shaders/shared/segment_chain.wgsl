@@ -4,50 +4,12 @@ const PROBS: u32 = 0u;
 const LOG_PROBS: u32 = 1u;
 const LOGITS: u32 = 2u;
 
-const NEGATIVE_INFINITE: u32 = 0xff800000u;
-const MOST: f32 = 65536.0; // logarithms larger than this are left to the host
-
 // The logarithms of four probabilities of a side, and those as powers of two.
 struct Side {
     ln: Pair,
     weight: Power,      // the exponent is NO_MASS for a probability of 0
     on: vec4<bool>,     // the probability is above 0
     flags: u32,
-}
-
-fn side_of(stored: vec4<u32>, kind: u32, inside: vec4<bool>) -> Side {
-    var side: Side;
-    var invalid: vec4<bool>;
-    var huge = vec4(false);
-    if (kind == PROBS) {
-        let bits = unsigned_zero(stored);
-        invalid = bits >= vec4(INFINITE);
-        side.on = inside & !invalid & (bits != vec4(0u));
-        let work = select(vec4(ONE), bits, side.on);
-        side.ln = ln(lift(work));
-        let lifts = vec4<f32>(lifted_by(work));
-        // Exact, and a multiple of 2^-16 like the rest of it.
-        side.ln.hi -= lifts * LN_2_TOP;
-        side.ln.lo -= lifts * LN_2_BELOW;
-    } else {
-        let magnitude = stored & vec4(0x7fffffffu);
-        invalid = (magnitude > vec4(INFINITE)) | (stored == vec4(INFINITE));
-        side.on = inside & !invalid & (stored != vec4(NEGATIVE_INFINITE));
-        let x = bitcast<vec4<f32>>(select(vec4(0u), stored, side.on));
-        side.ln = Pair(x, vec4(0.0));
-        if (kind == LOGITS && params.per_temperature.x != 1.0) {
-            let t = params.per_temperature;
-            side.ln = scaled(x, t.x, t.y, t.z);
-        }
-        huge = (abs(x) > vec4(MOST)) | (abs(side.ln.hi) > vec4(MOST));
-        side.ln.hi = select(side.ln.hi, vec4(0.0), huge);
-        side.ln.lo = select(side.ln.lo, vec4(0.0), huge);
-    }
-    side.weight = exp_parts(side.ln.hi, side.ln.lo);
-    side.weight.exponent = select(vec4(NO_MASS), side.weight.exponent, side.on);
-    side.flags = select(0u, SOME_INVALID, any(inside & invalid))
-        | select(0u, SOME_HUGE, any(inside & huge));
-    return side;
 }
 
 // Four bins.
@@ -62,8 +24,8 @@ struct Leaves {
 fn leaves_at(row: u32, quad: u32, end: u32) -> Leaves {
     let at = min(quad, end - 1u);
     let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
-    let a = side_of(p_quad(row * params.p_stride + at), params.p_kind, inside);
-    let b = side_of(q_quad(row * params.q_stride + at), params.q_kind, inside);
+    let a = side_of(p_quad(row * params.p_stride + at, quad < end), params.p_kind, inside);
+    let b = side_of(q_quad(row * params.q_stride + at, quad < end), params.q_kind, inside);
     var d = two_diff(a.ln.hi, b.ln.hi);
     d.lo += a.ln.lo - b.ln.lo;
     let infinite = any(a.on & !b.on);
@@ -76,12 +38,12 @@ fn largest(a: vec4<i32>, b: vec4<i32>, c: vec4<i32>, e: vec4<i32>) -> i32 {
     return max(max(top.x, top.y), max(top.z, top.w));
 }
 
-fn total(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, e: vec4<f32>) -> f32 {
+fn total(a: vec4<Real>, b: vec4<Real>, c: vec4<Real>, e: vec4<Real>) -> Real {
     let sum = (a + b) + (c + e);
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-fn weights(power: Power, exponent: i32) -> vec4<f32> {
+fn weights(power: Power, exponent: i32) -> vec4<Real> {
     return scaled_down(power.mantissa, power.exponent - vec4(exponent));
 }
 
@@ -98,8 +60,8 @@ fn block(a: Leaves, b: Leaves, c: Leaves, e: Leaves) -> Record {
     let vc = weights(c.q, q_exponent);
     let ve = weights(e.q, q_exponent);
     // Without a mass the exponents are those of nothing, and so the weights 1.
-    let w = select(0.0, total(wa, wb, wc, we), p_exponent > NO_MASS);
-    let v = select(0.0, total(va, vb, vc, ve), q_exponent > NO_MASS);
+    let w = select(Real(0.0), total(wa, wb, wc, we), p_exponent > NO_MASS);
+    let v = select(Real(0.0), total(va, vb, vc, ve), q_exponent > NO_MASS);
     let ref_ = reference(w, v, p_exponent - q_exponent);
     let xa = excess(wa, va, a.d, a.both, ref_);
     let xb = excess(wb, vb, b.d, b.both, ref_);

@@ -4,19 +4,19 @@
 fn bins_at(row: u32, quad: u32, end: u32) -> Bins {
     let inside = quad < end;
     let at = select(end - 1u, quad, inside);
-    let p_bits = p_quad(row * params.p_stride + at);
-    let q_bits = q_quad(row * params.q_stride + at);
-    return kl_bins(select(vec4(0u), p_bits, inside), select(vec4(0u), q_bits, inside));
+    let p_bins = p_quad(row * params.p_stride + at, inside);
+    let q_bins = q_quad(row * params.q_stride + at, inside);
+    return kl_bins(p_bins, q_bins);
 }
 
 // The loads of a trip are added as a tree and are in flight together; the chain of those sums is short.
 fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
     let first = segment * params.segment_quads;
     let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
-    var g = vec4(0.0);
-    var p_sum = vec4(0.0);
-    var q_sum = vec4(0.0);
-    var d = vec4(0.0);
+    var g = vec4<Real>(0.0);
+    var p_sum = vec4<Real>(0.0);
+    var q_sum = vec4<Real>(0.0);
+    var d = vec4<Real>(0.0);
     var record = nothing(params.ticket);
     for (var quad = first + lane; quad < end; quad += QUADS_PER_TRIP * params.lanes) {
         let quads = vec4(quad) + params.lanes * vec4(0u, 1u, 2u, 3u);
@@ -30,8 +30,7 @@ fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
         d += ((a.p - a.q) + (b.p - b.q)) + ((c.p - c.q) + (e.p - e.q));
         record.consumed += (bins_in(quads.x, end) + bins_in(quads.y, end))
             + (bins_in(quads.z, end) + bins_in(quads.w, end));
-        let infinite = (a.infinite || b.infinite) || (c.infinite || e.infinite);
-        record.flags |= select(0u, SOME_INFINITE, infinite);
+        record.flags |= (a.flags | b.flags) | (c.flags | e.flags);
         record.top = max(record.top, max(max(a.top, b.top), max(c.top, e.top)));
     }
     record.g = (g.x + g.y) + (g.z + g.w);

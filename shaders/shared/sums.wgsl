@@ -1,11 +1,11 @@
 // Records of sums, for rows of probabilities.
 
 struct Record {
-    g: f32,         // Σ p·ln(p/q) − p + q
-    p: f32,         // Σ p
-    q: f32,         // Σ q
-    d: f32,         // Σ (p − q)
-    top: u32,       // the largest bit pattern of a bin
+    g: Real,        // Σ p·ln(p/q) − p + q
+    p: Real,        // Σ p
+    q: Real,        // Σ q
+    d: Real,        // Σ (p − q)
+    top: u32,       // the largest bit pattern of a bin, or the upper half of it
     consumed: u32,  // bins that went into the sums
     flags: u32,     // SOME_…
     ticket: u32,    // which submission wrote this

@@ -82,6 +82,11 @@ impl Adapter {
         self.kind
     }
 
+    /// Whether it computes in f64 as well as in f32.
+    pub fn has_f64(&self) -> bool {
+        self.handle.features().contains(wgpu::Features::SHADER_F64)
+    }
+
     pub(crate) fn handle(&self) -> &wgpu::Adapter {
         &self.handle
     }

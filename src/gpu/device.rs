@@ -80,7 +80,7 @@ impl Device {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("kullback"),
-                required_features: wgpu::Features::empty(),
+                required_features: adapter.features() & wgpu::Features::SHADER_F64,
                 required_limits,
                 experimental_features: wgpu::ExperimentalFeatures::disabled(),
                 memory_hints: wgpu::MemoryHints::Performance,
@@ -126,14 +126,15 @@ impl Device {
 
         let mut encoder = self.encoder();
         encoder.clear_buffer(self.records[0].get()?, 0, Some(sums as u64));
-        let mut buffers =
-            vec![self.p.bound(p.len())?, self.q.bound(q.len())?, self.records[0].bound(sums)?];
-        if job.variant.reads_ln_table() {
-            buffers.push(self.ln_table.bound(ln_table::BYTES)?);
-        }
         let params = self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket)));
+        let buffers = |name: &str| match name {
+            "p" | "p_words" => self.p.bound(p.len()),
+            "q" | "q_words" => self.q.bound(q.len()),
+            "sums" => self.records[0].bound(sums),
+            _ => self.ln_table.bound(ln_table::BYTES),
+        };
         let kernel = &self.kernels(job.variant)?.rows;
-        kernel.record(&self.device, &mut encoder, &params, &buffers, job.dispatch);
+        kernel.record(&self.device, &mut encoder, &params, buffers, job.dispatch)?;
         self.finish(encoder, job.variant, job.dispatch.units, &job.merges)
     }
 
@@ -177,13 +178,14 @@ impl Device {
             let after = merge.dispatch.units as usize * record_bytes;
             let (from, to) = (&self.records[at], &self.records[1 - at]);
             encoder.clear_buffer(to.get()?, 0, Some(after as u64));
-            let mut buffers = vec![from.bound(before)?, to.bound(after)?];
-            if variant.reads_ln_table() {
-                buffers.push(self.ln_table.bound(ln_table::BYTES)?);
-            }
             let params = self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket)));
+            let buffers = |name: &str| match name {
+                "parts" => from.bound(before),
+                "merged" => to.bound(after),
+                _ => self.ln_table.bound(ln_table::BYTES),
+            };
             let kernel = &self.kernels(variant)?.merge;
-            kernel.record(&self.device, &mut encoder, &params, &buffers, merge.dispatch);
+            kernel.record(&self.device, &mut encoder, &params, buffers, merge.dispatch)?;
             (units, at) = (merge.dispatch.units, 1 - at);
         }
         let bytes = (units as usize * record_bytes) as u64;
@@ -201,7 +203,7 @@ impl Device {
             rows: Kernel::new(device, rows::spec(variant), size),
             merge: Kernel::new(device, merge::spec(variant), size),
         });
-        if variant.reads_ln_table() && self.ln_table.get().is_err() {
+        if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
             self.ln_table.reserve(&self.device, ln_table::BYTES);
             if let Ok(table) = self.ln_table.get() {
                 self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
@@ -334,9 +336,14 @@ mod tests {
         for variant in Variant::all() {
             let layout = variant.layout();
             let plan = Plan::new(Shape { rows: 1, bins, layout }, limits).unwrap();
-            // Of which each adds to one field at least, and 3 bins.
+            // Of which each adds 1 to the first field, and 3 bins.
             let mut part = vec![0; layout.record_bytes / 4];
-            (part[0], part[1]) = (1_f32.to_bits(), 1_f32.to_bits());
+            let first = if variant.is_f64() { 1 } else { 0 };
+            let bits = |x: f64| match variant.is_f64() {
+                true => (x.to_bits() >> 32) as u32,
+                false => (x as f32).to_bits(),
+            };
+            part[first] = bits(1.0);
             let consumed = part.len() - 3;
             part[consumed] = 3;
             let words = part.repeat(plan.segments);
@@ -344,7 +351,7 @@ mod tests {
             let merges = plan.merges(1);
             let merged = device.merge_records(variant, parts.clone(), &merges).unwrap();
             assert_eq!(merged.each().count(), 1);
-            assert_eq!(merged.words[0], (plan.segments as f32).to_bits());
+            assert_eq!(merged.words[first], bits(plan.segments as f64));
             assert!(merged.verify(|_| 3 * plan.segments).is_ok());
             for stale in [0, plan.segments / 2, plan.segments - 1] {
                 let ticket = device.next_ticket();

@@ -1,6 +1,5 @@
 //! A compute kernel: what its shader and its host file agree on, and the pipeline made of it.
 
-use super::record::Fields;
 use super::variant::Variant;
 use crate::plan::Dispatch;
 
@@ -17,7 +16,7 @@ pub struct Spec {
     /// shader writes to it.
     pub buffers: Vec<(&'static str, u32, bool)>,
     /// Bytes of the uniform, and its fields in order.
-    pub params: (usize, Fields),
+    pub params: (usize, &'static [(&'static str, usize)]),
 }
 
 /// The override constant that each shader has.
@@ -76,24 +75,27 @@ impl Kernel {
         Kernel { spec, pipeline, layout }
     }
 
-    /// Records one dispatch. The buffers are those of the spec, in its order, each bound up to the
-    /// given number of bytes.
-    pub(crate) fn record(
+    /// Records one dispatch. The buffers are asked for by the names in the spec, and bound up to the
+    /// number of bytes that is said.
+    pub(crate) fn record<'a>(
         &self,
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
         params: &wgpu::Buffer,
-        buffers: &[(&wgpu::Buffer, u64)],
+        buffers: impl Fn(&str) -> Result<(&'a wgpu::Buffer, u64), String>,
         dispatch: Dispatch,
-    ) {
-        let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
-        let storage = self.spec.buffers.iter().zip(buffers).map(|(&(_, binding, _), bound)| {
-            let (buffer, bytes) = *bound;
+    ) -> Result<(), String> {
+        let mut entries =
+            vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
+        for &(name, binding, _) in &self.spec.buffers {
+            let (buffer, bytes) = buffers(name)?;
             let size = wgpu::BufferSize::new(bytes);
             let range = wgpu::BufferBinding { buffer, offset: 0, size };
-            wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
-        });
-        let entries: Vec<_> = std::iter::once(uniform).chain(storage).collect();
+            entries.push(wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(range),
+            });
+        }
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(self.spec.name),
             layout: &self.layout,
@@ -106,5 +108,6 @@ impl Kernel {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &bind_group, &[]);
         pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);
+        Ok(())
     }
 }

@@ -3,26 +3,22 @@
 use std::mem::{offset_of, size_of};
 
 use super::kernel::Spec;
-use super::record::Fields;
 use super::variant::Variant;
 use crate::plan::Merge;
 
 /// What the shader declares.
 pub fn spec(variant: Variant) -> Spec {
-    let mut buffers = vec![("parts", 1, false), ("merged", 2, true)];
-    if variant.reads_ln_table() {
-        buffers.push(("ln_table", 4, false));
-    }
     Spec {
         name: "merge",
         variant,
         source: [variant.record_source(), include_str!("../../shaders/merge.wgsl")].concat(),
-        buffers,
+        buffers: [&[("parts", 1, false), ("merged", 2, true)], variant.arithmetic_buffers()]
+            .concat(),
         params: (size_of::<Params>(), FIELDS),
     }
 }
 
-const FIELDS: Fields = &[
+const FIELDS: &[(&str, usize)] = &[
     ("units", offset_of!(Params, units)),
     ("line", offset_of!(Params, line)),
     ("lanes", offset_of!(Params, lanes)),

@@ -20,6 +20,8 @@ use worker::Worker;
 pub(crate) struct Gpu {
     adapter: Adapter,
     limits: Limits,
+    /// Whether f64 is computed here.
+    pub(crate) has_f64: bool,
     worker: Worker,
 }
 
@@ -32,7 +34,7 @@ impl Gpu {
         let open = move || pollster::block_on(Device::open(&handle, required, limits));
         let worker = Worker::start(open).await;
         let worker = worker.map_err(|message| fault(adapter, message))?;
-        Ok(Gpu { adapter: adapter.clone(), limits, worker })
+        Ok(Gpu { adapter: adapter.clone(), limits, has_f64: adapter.has_f64(), worker })
     }
 
     /// Opens the first adapter of the machine that is eligible and can be opened.

@@ -1,8 +1,7 @@
 //! The records that the shaders leave, as `shaders/shared/sums.wgsl` and `shaders/shared/chain.wgsl`
 //! declare them. The last three words are the same in all.
 
-use std::mem::offset_of;
-
+use super::variant::{Family, Variant};
 use crate::batch::{Batch, Mass};
 use crate::chain::{self, Node};
 use crate::element::Element;
@@ -21,75 +20,64 @@ pub const SOME_INVALID: u32 = 4;
 /// `flags`: some bin is beyond what the shader's arithmetic takes.
 pub const SOME_HUGE: u32 = 8;
 
-/// Sums over a row of probabilities.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct SumsRecord {
-    pub g: f32,
-    pub p: f32,
-    pub q: f32,
-    pub d: f32,
-    pub top: u32,
-    pub proof: Proof,
+/// What a field of a record holds: a number of the arithmetic's type, or a word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Field {
+    Real,
+    Word,
 }
 
-/// The node above the bins of a row of which a side is logarithms.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct ChainRecord {
-    pub w: f32,
-    pub v: f32,
-    pub p_exponent: i32,
-    pub q_exponent: i32,
-    pub high: f32,
-    pub low: f32,
-    pub g: f32,
-    pub unused: [u32; 2],
-    pub proof: Proof,
-}
-
-/// What every record ends with: which submission wrote it, and how much went into it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Proof {
-    pub consumed: u32,
-    pub flags: u32,
-    pub ticket: u32,
-}
-
-/// The fields of a record and their offsets, for the test that reads the shaders.
-pub type Fields = &'static [(&'static str, usize)];
-
-const PROOF_OF_SUMS: usize = offset_of!(SumsRecord, proof);
-const PROOF_OF_CHAIN: usize = offset_of!(ChainRecord, proof);
-
-/// Those of [`SumsRecord`].
-pub const SUMS_FIELDS: Fields = &[
-    ("g", offset_of!(SumsRecord, g)),
-    ("p", offset_of!(SumsRecord, p)),
-    ("q", offset_of!(SumsRecord, q)),
-    ("d", offset_of!(SumsRecord, d)),
-    ("top", offset_of!(SumsRecord, top)),
-    ("consumed", PROOF_OF_SUMS + offset_of!(Proof, consumed)),
-    ("flags", PROOF_OF_SUMS + offset_of!(Proof, flags)),
-    ("ticket", PROOF_OF_SUMS + offset_of!(Proof, ticket)),
+const SUMS: &[(&str, Field)] = &[
+    ("g", Field::Real),
+    ("p", Field::Real),
+    ("q", Field::Real),
+    ("d", Field::Real),
+    ("top", Field::Word),
+    ("consumed", Field::Word),
+    ("flags", Field::Word),
+    ("ticket", Field::Word),
 ];
 
-/// Those of [`ChainRecord`].
-pub const CHAIN_FIELDS: Fields = &[
-    ("w", offset_of!(ChainRecord, w)),
-    ("v", offset_of!(ChainRecord, v)),
-    ("p_exponent", offset_of!(ChainRecord, p_exponent)),
-    ("q_exponent", offset_of!(ChainRecord, q_exponent)),
-    ("high", offset_of!(ChainRecord, high)),
-    ("low", offset_of!(ChainRecord, low)),
-    ("g", offset_of!(ChainRecord, g)),
-    ("unused_0", offset_of!(ChainRecord, unused)),
-    ("unused_1", offset_of!(ChainRecord, unused) + 4),
-    ("consumed", PROOF_OF_CHAIN + offset_of!(Proof, consumed)),
-    ("flags", PROOF_OF_CHAIN + offset_of!(Proof, flags)),
-    ("ticket", PROOF_OF_CHAIN + offset_of!(Proof, ticket)),
+const CHAIN: &[(&str, Field)] = &[
+    ("w", Field::Real),
+    ("v", Field::Real),
+    ("p_exponent", Field::Word),
+    ("q_exponent", Field::Word),
+    ("high", Field::Real),
+    ("low", Field::Real),
+    ("g", Field::Real),
+    ("unused", Field::Word),
+    ("consumed", Field::Word),
+    ("flags", Field::Word),
+    ("ticket", Field::Word),
 ];
+
+/// The fields of a variant's records and their offsets: one after the other, without a gap.
+pub fn fields(variant: Variant) -> Vec<(&'static str, usize)> {
+    let mut offset = 0;
+    let with_offset = |&(name, field): &(&'static str, Field)| {
+        let at = offset;
+        offset += size(field, variant);
+        (name, at)
+    };
+    list(variant).iter().map(with_offset).collect()
+}
+
+/// Bytes of a variant's records.
+pub(crate) fn bytes(variant: Variant) -> usize {
+    list(variant).iter().map(|&(_, field)| size(field, variant)).sum()
+}
+
+fn list(variant: Variant) -> &'static [(&'static str, Field)] {
+    match variant.family {
+        Family::Sums => SUMS,
+        Family::Chain => CHAIN,
+    }
+}
+
+fn size(field: Field, variant: Variant) -> usize {
+    if field == Field::Real && variant.is_f64() { 8 } else { 4 }
+}
 
 /// The records that a job left, in words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +114,14 @@ impl Records {
     }
 }
 
+/// What every record ends with: which submission wrote it, and how much went into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Proof {
+    consumed: u32,
+    flags: u32,
+    ticket: u32,
+}
+
 /// The end of a record.
 fn proof(record: &[u32]) -> Proof {
     match record {
@@ -151,67 +147,97 @@ impl Proof {
     }
 }
 
-impl SumsRecord {
-    pub(crate) fn of(words: &[u32]) -> SumsRecord {
-        bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))
+/// Takes a record apart, field by field.
+struct Reader<'a> {
+    words: &'a [u32],
+    variant: Variant,
+}
+
+impl Reader<'_> {
+    fn word(&mut self) -> u32 {
+        let (first, rest) = self.words.split_first().unwrap_or((&0, &[]));
+        self.words = rest;
+        *first
     }
 
-    pub(crate) fn sums(self) -> Sums {
-        Sums {
-            g: self.g.into(),
-            p: self.p.into(),
-            q: self.q.into(),
-            d: self.d.into(),
-            infinite: self.proof.flags & SOME_INFINITE != 0,
-            invalid: self.top >= f32::INFINITE,
-            huge: self.top >= f32::HUGE,
+    fn real(&mut self) -> f64 {
+        if !self.variant.is_f64() {
+            return f32::from_bits(self.word()).into();
         }
-    }
-
-    pub(crate) fn settle<T: Element>(self, batch: &Batch<'_, T>, row: usize) -> Row<T::Value> {
-        sums::settle(batch, row, &self.sums())
+        let low = u64::from(self.word());
+        f64::from_bits(low | u64::from(self.word()) << 32)
     }
 }
 
-impl ChainRecord {
-    pub(crate) fn of(words: &[u32]) -> ChainRecord {
-        bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))
-    }
-
-    pub(crate) fn node(self) -> Node {
-        use std::f64::consts::LN_2;
-        Node {
-            masses: [self.w.into(), self.v.into()],
-            scales: [self.p_exponent, self.q_exponent].map(|exponent| f64::from(exponent) * LN_2),
-            ln_ratio: [self.high.into(), self.low.into()],
-            g: self.g.into(),
-            infinite: self.proof.flags & SOME_INFINITE != 0,
-            invalid: self.proof.flags & SOME_INVALID != 0,
-        }
-    }
-
-    /// The results of the row; from a closer look in f64 where f32 lacks digits.
-    pub(crate) fn settle<T: Element>(self, batch: &Batch<'_, T>, row: usize) -> Row<T::Value> {
-        let node = self.node();
-        let huge = self.proof.flags & SOME_HUGE != 0;
-        if !node.invalid && (huge || lacks_digits(batch, row, &node)) {
-            return chain::settle(batch, row, &chain::node(batch, row));
-        }
-        chain::settle(batch, row, &node)
+/// The sums that a record holds.
+pub(crate) fn sums(words: &[u32], variant: Variant) -> Sums {
+    let mut reader = Reader { words, variant };
+    let [g, p, q, d] = [(); 4].map(|()| reader.real());
+    let top = reader.word();
+    let (infinite, huge) = match variant.is_f64() {
+        true => ((f64::INFINITE >> 32) as u32, (f64::HUGE >> 32) as u32),
+        false => (f32::INFINITE, f32::HUGE),
+    };
+    let flags = proof(words).flags;
+    Sums {
+        g,
+        p,
+        q,
+        d,
+        infinite: flags & SOME_INFINITE != 0,
+        invalid: top >= infinite,
+        huge: top >= huge || flags & SOME_HUGE != 0,
     }
 }
 
-/// Whether the answer depends on more digits of a node than f32 sums have.
-fn lacks_digits<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) -> bool {
-    /// Below this the rounding of double-length logarithms begins to show.
-    const LEAST: f64 = 1e-11;
-    /// Rounding of a mass.
-    const DOUBT: f64 = 1e-5;
+/// The node that a record holds, and whether the shader left it to the host.
+pub(crate) fn node(words: &[u32], variant: Variant) -> (Node, bool) {
+    let mut reader = Reader { words, variant };
+    let masses = [(); 2].map(|()| reader.real());
+    let exponents = [(); 2].map(|()| reader.word() as i32);
+    let flags = proof(words).flags;
+    let node = Node {
+        masses,
+        scales: exponents.map(|exponent| f64::from(exponent) * std::f64::consts::LN_2),
+        ln_ratio: [(); 2].map(|()| reader.real()),
+        g: reader.real(),
+        infinite: flags & SOME_INFINITE != 0,
+        invalid: flags & SOME_INVALID != 0,
+    };
+    (node, flags & SOME_HUGE != 0)
+}
+
+/// The results of a row from its record; from a closer look in f64 where its digits do not do.
+pub(crate) fn settle<T: Element>(
+    words: &[u32],
+    variant: Variant,
+    batch: &Batch<'_, T>,
+    row: usize,
+) -> Row<T::Value> {
+    if variant.family == Family::Sums {
+        return sums::settle(batch, row, &sums(words, variant));
+    }
+    let (node, huge) = node(words, variant);
+    if !node.invalid && (huge || lacks_digits(batch, row, &node, variant)) {
+        return chain::settle(batch, row, &chain::node(batch, row));
+    }
+    chain::settle(batch, row, &node)
+}
+
+/// Whether the answer depends on more digits of a node than its sums have.
+fn lacks_digits<T: Element>(
+    batch: &Batch<'_, T>,
+    row: usize,
+    node: &Node,
+    variant: Variant,
+) -> bool {
+    // Below the first, the rounding of logarithms begins to show; the second is that of a mass.
+    let (least, doubt) = if variant.is_f64() { (1e-26, 1e-13) } else { (1e-11, 1e-5) };
     if node.masses.contains(&0.0) || node.infinite {
         return false;
     }
     let divergence = node.divergence();
-    if divergence < LEAST && batch.row(Side::P, row) != batch.row(Side::Q, row) {
+    if divergence < least && batch.row(Side::P, row) != batch.row(Side::Q, row) {
         return true;
     }
     let weighted = [Side::P, Side::Q].map(|side| batch.kind(side) != Kind::Logits);
@@ -219,13 +245,13 @@ fn lacks_digits<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) -> bo
         Mass::Normalize => false,
         Mass::Check => [Side::P, Side::Q].into_iter().zip(weighted).any(|(side, weighted)| {
             let off = (node.ln_mass(side).exp() - 1.0).abs() - batch.mass_tolerance();
-            weighted && off.abs() < DOUBT
+            weighted && off.abs() < doubt
         }),
         // Here the masses themselves go into the value.
         Mass::AsGiven | Mass::Generalized if weighted[0] != weighted[1] => true,
-        // The ratio of the masses is rounded, relative to how far the bins lie apart.
+        // Their ratio is rounded, relative to how far the bins lie apart.
         Mass::AsGiven => {
-            (divergence + node.ln_ratio()).abs() < 0.2 * divergence.sqrt() + 10.0 * DOUBT
+            (divergence + node.ln_ratio()).abs() < doubt * (2e4 * divergence.sqrt() + 10.0)
         }
         Mass::Generalized => false,
     }
@@ -260,14 +286,12 @@ mod tests {
 
     #[test]
     fn each_record_is_held_against_its_own_bins() {
-        let record = |proof| SumsRecord { proof, ..SumsRecord::default() };
-        let all = [record(OWED), record(Proof { consumed: 3, ..OWED })];
-        let words = bytemuck::cast_slice(&all).to_vec();
-        let mut records = Records { words, record_bytes: size_of::<SumsRecord>(), ticket: 7 };
+        let words = vec![1, 2, 40, 0, 7, 1, 2, 3, 0, 7];
+        let mut records = Records { words, record_bytes: 20, ticket: 7 };
         assert_eq!(records.verify(|at| [40, 3][at]), Ok(()));
         assert!(records.verify(|_| 40).is_err());
         records.stamp(8);
-        assert_eq!(SumsRecord::of(records.each().last().unwrap()).proof.ticket, 8);
+        assert_eq!(records.words, [1, 2, 40, 0, 8, 1, 2, 3, 0, 8]);
         assert_eq!(records.verify(|at| [40, 3][at]), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::element::Element;
 use crate::plan::Layout;
 
-use super::record::{ChainRecord, SumsRecord};
+use super::record;
 
 /// How bins lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub enum Format {
     F16,
     /// Two bins to a word.
     Bf16,
+    /// A bin to two words.
+    F64,
 }
 
 /// What is made of a row.
@@ -38,21 +40,27 @@ pub struct Variant {
 impl Variant {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Variant> {
-        [Format::F32, Format::F16, Format::Bf16].into_iter().flat_map(|format| {
+        [Format::F32, Format::F16, Format::Bf16, Format::F64].into_iter().flat_map(|format| {
             [Family::Sums, Family::Chain].map(|family| Variant { format, family })
         })
     }
 
-    /// The one for a batch; none if the shaders do not take its type.
+    /// The one for a batch.
     pub(crate) fn of<T: Element>(batch: &Batch<'_, T>) -> Option<Variant> {
         let format = match T::NAME {
             "f32" => Format::F32,
             "f16" => Format::F16,
             "bf16" => Format::Bf16,
+            "f64" => Format::F64,
             _ => return None,
         };
         let family = if batch.is_probs() { Family::Sums } else { Family::Chain };
         Some(Variant { format, family })
+    }
+
+    /// Whether the arithmetic is in f64, which not every adapter has.
+    pub fn is_f64(self) -> bool {
+        self.format == Format::F64
     }
 
     /// Bytes of a bin and of a record.
@@ -61,53 +69,87 @@ impl Variant {
             bin_bytes: match self.format {
                 Format::F32 => 4,
                 Format::F16 | Format::Bf16 => 2,
+                Format::F64 => 8,
             },
-            record_bytes: match self.family {
-                Family::Sums => size_of::<SumsRecord>(),
-                Family::Chain => size_of::<ChainRecord>(),
-            },
+            record_bytes: record::bytes(self),
         }
     }
 
-    /// What reads four bins, as 32-bit floats.
+    /// The storage buffers that the bins are read from, with their bindings.
+    pub(crate) fn bins_buffers(self) -> &'static [(&'static str, u32, bool)] {
+        match self.format {
+            Format::F32 | Format::F16 | Format::Bf16 => &[("p", 1, false), ("q", 2, false)],
+            Format::F64 => {
+                &[("p", 1, false), ("q", 2, false), ("p_words", 5, false), ("q_words", 6, false)]
+            }
+        }
+    }
+
+    /// Those that the arithmetic reads.
+    pub(crate) fn arithmetic_buffers(self) -> &'static [(&'static str, u32, bool)] {
+        match (self.family, self.is_f64()) {
+            (Family::Chain, false) => &[("ln_table", 4, false)],
+            _ => &[],
+        }
+    }
+
+    /// What reads four bins.
     pub(crate) fn bins_source(self) -> &'static str {
         match self.format {
             Format::F32 => include_str!("../../shaders/shared/f32.wgsl"),
             Format::F16 => include_str!("../../shaders/shared/f16.wgsl"),
             Format::Bf16 => include_str!("../../shaders/shared/bf16.wgsl"),
+            Format::F64 => include_str!("../../shaders/shared/f64.wgsl"),
         }
     }
 
     /// What makes a record of a segment.
     pub(crate) fn segment_source(self) -> &'static str {
-        match self.family {
-            Family::Sums => concat!(
-                include_str!("../../shaders/shared/term.wgsl"),
+        match (self.family, self.is_f64()) {
+            (Family::Sums, false) => concat!(
+                include_str!("../../shaders/shared/term_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
             ),
-            Family::Chain => include_str!("../../shaders/shared/segment_chain.wgsl"),
+            (Family::Sums, true) => concat!(
+                include_str!("../../shaders/shared/term_f64.wgsl"),
+                include_str!("../../shaders/shared/segment_sums.wgsl"),
+            ),
+            (Family::Chain, false) => concat!(
+                include_str!("../../shaders/shared/side_f32.wgsl"),
+                include_str!("../../shaders/shared/segment_chain.wgsl"),
+            ),
+            (Family::Chain, true) => concat!(
+                include_str!("../../shaders/shared/side_f64.wgsl"),
+                include_str!("../../shaders/shared/segment_chain.wgsl"),
+            ),
         }
     }
 
     /// What a record is and how two become one.
     pub(crate) fn record_source(self) -> &'static str {
-        match self.family {
-            Family::Sums => concat!(
+        match (self.family, self.is_f64()) {
+            (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
-                include_str!("../../shaders/shared/bits.wgsl"),
+                include_str!("../../shaders/shared/bits_f32.wgsl"),
                 include_str!("../../shaders/shared/sums.wgsl"),
             ),
-            Family::Chain => concat!(
+            (Family::Sums, true) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
-                include_str!("../../shaders/shared/bits.wgsl"),
-                include_str!("../../shaders/shared/logs.wgsl"),
+                include_str!("../../shaders/shared/bits_f64.wgsl"),
+                include_str!("../../shaders/shared/sums.wgsl"),
+            ),
+            (Family::Chain, false) => concat!(
+                include_str!("../../shaders/shared/unit.wgsl"),
+                include_str!("../../shaders/shared/bits_f32.wgsl"),
+                include_str!("../../shaders/shared/logs_f32.wgsl"),
+                include_str!("../../shaders/shared/chain.wgsl"),
+            ),
+            (Family::Chain, true) => concat!(
+                include_str!("../../shaders/shared/unit.wgsl"),
+                include_str!("../../shaders/shared/bits_f64.wgsl"),
+                include_str!("../../shaders/shared/logs_f64.wgsl"),
                 include_str!("../../shaders/shared/chain.wgsl"),
             ),
         }
-    }
-
-    /// Whether the texts read the table of logarithms.
-    pub(crate) fn reads_ln_table(self) -> bool {
-        self.family == Family::Chain
     }
 }

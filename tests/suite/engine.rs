@@ -82,18 +82,21 @@ fn without_the_feature_the_gpu_is_refused_by_name() {
 
 #[cfg(feature = "gpu")]
 mod gpu {
-    use kullback::{AdapterKind, adapters};
+    use kullback::{AdapterKind, adapters, internal};
 
     use super::*;
+    use crate::engines::gpu::adapter;
 
     #[test]
-    fn f64_is_refused_by_name() {
+    fn f64_is_refused_by_name_where_the_adapter_has_none() {
         let p = distributions::<f64>(1, 5, 1);
-        let error = Engine::gpu().unwrap().kl(&p, &p).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the gpu backend cannot do this: f64 input; the cpu backend takes it"
-        );
+        let engine = internal::engine_without_f64(&adapter()).unwrap();
+        let message = "the gpu backend cannot do this: f64 input, since the adapter has no f64 \
+                       arithmetic; the cpu backend takes it";
+        assert_eq!(engine.kl(&p, &p).unwrap_err().to_string(), message);
+        let batch = Batch::logits(&p, &p).unwrap();
+        assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap_err().to_string(), message);
+        assert_eq!(engine.kl(&p.mapv(|p| p as f32), &p.mapv(|p| p as f32)).unwrap()[0], 0.0);
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub fn roomy_engines() -> &'static [Engine] {
     &engines[..engines.len().min(3)]
 }
 
-/// Those that compute f64.
+/// Those that compute f64: all but those on an adapter that has none.
 pub fn f64_engines() -> impl Iterator<Item = &'static Engine> {
-    engines().iter().filter(|engine| engine.backend() != "gpu")
+    #[cfg(feature = "gpu")]
+    let able = |engine: &&Engine| engine.adapter().is_none_or(kullback::Adapter::has_f64);
+    #[cfg(not(feature = "gpu"))]
+    let able = |_: &&Engine| true;
+    engines().iter().filter(able)
 }
 
 #[cfg(feature = "gpu")]

@@ -3,6 +3,8 @@
 // Whatever decides a case (zero, subnormal, invalid) is decided on bit patterns: a compiler may
 // assume that there are no NaN and no infinities, and the hardware may flush subnormals.
 
+alias Real = f32;
+
 const ONE: u32 = 127u << 23u;
 const INFINITE: u32 = 0x7f800000u;
 const TINY: u32 = 25u << 23u;           // 2^-102

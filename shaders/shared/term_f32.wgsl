@@ -12,7 +12,7 @@ struct Bins {
     g: vec4<f32>,     // p·ln(p/q) − p + q
     p: vec4<f32>,     // the probabilities, 0 where invalid
     q: vec4<f32>,
-    infinite: bool,   // some bin has p > 0 = q
+    flags: u32,       // SOME_…
     top: u32,         // the largest bit pattern; at least INFINITE exactly if a bin is invalid
 }
 
@@ -60,7 +60,7 @@ fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {
         select(q, g, both), // p = 0 contributes q; p > 0 = q makes the row infinite anyway
         p,
         q,
-        any(q_zero & !p_zero),
+        select(0u, SOME_INFINITE, any(q_zero & !p_zero)),
         max(max(tops.x, tops.y), max(tops.z, tops.w)),
     );
 }

@@ -54,6 +54,11 @@ pub struct Outcome<T> {
     pub backend: &'static str,
     /// The adapter, where that was not the CPU.
     pub adapter: Option<String>,
+    /// How many rows took a closer look: they were computed once more in f64, on the CPU whatever the
+    /// backend, since more digits of their sums cancel than these have. Rows of counts do, and
+    /// others whose masses are far apart, rows with invalid bins or numbers at the ends of the
+    /// range, and masses next to the tolerance.
+    pub closer_looks: usize,
 }
 
 impl<T> Outcome<T> {
@@ -79,10 +84,12 @@ pub(crate) struct Row<T> {
     pub status: Status,
     pub p_mass: T,
     pub q_mass: T,
+    /// It was computed once more in f64.
+    pub looked_closer: bool,
 }
 
 /// The places of some consecutive rows in an outcome.
-pub(crate) struct Slots<'a, T> {
+struct Slots<'a, T> {
     values: &'a mut [T],
     statuses: &'a mut [Status],
     p_masses: &'a mut [T],
@@ -100,6 +107,7 @@ impl<T: Value> Outcome<T> {
             self.backend = "mixed";
         }
         self.adapter = self.adapter.take().or(later.adapter);
+        self.closer_looks += later.closer_looks;
         join(&mut self.values, later.values);
         join(&mut self.statuses, later.statuses);
         join(&mut self.p_masses, later.p_masses);
@@ -115,17 +123,29 @@ impl<T: Value> Outcome<T> {
             q_masses: Array1::default(rows),
             backend,
             adapter: None,
+            closer_looks: 0,
         }
     }
 
     /// Some of its rows.
-    pub(crate) fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
+    fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
         Slots {
             values: &mut slice(&mut self.values)[rows.clone()],
             statuses: &mut slice(&mut self.statuses)[rows.clone()],
             p_masses: &mut slice(&mut self.p_masses)[rows.clone()],
             q_masses: &mut slice(&mut self.q_masses)[rows],
         }
+    }
+
+    /// Fills in some of its rows, each from its number within them, in tasks of about
+    /// `rows_per_task` rows over the threads there are.
+    pub(crate) fn fill_in_parallel(
+        &mut self,
+        rows: Range<usize>,
+        rows_per_task: usize,
+        row: impl Fn(usize) -> Row<T> + Sync,
+    ) {
+        self.closer_looks += self.slots(rows).fill_in_parallel(rows_per_task, row);
     }
 }
 
@@ -134,14 +154,9 @@ fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
     array.as_slice_mut().unwrap_or_default()
 }
 
-impl<'a, T: Value> Slots<'a, T> {
-    /// Fills in every row from its number within these slots, in tasks of about `rows_per_task`
-    /// rows over the threads there are.
-    pub(crate) fn fill_in_parallel(
-        self,
-        rows_per_task: usize,
-        row: impl Fn(usize) -> Row<T> + Sync,
-    ) {
+impl<T: Value> Slots<'_, T> {
+    /// Fills in every row; returns how many took a closer look.
+    fn fill_in_parallel(self, rows_per_task: usize, row: impl Fn(usize) -> Row<T> + Sync) -> usize {
         if self.values.len() <= rows_per_task {
             return self.fill(row);
         }
@@ -149,21 +164,25 @@ impl<'a, T: Value> Slots<'a, T> {
         let results = results.zip(self.statuses.par_chunks_mut(rows_per_task));
         let masses = self.p_masses.par_chunks_mut(rows_per_task);
         let masses = masses.zip(self.q_masses.par_chunks_mut(rows_per_task));
-        results.zip(masses).enumerate().for_each(
+        let filled = results.zip(masses).enumerate().map(
             |(task, ((values, statuses), (p_masses, q_masses)))| {
                 let first = task * rows_per_task;
-                Slots { values, statuses, p_masses, q_masses }.fill(|at| row(first + at));
+                Slots { values, statuses, p_masses, q_masses }.fill(|at| row(first + at))
             },
         );
+        filled.sum()
     }
 
-    fn fill(self, mut row: impl FnMut(usize) -> Row<T>) {
+    fn fill(self, mut row: impl FnMut(usize) -> Row<T>) -> usize {
         let masses = self.p_masses.iter_mut().zip(self.q_masses);
         let results = self.values.iter_mut().zip(self.statuses);
+        let mut looked_closer = 0;
         for (at, ((value, status), (p_mass, q_mass))) in results.zip(masses).enumerate() {
             let row = row(at);
             (*value, *status) = (row.value, row.status);
             (*p_mass, *q_mass) = (row.p_mass, row.q_mass);
+            looked_closer += usize::from(row.looked_closer);
         }
+        looked_closer
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) 
             return Judged { verdict, masses }.row();
         }
     }
-    closer_look(batch, row).row()
+    Row { looked_closer: true, ..closer_look(batch, row).row() }
 }
 
 /// The verdict on a row of valid bins, reached in f64.

@@ -41,7 +41,7 @@ impl Judged {
             Verdict::Invalid(_, rule) => (f64::NAN, Status::Invalid(rule)),
         };
         let [p_mass, q_mass] = self.masses.map(V::from_f64);
-        Row { value: V::from_f64(value), status, p_mass, q_mass }
+        Row { value: V::from_f64(value), status, p_mass, q_mass, looked_closer: false }
     }
 
     /// What is wrong with a row that was called invalid as a whole.

@@ -113,6 +113,7 @@ fn compute<T: Element<Value: Written>>(
         statistics: Statistics::of(outcome.values.iter().map(|value| value.to_f64())),
         infinite_rows: outcome.infinite_rows(),
         invalid_rows: outcome.invalid_rows(),
+        closer_looks: outcome.closer_looks,
         cross_checked_rows: check.compared,
         seconds,
         bytes_per_second: bytes as f64 / seconds,

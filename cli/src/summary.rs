@@ -23,6 +23,7 @@ pub struct Summary {
     pub statistics: Statistics,
     pub infinite_rows: usize,
     pub invalid_rows: usize,
+    pub closer_looks: usize,
     pub cross_checked_rows: usize,
     pub seconds: f64,
     pub bytes_per_second: f64,
@@ -122,6 +123,10 @@ impl Display for Summary {
         }
         line(f, "infinite", &format_args!("{} rows", grouped(self.infinite_rows)))?;
         line(f, "invalid", &format_args!("{} rows", grouped(self.invalid_rows)))?;
+        if self.closer_looks > 0 {
+            let rows = grouped(self.closer_looks);
+            line(f, "closer look", &format_args!("{rows} rows, computed once more in f64"))?;
+        }
         if self.cross_checked_rows > 0 {
             let rows = grouped(self.cross_checked_rows);
             line(f, "cross-check", &format_args!("{rows} rows agree with the f64 reference"))?;

@@ -34,7 +34,7 @@ impl Backend for Cpu {
         let Divergence::Kl = divergence;
         let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
         let rows_per_task = (TASK / batch.bins().max(1)).max(1);
-        outcome.slots(0..batch.rows()).fill_in_parallel(rows_per_task, |row| {
+        outcome.fill_in_parallel(0..batch.rows(), rows_per_task, |row| {
             if !batch.is_probs() {
                 return chain::settle(batch, row, &chain::node(batch, row));
             }

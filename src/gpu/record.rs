@@ -219,7 +219,8 @@ pub(crate) fn settle<T: Element>(
     }
     let (node, huge) = node(words, variant);
     if !node.invalid && (huge || lacks_digits(batch, row, &node, variant)) {
-        return chain::settle(batch, row, &chain::node(batch, row));
+        let closer = chain::settle(batch, row, &chain::node(batch, row));
+        return Row { looked_closer: true, ..closer };
     }
     chain::settle(batch, row, &node)
 }

@@ -190,7 +190,7 @@ impl Gpu {
     ) -> Result<(), Error> {
         records.verify(|_| batch.bins()).map_err(|e| self.fault(e))?;
         let records: Vec<&[u32]> = records.each().collect();
-        outcome.slots(rows.clone()).fill_in_parallel(ROWS_PER_TASK, |at| {
+        outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
             record::settle(records[at], variant, batch, rows.start + at)
         });
         Ok(())

@@ -1,6 +1,7 @@
 //! Engines as their users hold them.
 
-use kullback::{Batch, Divergence, Engine, nonblocking};
+use kullback::{Batch, Divergence, Engine, Mass, nonblocking};
+use ndarray::Array2;
 
 use crate::data::distributions;
 use crate::engines::{engines, roomy_engines};
@@ -130,5 +131,22 @@ mod gpu {
             drop(call);
         }
         assert_eq!(pollster::block_on(engine.kl(&p, &q)).unwrap(), want);
+    }
+}
+
+#[test]
+fn closer_looks_are_counted() {
+    let p = distributions::<f32>(50, 40, 61);
+    let q = distributions::<f32>(50, 40, 62);
+    let counts = p.mapv(|p| (1e4 * p).round());
+    for engine in engines() {
+        let looks = |p: &Array2<f32>, mass| {
+            let batch = Batch::probs(p, &q).unwrap().with_mass(mass);
+            engine.rows(Divergence::Kl, &batch).unwrap().closer_looks
+        };
+        assert_eq!(looks(&p, Mass::Check), 0, "{engine:?}");
+        assert_eq!(looks(&counts, Mass::Normalize), 50, "{engine:?}");
+        let batch = Batch::logits(&p, &q).unwrap();
+        assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap().closer_looks, 0, "{engine:?}");
     }
 }

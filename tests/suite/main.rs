@@ -12,6 +12,7 @@ mod logs;
 mod long;
 mod plan;
 mod properties;
+mod random;
 mod rows;
 #[cfg(feature = "gpu")]
 mod shaders;

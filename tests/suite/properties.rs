@@ -124,6 +124,96 @@ proptest! {
     }
 }
 
+/// Rows of a joint distribution of two variables, the second of `columns` values, as a matrix of
+/// f64 that is the exact content of f32 rows.
+fn marginal(joint: &Array2<f32>, columns: usize) -> Array2<f32> {
+    let mut sums = Array2::<f64>::zeros((joint.nrows(), joint.ncols() / columns));
+    for ((row, bin), &value) in joint.indexed_iter() {
+        sums[[row, bin / columns]] += f64::from(value);
+    }
+    sums.mapv(|sum| sum as f32)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn the_chain_rule_adds_up(rows in 1_usize..12, columns in 1_usize..12, seed: u64) {
+        // D(P(x, y)‖Q(x, y)) = D(P(x)‖Q(x)) + Σ P(x)·D(P(y|x)‖Q(y|x)).
+        let p = distributions::<f32>(1, rows * columns, seed);
+        let q = distributions::<f32>(1, rows * columns, seed ^ 1);
+        let conditional = |joint: &Array2<f32>| {
+            joint.to_shape((rows, columns)).unwrap().to_owned()
+        };
+        let weights = marginal(&p, columns);
+        for engine in engines() {
+            let joint = f64::from(kl(engine, &p, &q)[0]);
+            let of_marginals = f64::from(kl(engine, &weights, &marginal(&q, columns))[0]);
+            let within = kl(engine, &conditional(&p), &conditional(&q));
+            let within: f64 =
+                within.iter().zip(&weights).map(|(kl, w)| f64::from(*kl) * f64::from(*w)).sum();
+            let sum = of_marginals + within;
+            prop_assert!((joint - sum).abs() <= 2e-6 * sum + 1e-9, "{engine:?}: {joint} {sum}");
+        }
+    }
+
+    #[test]
+    fn it_is_jointly_convex(bins in 1_usize..300, seed: u64, share in 0.0_f64..1.0) {
+        let [p, q, r, s] = [0, 1, 2, 3].map(|side| distributions::<f32>(ROWS, bins, seed ^ side));
+        let mixed = |a: &Array2<f32>, b: &Array2<f32>| {
+            let mix = |a: f32, b: f32| share * f64::from(a) + (1.0 - share) * f64::from(b);
+            Array2::from_shape_fn(a.dim(), |at| mix(a[at], b[at]) as f32)
+        };
+        for engine in engines() {
+            let of_mixtures = kl(engine, &mixed(&p, &r), &mixed(&q, &s));
+            let (one, other) = (kl(engine, &p, &q), kl(engine, &r, &s));
+            for row in 0..ROWS {
+                let bound = share * f64::from(one[row]) + (1.0 - share) * f64::from(other[row]);
+                let got = f64::from(of_mixtures[row]);
+                prop_assert!(got <= bound * (1.0 + 2e-6) + 1e-12, "{engine:?}: {got} {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn bretagnolle_and_huber_bound_the_total_variation(bins in 2_usize..300, seed: u64) {
+        // TV ≤ √(1 − e^−D), which stays below 1 where Pinsker's bound does not.
+        let far = |seed: u64| {
+            let rows = distributions::<f64>(ROWS, bins, seed);
+            normalized::<f32>(rows.mapv(|p| p.powi(6)).view())
+        };
+        let (p, q) = (far(seed), far(seed ^ 1));
+        for engine in engines() {
+            for (row, value) in kl(engine, &p, &q).into_iter().enumerate() {
+                let pairs = p.row(row).into_iter().zip(q.row(row).to_vec());
+                let distance: f64 =
+                    pairs.map(|(&p, q)| (f64::from(p) - f64::from(q)).abs() / 2.0).sum();
+                let bound = (-(-f64::from(value)).exp_m1()).sqrt();
+                prop_assert!(distance <= bound * (1.0 + 1e-6) + 1e-6, "{engine:?}");
+                prop_assert!(bound <= 1.0);
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_and_logarithms_of_it_are_the_same(bins in 1_usize..300, seed: u64) {
+        let mut random = Random(seed);
+        let mut logits = || Array2::from_shape_simple_fn((ROWS, bins), || 6.0 * random.uniform());
+        let (p, q) = (logits(), logits());
+        let probs = |logits: &Array2<f64>| normalized::<f32>(logits.mapv(f64::exp).view());
+        let [p_logits, q_logits] = [&p, &q].map(|logits| logits.mapv(|x| x as f32));
+        for engine in engines() {
+            let want = kl(engine, &probs(&p), &probs(&q));
+            let batch = Batch::logits(&p_logits, &q_logits).unwrap();
+            let got = engine.rows(Divergence::Kl, &batch).unwrap().values;
+            for (got, want) in got.iter().zip(want) {
+                // The inputs themselves are rounded.
+                prop_assert!((got - want).abs() <= 1e-5 * want + 1e-9, "{engine:?}: {got} {want}");
+            }
+        }
+    }
+}
+
 #[test]
 fn it_is_not_symmetric() {
     let p = normalized::<f32>(ndarray::array![[0.9, 0.1]].view());

@@ -1,0 +1,98 @@
+//! Random rows of every kind: never negative, exactly 0 for the same bits, exactly +inf where due.
+//!
+//! `KULLBACK_RANDOM_BINS` says how many bins of each kind to try; without it, as many as CI has time
+//! for.
+
+use half::{bf16, f16};
+use kullback::{Batch, Divergence, Element, Engine, Kind, Mass, OnInvalid, Status};
+use ndarray::Array2;
+
+use crate::data::Random;
+use crate::engines::engines;
+
+const ROWS: usize = 64;
+
+/// Weights over many decades, and their logarithms, with some entries of 0.
+fn drawn<T: Element>(random: &mut Random, kind: Kind, bins: usize, spread: f64) -> Array2<T> {
+    let zeros = if random.next().is_multiple_of(2) { 0.1 } else { 0.0 };
+    Array2::from_shape_simple_fn((ROWS, bins), || {
+        let log = spread * (random.uniform() + random.uniform() - 1.0);
+        let zero = random.uniform() < zeros;
+        T::from_f64(match kind {
+            Kind::Probs if zero => 0.0,
+            Kind::Probs => log.exp(),
+            _ if zero => f64::NEG_INFINITY,
+            _ => log,
+        })
+    })
+}
+
+/// The same numbers, of which some are changed by so many units in the last place.
+fn changed<T: Element>(random: &mut Random, side: &Array2<T>, relative: f64) -> Array2<T> {
+    side.mapv(|x| match random.next() % 3 {
+        0 => x,
+        _ => T::from_f64(x.to_f64() * (1.0 + relative * (random.uniform() - 0.5))),
+    })
+}
+
+fn check<T: Element<Value = f32>>(engine: &Engine, kinds: [Kind; 2], p: &Array2<T>, q: &Array2<T>) {
+    let batch = Batch::of(kinds[0], p, kinds[1], q).unwrap();
+    let batch = batch.with_mass(Mass::Normalize).with_on_invalid(OnInvalid::Nan);
+    let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+    let zero = |kind, x: &T| match kind {
+        Kind::Probs => x.to_f64() == 0.0,
+        _ => x.to_f64() == f64::NEG_INFINITY,
+    };
+    for row in 0..ROWS {
+        let (p, q) = (p.row(row), q.row(row));
+        let (value, status) = (outcome.values[row], outcome.statuses[row]);
+        let what = || format!("{engine:?}, {} {kinds:?}: {value:e}, {p} {q}", T::NAME);
+        let none = p.iter().all(|x| zero(kinds[0], x)) || q.iter().all(|x| zero(kinds[1], x));
+        let infinite = p.iter().zip(q).any(|(p, q)| !zero(kinds[0], p) && zero(kinds[1], q));
+        if none {
+            assert!(matches!(status, Status::Invalid(_)), "{}", what());
+        } else if infinite {
+            assert!(value == f32::INFINITY && status == Status::Infinite, "{}", what());
+        } else {
+            assert!(value >= 0.0 && value.is_finite() && status == Status::Ok, "{}", what());
+            if kinds[0] == kinds[1] && p == q {
+                assert_eq!(value.to_bits(), 0, "{}", what());
+            }
+        }
+    }
+}
+
+fn run<T: Element<Value = f32>>(kinds: [Kind; 2], bins_to_try: usize, seed: u64) {
+    let mut random = Random(seed);
+    let mut tried = 0;
+    while tried < bins_to_try {
+        let bins = 1 + (random.next() % 300) as usize;
+        let spread = [0.1, 1.0, 5.0, 9.0][(random.next() % 4) as usize];
+        let p = drawn::<T>(&mut random, kinds[0], bins, spread);
+        let q = match random.next() % 4 {
+            0 if kinds[0] == kinds[1] => p.clone(),
+            1 if kinds[0] == kinds[1] => {
+                let relative = 10_f64.powi(-((random.next() % 8) as i32));
+                changed(&mut random, &p, relative)
+            }
+            _ => drawn::<T>(&mut random, kinds[1], bins, spread),
+        };
+        for engine in engines() {
+            check(engine, kinds, &p, &q);
+        }
+        tried += ROWS * bins;
+    }
+}
+
+#[test]
+fn never_negative() {
+    let bins = std::env::var("KULLBACK_RANDOM_BINS").map_or(100_000, |bins| bins.parse().unwrap());
+    for (at, &p) in Kind::ALL.iter().enumerate() {
+        for (also, &q) in Kind::ALL.iter().enumerate() {
+            let seed = (3 * at + also) as u64;
+            run::<f32>([p, q], bins, seed);
+            run::<f16>([p, q], bins, seed + 100);
+            run::<bf16>([p, q], bins, seed + 200);
+        }
+    }
+}

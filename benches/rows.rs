@@ -67,6 +67,29 @@ fn throughput(criterion: &mut Criterion) {
     }
 }
 
+/// Logits of a language model's kind: read once, and nothing of a softmax written down.
+fn logits(criterion: &mut Criterion) {
+    let engines = engines();
+    for bins in [64, 1024, 32_000] {
+        let side = |seed| distributions(BINS / bins, bins, seed).mapv(|p| 20.0 * p * bins as f32);
+        let (p, q) = (side(1), side(2));
+        let batch = Batch::logits(&p, &q).expect("the shapes match");
+        let mut group = criterion.benchmark_group(format!("rows of {bins} logits"));
+        group.throughput(Throughput::Bytes(((p.len() + q.len()) * size_of::<f32>()) as u64));
+        group.sample_size(10);
+        group.bench_function("read", |bencher| {
+            bencher.iter(|| black_box(sum_of_bits(&p) ^ sum_of_bits(&q)));
+        });
+        for engine in &engines {
+            checked(engine, &batch);
+            group.bench_function(engine.backend(), |bencher| {
+                bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
+            });
+        }
+        group.finish();
+    }
+}
+
 fn latency(criterion: &mut Criterion) {
     let (p, q) = (distributions(1, 64, 1), distributions(1, 64, 2));
     let batch = Batch::probs(&p, &q).expect("the shapes match");
@@ -80,5 +103,5 @@ fn latency(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput, latency);
+criterion_group!(benches, throughput, logits, latency);
 criterion_main!(benches);

@@ -80,7 +80,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::Unsupported`] for f64 on the GPU backend; [`Error::TooLong`] and
+    /// NaN there; [`Error::Unsupported`] for f64 on an adapter without it; [`Error::TooLong`] and
     /// [`Error::Device`] if the device cannot do it.
     pub fn rows<T: Element>(
         &self,

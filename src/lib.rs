@@ -21,17 +21,22 @@
 //! each bin contributes `p·ln(p/q) − p + q`, which is never negative, formed in a way that subtracts
 //! nothing nearly equal; what these terms leave out, `Σ (p − q)`, is summed by itself.
 //!
+//! A side may also be log-probabilities or logits ([`Kind`]). Such rows are summed by the chain rule
+//! of relative entropy, from the exact differences of the logarithms: each row is read once, and no
+//! softmax is written down.
+//!
 //! | case | result |
 //! | --- | --- |
 //! | `p = 0` | contributes nothing: `0·ln 0 = 0` |
 //! | `p > 0` where `q = 0` | the row is exactly +inf, [`Status::Infinite`]: a right answer, no error |
 //! | P = Q bit for bit | exactly 0 |
-//! | NaN, a negative or an infinite probability | [`Error::Invalid`] naming row, bin, value and rule; or NaN in that row, with [`OnInvalid::Nan`] |
-//! | a mass further from 1 than 1e-3 | likewise, under [`Mass::Check`]; see [`Mass`] for the other policies |
+//! | logits | `p ∝ exp(logit / T)` with [`Batch::with_temperature`]; −inf is a probability of 0; their mass is 1 by definition |
+//! | NaN, a negative or an infinite probability; a NaN or +inf logarithm or logit; a row of −inf logits | [`Error::Invalid`] naming row, bin, value and rule; or NaN in that row, with [`OnInvalid::Nan`] |
+//! | a mass further from 1 than 1e-3 (16-bit data: 1e-2) | likewise, under [`Mass::Check`]; see [`Mass`] for the other policies |
 //! | one row against many | a side with a single row is compared with every row of the other |
 //! | no rows, no bins, shapes that differ | an empty result, an error, an error: before any device work |
-//! | f32 input | f32 arithmetic and results |
-//! | f64 input | f64 arithmetic and results, on the CPU |
+//! | f16, bf16 and f32 input | f32 results; f32 arithmetic, and f64 where the CPU takes logarithms |
+//! | f64 input | f64 arithmetic and results, on the CPU and on adapters that have f64 |
 //! | the same row | the same bits, whatever the batch, its place in it and the number of threads, on one backend and adapter |
 //!
 //! PyTorch's `F.kl_div(x, y)` computes D(y‖x), from logarithms in its first argument; SciPy's
@@ -43,17 +48,18 @@
 //! 2. [`Engine::rows`] hands it to a backend; `auto` picks the one that was measured to be faster.
 //! 3. For the GPU, [`plan::Plan`] cuts rows into segments and batches into chunks: plain arithmetic.
 //! 4. Each chunk is packed and handed to the thread that owns the device, one ahead of the other.
-//! 5. A kernel sums each segment; another merges the segments of a row; the records come back.
+//! 5. A kernel makes a record of each segment: sums for probabilities, a node of the chain rule for
+//!    logarithms. Another merges the records of a row; they come back.
 //! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
-//! 7. One function makes value and status of a row's sums, for both backends, and where the sums
-//!    lack digits (counts, subnormal masses) it looks at the row once more in f64.
+//! 7. One function makes value and status of a row's sums or node, for both backends; where these
+//!    lack digits (counts, subnormal masses) the row is looked at once more in f64.
 //! 8. [`Outcome`] holds values, statuses and masses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
 //! # When to use something else
 //!
 //! For a handful of small distributions a loop of `p * (p / q).ln()` in f64 is simpler. Closed forms
-//! between families (two Gaussians), estimates from samples, and divergences on logits are not here.
+//! between families (two Gaussians) and estimates from samples are not here.
 //!
 //! # Features
 //!

@@ -340,7 +340,7 @@ fn logits_and_logarithms_are_taken() {
         &f32_npy(2, 3, &[100.0, 100.0, masked, 2.0 * ln3, 0.0, masked]),
     );
     let logs =
-        f32_npy(2, 3, &[0.75_f32.ln(), 0.25_f32.ln(), masked, 0.5_f32.ln(), -0.6931472, masked]);
+        f32_npy(2, 3, &[0.75_f32.ln(), 0.25_f32.ln(), masked, 0.5_f32.ln(), 0.5_f32.ln(), masked]);
     fs::write(folder.path().join("logs.npy"), logs).unwrap();
     fs::write(folder.path().join("probs.npy"), f32_npy(1, 3, &[0.5, 0.5, 0.0])).unwrap();
     // (3/4, 1/4) against (1/2, 1/2) and the other way round, by hand.

@@ -153,29 +153,34 @@ impl Reading {
 
     /// The node of up to `BLOCK` bins.
     fn block<T: Element>(self, p: &[T], q: &[T]) -> Node {
-        pulp::Arch::new().dispatch(Block { reading: self, p, q })
+        // Short rows are not worth a large block's memory.
+        if p.len() <= LANES {
+            return pulp::Arch::new().dispatch(Block::<T, LANES> { reading: self, p, q });
+        }
+        pulp::Arch::new().dispatch(Block::<T, BLOCK> { reading: self, p, q })
     }
 }
 
-/// The bins of a block. `dispatch` inlines all that `with_simd` calls into one copy of the loops
+/// Up to `N` bins. `dispatch` inlines all that `with_simd` calls into one copy of the loops
 /// for each vector instruction set, and runs the best that the machine has.
-struct Block<'a, T> {
+struct Block<'a, T, const N: usize> {
     reading: Reading,
     p: &'a [T],
     q: &'a [T],
 }
 
-impl<T: Element> pulp::WithSimd for Block<'_, T> {
+impl<T: Element, const N: usize> pulp::WithSimd for Block<'_, T, N> {
     type Output = Node;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
         let Reading { kinds, temperature } = self.reading;
-        let p = Logs::read(self.p, kinds[0], temperature);
-        let q = Logs::read(self.q, kinds[1], temperature);
-        let mut leaves = Leaves::new(self.p.len());
-        let (p_scale, q_scale) = (p.weigh(&mut leaves.w), q.weigh(&mut leaves.v));
-        for bin in 0..leaves.padded() {
+        let p = Logs::<N>::read(self.p, kinds[0], temperature);
+        let q = Logs::<N>::read(self.q, kinds[1], temperature);
+        let mut leaves = Leaves::<N>::new(self.p.len());
+        let bins = leaves.padded();
+        let (p_scale, q_scale) = (p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v));
+        for bin in 0..bins {
             // What rounding took from the difference is itself a number, and this one (Knuth 1969).
             let (a, b) = (p.high[bin], q.high[bin]);
             let d = a - b;
@@ -190,16 +195,16 @@ impl<T: Element> pulp::WithSimd for Block<'_, T> {
 
 /// One side of a block: the logarithms of its probabilities in two parts, of which the second is
 /// small; −inf for a probability of 0, and past the end.
-struct Logs {
-    high: [f64; BLOCK],
-    low: [f64; BLOCK],
+struct Logs<const N: usize> {
+    high: [f64; N],
+    low: [f64; N],
     invalid: bool,
 }
 
-impl Logs {
+impl<const N: usize> Logs<N> {
     #[inline(always)]
-    fn read<T: Element>(bins: &[T], kind: Kind, temperature: f64) -> Logs {
-        let mut logs = Logs { high: [f64::NEG_INFINITY; BLOCK], low: [0.0; BLOCK], invalid: false };
+    fn read<T: Element>(bins: &[T], kind: Kind, temperature: f64) -> Logs<N> {
+        let mut logs = Logs { high: [f64::NEG_INFINITY; N], low: [0.0; N], invalid: false };
         let mut valid = true;
         for (log, bin) in logs.high.iter_mut().zip(bins) {
             *log = bin.to_f64();
@@ -222,18 +227,19 @@ impl Logs {
         Logs { invalid: !valid, ..logs }
     }
 
-    /// The probabilities in units of the largest, whose logarithm is returned.
+    /// The first probabilities in units of the largest, whose logarithm is returned.
     #[inline(always)]
-    fn weigh(&self, weights: &mut [f64; BLOCK]) -> f64 {
+    fn weigh(&self, bins: usize, weights: &mut [f64; N]) -> f64 {
+        let (high, low) = (&self.high[..bins], &self.low[..bins]);
         let mut tops = [f64::NEG_INFINITY; LANES];
-        for logs in self.high.as_chunks::<LANES>().0 {
+        for logs in high.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
                 tops[lane] = if logs[lane] > tops[lane] { logs[lane] } else { tops[lane] };
             }
         }
         let top = tops.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let scale = if top > f64::NEG_INFINITY { top } else { 0.0 };
-        for ((weight, high), low) in weights.iter_mut().zip(&self.high).zip(&self.low) {
+        for ((weight, high), low) in weights.iter_mut().zip(high).zip(low) {
             *weight = exp((high - scale) + low);
         }
         scale
@@ -241,22 +247,22 @@ impl Logs {
 }
 
 /// The children of a node, side by side.
-struct Leaves {
+struct Leaves<const N: usize> {
     len: usize,
     /// Their masses under P and Q, each side in a unit of its own.
-    w: [f64; BLOCK],
-    v: [f64; BLOCK],
+    w: [f64; N],
+    v: [f64; N],
     /// The logarithms of the ratios of their masses, in two parts: ±inf where one of them is 0, NaN
     /// where both are.
-    high: [f64; BLOCK],
-    low: [f64; BLOCK],
+    high: [f64; N],
+    low: [f64; N],
 }
 
-impl Leaves {
+impl<const N: usize> Leaves<N> {
     #[inline(always)]
-    fn new(len: usize) -> Leaves {
-        let none = [0.0; BLOCK];
-        Leaves { len, w: none, v: none, high: [f64::NAN; BLOCK], low: none }
+    fn new(len: usize) -> Leaves<N> {
+        let none = [0.0; N];
+        Leaves { len, w: none, v: none, high: [f64::NAN; N], low: none }
     }
 
     /// So many places are looked at: whole rows of lanes.
@@ -302,7 +308,7 @@ impl Leaves {
     }
 
     #[inline(always)]
-    fn sum(&self, values: &[f64; BLOCK]) -> f64 {
+    fn sum(&self, values: &[f64; N]) -> f64 {
         let mut sums = [0.0; LANES];
         for values in values[..self.padded()].as_chunks::<LANES>().0 {
             for lane in 0..LANES {
@@ -337,7 +343,7 @@ pub(crate) fn merged(nodes: &[Node]) -> Node {
         if top > f64::NEG_INFINITY { top } else { 0.0 }
     };
     let scales = [scale(0), scale(1)];
-    let mut leaves = Leaves::new(nodes.len());
+    let mut leaves = Leaves::<FAN>::new(nodes.len());
     let mut g = 0.0;
     for (at, node) in nodes.iter().enumerate() {
         let unit = [0, 1].map(|side| (node.scales[side] - scales[side]).min(0.0).exp());

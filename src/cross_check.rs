@@ -118,43 +118,45 @@ fn of_probs<T: Element>(batch: &Batch<'_, T>, [p, q]: &[Vec<f64>; 2]) -> Option<
 }
 
 /// The same for a row of which a side is logarithms.
-fn of_logs<T: Element>(batch: &Batch<'_, T>, sides: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
-    let mut size = 1.0;
-    let mut logs: [Vec<f64>; 2] = Default::default();
-    for ((side, row), logs) in [Side::P, Side::Q].into_iter().zip(sides).zip(&mut logs) {
-        let kind = batch.kind(side);
-        let lowest = if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
-        if !row.iter().all(|&value| value >= lowest && value < f64::INFINITY) {
-            return None;
-        }
-        *logs = reference::logs(row, kind, batch.temperature());
-        let ln_mass = reference::ln_mass(logs);
-        let valid = match (kind, batch.mass()) {
-            (Kind::Logits, _) | (_, Mass::Normalize) => ln_mass > f64::NEG_INFINITY,
-            (_, Mass::Check) => (ln_mass.exp() - 1.0).abs() <= batch.mass_tolerance(),
-            _ => true,
-        };
-        if !valid {
-            return None;
-        }
-        // Rounding in a logarithm is relative to its size before it was divided by the mass.
-        let top = logs.iter().filter(|log| log.is_finite()).fold(ln_mass.abs(), |top, log| {
-            f64::max(top, if *log > ln_mass - 50.0 { log.abs() } else { 0.0 })
-        });
-        size += if top.is_finite() { top } else { 0.0 };
-        if kind == Kind::Logits || matches!(batch.mass(), Mass::Check | Mass::Normalize) {
-            logs.iter_mut().for_each(|log| *log -= ln_mass);
-        }
-    }
-    let [p, q] = &logs;
-    let mut value = reference::relative_entropy_of_logs(p, q);
-    let masses = [p, q].map(|logs| reference::ln_mass(logs).exp());
+fn of_logs<T: Element>(batch: &Batch<'_, T>, [p, q]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
+    let (p, p_size) = side_of_logs(batch, Side::P, p)?;
+    let (q, q_size) = side_of_logs(batch, Side::Q, q)?;
+    let masses = [&p, &q].map(|logs| reference::ln_mass(logs).exp());
+    let mut value = reference::relative_entropy_of_logs(&p, &q);
     if batch.mass() == Mass::Generalized {
         value += masses[1] - masses[0];
     }
-    let terms = p.iter().zip(q).filter(|(x, _)| **x > f64::NEG_INFINITY);
+    let terms = p.iter().zip(&q).filter(|(x, _)| **x > f64::NEG_INFINITY);
     let terms: f64 = terms.map(|(x, y)| x.exp() * (x - y).abs()).sum();
-    Some((value, terms + masses[0] * size + masses[1]))
+    Some((value, terms + masses[0] * (1.0 + p_size + q_size) + masses[1]))
+}
+
+/// One side as logarithms, divided by its mass where that is to be, and their size before that, to
+/// which rounding is relative.
+fn side_of_logs<T: Element>(
+    batch: &Batch<'_, T>,
+    side: Side,
+    row: &[f64],
+) -> Option<(Vec<f64>, f64)> {
+    let kind = batch.kind(side);
+    let lowest = if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
+    let mut logs = reference::logs(row, kind, batch.temperature());
+    let ln_mass = reference::ln_mass(&logs);
+    let accepted = match (kind, batch.mass()) {
+        (Kind::Logits, _) | (_, Mass::Normalize) => ln_mass > f64::NEG_INFINITY,
+        (_, Mass::Check) => (ln_mass.exp() - 1.0).abs() <= batch.mass_tolerance(),
+        _ => true,
+    };
+    if !accepted || !row.iter().all(|&value| value >= lowest && value < f64::INFINITY) {
+        return None;
+    }
+    // Bins far below the others do not count.
+    let sizes = logs.iter().filter(|log| **log > ln_mass - 50.0).map(|log| log.abs());
+    let size = sizes.fold(if ln_mass.is_finite() { ln_mass.abs() } else { 0.0 }, f64::max);
+    if kind == Kind::Logits || matches!(batch.mass(), Mass::Check | Mass::Normalize) {
+        logs.iter_mut().for_each(|log| *log -= ln_mass);
+    }
+    Some((logs, size))
 }
 
 /// `count` of `rows` row numbers, evenly spread from the first to the last.

@@ -18,6 +18,8 @@ struct Entry {
     kind: String,
     api: String,
     driver: String,
+    /// Whether it computes in f64 too.
+    f64: bool,
     /// `ok`, or what failed.
     self_test: String,
 }
@@ -32,8 +34,13 @@ pub fn run(options: &Devices) -> Result<(), Failure> {
     let mut text = String::new();
     for adapter in &report.adapters {
         text += &format!(
-            "{}\n  kind       {}\n  api        {}\n  driver     {}\n  self-test  {}\n",
-            adapter.name, adapter.kind, adapter.api, adapter.driver, adapter.self_test
+            "{}\n  kind       {}\n  api        {}\n  driver     {}\n  f64        {}\n  self-test  {}\n",
+            adapter.name,
+            adapter.kind,
+            adapter.api,
+            adapter.driver,
+            if adapter.f64 { "yes" } else { "no" },
+            adapter.self_test
         );
     }
     text += &format!("auto takes {}\n", report.auto);
@@ -58,6 +65,7 @@ fn report() -> Report {
             kind: adapter.kind().to_string(),
             api: adapter.api().to_owned(),
             driver: adapter.driver().to_owned(),
+            f64: adapter.has_f64(),
             self_test: tested.map_or_else(|error| error.to_string(), |()| "ok".into()),
         });
     }

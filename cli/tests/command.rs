@@ -455,7 +455,7 @@ fn devices_are_listed_with_their_self_test() {
     assert_eq!(adapters.is_empty(), !cfg!(feature = "gpu"), "{json}");
     for adapter in adapters {
         assert_eq!(adapter["self_test"], "ok", "{adapter}");
-        assert!(!adapter["name"].as_str().unwrap().is_empty());
+        assert!(!adapter["name"].as_str().unwrap().is_empty() && adapter["f64"].is_boolean());
     }
     assert!(json["auto"].as_str().unwrap().contains("the CPU"));
     assert!(stdout(&kullback(["devices"])).contains("auto takes the CPU"));

@@ -1,21 +1,24 @@
 //! Random rows of every kind: never negative, exactly 0 for the same bits, exactly +inf where due.
 //!
-//! `KULLBACK_RANDOM_BINS` says how many bins of each kind to try; without it, as many as CI has time
-//! for.
+//! `KULLBACK_RANDOM_BINS` says how many bins to try of each pair of kinds and each type, in large
+//! batches on the engines that are not under tiny limits; without it, a few on all of them.
 
 use half::{bf16, f16};
 use kullback::{Batch, Divergence, Element, Engine, Kind, Mass, OnInvalid, Status};
 use ndarray::Array2;
 
 use crate::data::Random;
-use crate::engines::engines;
-
-const ROWS: usize = 64;
+use crate::engines::{engines, roomy_engines};
 
 /// Weights over many decades, and their logarithms, with some entries of 0.
-fn drawn<T: Element>(random: &mut Random, kind: Kind, bins: usize, spread: f64) -> Array2<T> {
+fn drawn<T: Element>(
+    random: &mut Random,
+    kind: Kind,
+    shape: (usize, usize),
+    spread: f64,
+) -> Array2<T> {
     let zeros = if random.next().is_multiple_of(2) { 0.1 } else { 0.0 };
-    Array2::from_shape_simple_fn((ROWS, bins), || {
+    Array2::from_shape_simple_fn(shape, || {
         let log = spread * (random.uniform() + random.uniform() - 1.0);
         let zero = random.uniform() < zeros;
         T::from_f64(match kind {
@@ -43,7 +46,7 @@ fn check<T: Element<Value = f32>>(engine: &Engine, kinds: [Kind; 2], p: &Array2<
         Kind::Probs => x.to_f64() == 0.0,
         _ => x.to_f64() == f64::NEG_INFINITY,
     };
-    for row in 0..ROWS {
+    for row in 0..batch.rows() {
         let (p, q) = (p.row(row), q.row(row));
         let (value, status) = (outcome.values[row], outcome.statuses[row]);
         let what = || format!("{engine:?}, {} {kinds:?}: {value:e}, {p} {q}", T::NAME);
@@ -62,37 +65,52 @@ fn check<T: Element<Value = f32>>(engine: &Engine, kinds: [Kind; 2], p: &Array2<
     }
 }
 
-fn run<T: Element<Value = f32>>(kinds: [Kind; 2], bins_to_try: usize, seed: u64) {
+/// How much to try, and on which engines.
+struct Extent {
+    rows: usize,
+    bins: usize,
+    engines: &'static [Engine],
+}
+
+fn run<T: Element<Value = f32>>(extent: &Extent, kinds: [Kind; 2], seed: u64) {
     let mut random = Random(seed);
     let mut tried = 0;
-    while tried < bins_to_try {
+    while tried < extent.bins {
         let bins = 1 + (random.next() % 300) as usize;
         let spread = [0.1, 1.0, 5.0, 9.0][(random.next() % 4) as usize];
-        let p = drawn::<T>(&mut random, kinds[0], bins, spread);
+        let shape = (extent.rows, bins);
+        let p = drawn::<T>(&mut random, kinds[0], shape, spread);
         let q = match random.next() % 4 {
             0 if kinds[0] == kinds[1] => p.clone(),
             1 if kinds[0] == kinds[1] => {
                 let relative = 10_f64.powi(-((random.next() % 8) as i32));
                 changed(&mut random, &p, relative)
             }
-            _ => drawn::<T>(&mut random, kinds[1], bins, spread),
+            _ => drawn::<T>(&mut random, kinds[1], shape, spread),
         };
-        for engine in engines() {
+        for engine in extent.engines {
             check(engine, kinds, &p, &q);
         }
-        tried += ROWS * bins;
+        tried += extent.rows * bins;
     }
 }
 
 #[test]
 fn never_negative() {
-    let bins = std::env::var("KULLBACK_RANDOM_BINS").map_or(100_000, |bins| bins.parse().unwrap());
+    let extent = match std::env::var("KULLBACK_RANDOM_BINS") {
+        Ok(bins) => Extent {
+            rows: 4096,
+            bins: bins.parse().unwrap(),
+            engines: roomy_engines().get(..2).unwrap_or(roomy_engines()),
+        },
+        Err(_) => Extent { rows: 64, bins: 50_000, engines: engines() },
+    };
     for (at, &p) in Kind::ALL.iter().enumerate() {
         for (also, &q) in Kind::ALL.iter().enumerate() {
             let seed = (3 * at + also) as u64;
-            run::<f32>([p, q], bins, seed);
-            run::<f16>([p, q], bins, seed + 100);
-            run::<bf16>([p, q], bins, seed + 200);
+            run::<f32>(&extent, [p, q], seed);
+            run::<f16>(&extent, [p, q], seed + 100);
+            run::<bf16>(&extent, [p, q], seed + 200);
         }
     }
 }

@@ -232,8 +232,14 @@ fn lacks_digits<T: Element>(
     node: &Node,
     variant: Variant,
 ) -> bool {
-    // Below the first, the rounding of logarithms begins to show; the second is that of a mass.
-    let (least, doubt) = if variant.is_f64() { (1e-26, 1e-13) } else { (1e-11, 1e-5) };
+    // Below the first, the rounding of logarithms begins to show, of which those that are given have
+    // less; the second is that of a mass.
+    let given = [Side::P, Side::Q].iter().all(|&side| batch.kind(side) != Kind::Probs);
+    let (least, doubt) = match (variant.is_f64(), given) {
+        (true, _) => (1e-26, 1e-13),
+        (false, true) => (1e-13, 1e-5),
+        (false, false) => (1e-11, 1e-5),
+    };
     if node.masses.contains(&0.0) || node.infinite {
         return false;
     }

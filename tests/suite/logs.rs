@@ -9,7 +9,7 @@ use ndarray::{Array2, Axis, ShapeBuilder, array, concatenate};
 
 use crate::compare::close;
 use crate::data::{Random, distributions};
-use crate::engines::{engines, roomy_engines};
+use crate::engines::{engines, f64_engines, roomy_engines};
 
 /// Rows of a kind: of probabilities that a softmax makes of numbers from −5 to 5, or these.
 fn side<T: Element>(kind: Kind, rows: usize, bins: usize, seed: u64) -> Array2<T> {
@@ -302,4 +302,21 @@ fn logits_of_any_size() {
         let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
         assert!(outcome.values.iter().all(|&kl| (0.0..1e-12).contains(&kl)), "{outcome:?}");
     }
+}
+
+#[test]
+fn logits_that_are_large_only_once_divided() {
+    fn check<T: Element>(engines: impl Iterator<Item = &'static Engine>) {
+        let p = side::<T>(Kind::Logits, 3, 60, 55).mapv(|x| T::from_f64(x.to_f64() * 40.0));
+        let q = side::<T>(Kind::Logits, 3, 60, 56).mapv(|x| T::from_f64(x.to_f64() * 40.0));
+        let batch = Batch::logits(&p, &q).unwrap().with_temperature(1e-3).unwrap();
+        for engine in engines {
+            let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+            let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 3);
+            assert!(check.is_ok(), "{engine:?}, {}: {check:?}", T::NAME);
+        }
+    }
+    check::<f32>(engines().iter());
+    check::<f16>(engines().iter());
+    check::<f64>(f64_engines());
 }

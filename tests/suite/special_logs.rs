@@ -3,11 +3,13 @@
 //! its value by the reference, for every backend alike.
 
 use half::{bf16, f16};
-use kullback::{Batch, Divergence, Element, Kind, Mass, OnInvalid, Rule, Status, reference};
+use kullback::{
+    Batch, Divergence, Element, Engine, Kind, Mass, OnInvalid, Rule, Status, reference,
+};
 use ndarray::Array2;
 
 use crate::compare::{LOGS, close};
-use crate::engines::engines;
+use crate::engines::{engines, f64_engines};
 
 const PROBS: &[f32] = &[
     0.0,
@@ -47,12 +49,25 @@ const LOGS_: &[f32] = &[
     f32::from_bits(0xffc0_1234),
 ];
 
+/// More of them in f64: NaN that only the lower word tells from infinities, and the ends of the range
+/// in which the shaders compute.
+const DOUBLES: &[u64] = &[
+    0x7ff0_0000_0000_0001,
+    0xfff0_0000_0000_0001,
+    0x0000_0000_0000_0001, // the smallest subnormal
+    0x07b0_0000_0000_0000, // 2^-900
+    0x07af_ffff_ffff_ffff, // just below
+    0x0010_0000_0000_0000, // the smallest normal
+];
+
 /// Rows of so many bins, with the special pair at one of these.
 const LENGTHS: &[(usize, &[usize])] = &[(1, &[0]), (37, &[0, 16, 36]), (300, &[255, 299])];
 
 fn specials<T: Element>(kind: Kind) -> Vec<T> {
     let values = if kind == Kind::Probs { PROBS } else { LOGS_ };
-    values.iter().map(|&value| T::from_f64(value.into())).collect()
+    let doubles = if T::NAME == "f64" { DOUBLES } else { &[] };
+    let doubles = doubles.iter().map(|&bits| f64::from_bits(bits));
+    values.iter().map(|&value| f64::from(value)).chain(doubles).map(T::from_f64).collect()
 }
 
 /// Every pair in every position, over rows that are near each other elsewhere.
@@ -86,7 +101,7 @@ fn rule(kind: Kind, value: f64) -> Option<Rule> {
 
 /// What a row has to be: its status, its value if it has one, and how far rounding in the
 /// reference may have carried that.
-fn want(kinds: [Kind; 2], p: &[f64], q: &[f64], mass: Mass, tolerance: f64) -> (Status, f64, f64) {
+fn want<T: Element>(kinds: [Kind; 2], p: &[f64], q: &[f64], mass: Mass) -> (Status, f64, f64) {
     let invalid = |rule| (Status::Invalid(rule), f64::NAN, 0.0);
     let first = p.iter().zip(q).find_map(|(&p, &q)| rule(kinds[0], p).or(rule(kinds[1], q)));
     if let Some(rule) = first {
@@ -101,7 +116,7 @@ fn want(kinds: [Kind; 2], p: &[f64], q: &[f64], mass: Mass, tolerance: f64) -> (
             (Kind::Logits, _) | (_, Mass::Normalize) if ln_mass == f64::NEG_INFINITY => {
                 return invalid(Rule::NoMass);
             }
-            (Kind::Probs | Kind::LogProbs, Mass::Check) if off > tolerance => {
+            (Kind::Probs | Kind::LogProbs, Mass::Check) if off > T::MASS_TOLERANCE => {
                 return invalid(Rule::Mass);
             }
             _ => {}
@@ -120,7 +135,7 @@ fn want(kinds: [Kind; 2], p: &[f64], q: &[f64], mass: Mass, tolerance: f64) -> (
     if mass == Mass::Generalized {
         value += masses[1] - masses[0];
     }
-    if value.is_nan() || value.abs() > f64::from(f32::MAX) {
+    if !T::Value::from_f64(value).to_f64().is_finite() {
         return invalid(Rule::Overflow);
     }
     let sizes = p.iter().zip(&q).filter(|(p, _)| p.is_finite());
@@ -128,7 +143,7 @@ fn want(kinds: [Kind; 2], p: &[f64], q: &[f64], mass: Mass, tolerance: f64) -> (
     (Status::Ok, value, 8.0 * f64::EPSILON * (sizes + (masses[0] + masses[1]) * size))
 }
 
-fn check<T: Element<Value = f32>>(kinds: impl Iterator<Item = [Kind; 2]>) -> usize {
+fn check<T: Element>(engines: &[&Engine], kinds: impl Iterator<Item = [Kind; 2]>) -> usize {
     let mut cases = 0;
     for kinds in kinds {
         for &(bins, positions) in LENGTHS {
@@ -137,18 +152,18 @@ fn check<T: Element<Value = f32>>(kinds: impl Iterator<Item = [Kind; 2]>) -> usi
             let batch = batch.with_on_invalid(OnInvalid::Nan);
             for &mass in Mass::ALL {
                 let batch = batch.with_mass(mass);
-                let outcomes: Vec<_> = engines()
+                let outcomes: Vec<_> = engines
                     .iter()
                     .map(|engine| (engine, engine.rows(Divergence::Kl, &batch).unwrap()))
                     .collect();
                 for row in 0..batch.rows() {
                     let [p, q] = [p.row(row), q.row(row)]
                         .map(|row| row.iter().map(|x| x.to_f64()).collect::<Vec<_>>());
-                    let (status, value, doubt) = want(kinds, &p, &q, mass, T::MASS_TOLERANCE);
+                    let (status, value, doubt) = want::<T>(kinds, &p, &q, mass);
                     let half = f64::from(f32::from_bits(1)) / 2.0;
                     cases += 1;
                     for (engine, outcome) in &outcomes {
-                        let got = f64::from(outcome.values[row]);
+                        let got = outcome.values[row].to_f64();
                         let near = close(got, value, LOGS) || (got - value).abs() <= doubt + half;
                         let right = outcome.statuses[row] == status
                             && (near || value.is_nan() && got.is_nan());
@@ -167,16 +182,33 @@ fn check<T: Element<Value = f32>>(kinds: impl Iterator<Item = [Kind; 2]>) -> usi
     cases
 }
 
+fn all() -> Vec<&'static Engine> {
+    engines().iter().collect()
+}
+
 #[test]
 fn every_pair_of_kinds() {
     let kinds = Kind::ALL.iter().flat_map(|&p| Kind::ALL.iter().map(move |&q| [p, q]));
-    let cases = check::<f32>(kinds.filter(|kinds| *kinds != [Kind::Probs; 2]));
+    let cases = check::<f32>(&all(), kinds.filter(|kinds| *kinds != [Kind::Probs; 2]));
     assert!(cases >= 50_000, "{cases} cases");
 }
 
 #[test]
 fn numbers_of_16_bits() {
     let kinds = [[Kind::Probs; 2], [Kind::Logits; 2], [Kind::Probs, Kind::Logits]];
-    let cases = check::<f16>(kinds.into_iter()) + check::<bf16>(kinds.into_iter());
+    let cases = check::<f16>(&all(), kinds.into_iter()) + check::<bf16>(&all(), kinds.into_iter());
     assert!(cases >= 20_000, "{cases} cases");
+}
+
+#[test]
+fn numbers_of_64_bits() {
+    let kinds = [
+        [Kind::Probs; 2],
+        [Kind::LogProbs; 2],
+        [Kind::Probs, Kind::Logits],
+        [Kind::Logits, Kind::Probs],
+    ];
+    let engines: Vec<_> = f64_engines().collect();
+    let cases = check::<f64>(&engines, kinds.into_iter());
+    assert!(cases >= 40_000, "{cases} cases");
 }

@@ -108,17 +108,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     eprintln!("{} golden rows agree with the exact arithmetic", exact::verify());
     let mut ours = backends();
     let mut handover = Handover::new(&arguments.folder)?;
-    let mut tables = tables::<f32>(&mut ours, &mut handover)?;
-    tables.extend(self::tables::<f16>(&mut ours, &mut handover)?);
-    tables.extend(self::tables::<bf16>(&mut ours, &mut handover)?);
-    tables.extend(self::tables::<f64>(&mut ours, &mut handover)?);
+    let mut tables = measured::<f32>(&mut ours, &mut handover)?;
+    tables.extend(measured::<f16>(&mut ours, &mut handover)?);
+    tables.extend(measured::<bf16>(&mut ours, &mut handover)?);
+    tables.extend(measured::<f64>(&mut ours, &mut handover)?);
     let peers = handover.ask(&arguments.python, arguments.burn)?;
 
     let broken = broken_promises(&tables, ours.iter().map(|backend| &backend.tool));
     let tools: Vec<Tool> = ours.into_iter().map(|backend| backend.tool).chain(peers).collect();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     std::fs::create_dir_all(&docs)?;
-    std::fs::write(docs.join("accuracy.md"), report::markdown(&tables, &tools))?;
+    std::fs::write(docs.join("accuracy.md"), report::markdown(&tables, &tools, &broken))?;
     std::fs::write(docs.join("accuracy.svg"), plot::svg(&tables, &tools))?;
     eprintln!("wrote {0}/accuracy.md and {0}/accuracy.svg", docs.display());
     for line in &broken {
@@ -150,7 +150,7 @@ fn backends() -> Vec<Backend> {
 #[cfg(feature = "gpu")]
 fn adapter(gpu: &Engine) -> String {
     let name = |adapter: &kullback::Adapter| {
-        format!("{} ({}, {})", adapter.name(), adapter.driver(), adapter.api())
+        format!("{}; {}; {}", adapter.name(), adapter.driver(), adapter.api())
     };
     gpu.adapter().map(name).unwrap_or_default()
 }
@@ -161,7 +161,7 @@ fn adapter(gpu: &Engine) -> String {
 }
 
 /// Draws the rows of a type, computes them on each backend, and hands them over to the others.
-fn tables<T: Element>(
+fn measured<T: Element>(
     ours: &mut [Backend],
     handover: &mut Handover,
 ) -> Result<Vec<Table>, Box<dyn Error>> {

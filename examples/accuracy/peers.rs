@@ -81,7 +81,7 @@ impl Handover {
         run(Command::new(python).arg(peers.join("accuracy.py")).arg(&self.folder));
         if burn {
             let manifest = peers.join("burn").join("Cargo.toml");
-            let mut cargo = Command::new(env!("CARGO"));
+            let mut cargo = Command::new("cargo");
             cargo.args(["run", "--release", "--locked", "--manifest-path"]).arg(manifest);
             run(cargo.arg("--").arg(&self.folder));
         }

@@ -1,24 +1,25 @@
 //! `docs/accuracy.svg`: the worst error of each tool by divergence.
 
-use std::fmt::Write;
+use kullback::Kind;
 
 use crate::report::errors;
-use crate::rows::DECADES;
+use crate::rows::{BINS, DECADES, ROWS};
 use crate::{KINDS, Table, Tool, cell_id};
 
 const WIDTH: f64 = 1120.0;
 const HEIGHT: f64 = 560.0;
+/// Where the panels begin and end.
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 490.0;
 const PANEL_WIDTH: f64 = 380.0;
-const PANELS: [(f64, &str, [kullback::Kind; 2]); 2] =
+const PANELS: [(f64, &str, [Kind; 2]); 2] =
     [(84.0, "f32 probabilities", KINDS[0]), (616.0, "f32 logits", KINDS[2])];
 
 /// The powers of ten at the ends of the vertical axis; what lies beyond is drawn on its ends.
-const LOWEST: f64 = -9.0;
-const HIGHEST: f64 = 6.0;
+const LOWEST: i32 = -9;
+const HIGHEST: i32 = 6;
 
-/// Each tool's colour, told apart also by the colour-blind (Okabe and Ito), and its dashes.
+/// Each tool's colour, as the colour-blind can tell them apart (Okabe and Ito), and its dashes.
 const STYLES: [(&str, &str, &str); 6] = [
     ("CPU", "#0072b2", ""),
     ("GPU", "#009e73", "7 4"),
@@ -29,55 +30,19 @@ const STYLES: [(&str, &str, &str); 6] = [
 ];
 
 pub fn svg(tables: &[Table], tools: &[Tool]) -> String {
-    let mut svg = format!(
+    let panel = |(left, title, kinds)| {
+        let table = tables.iter().find(|table| table.kinds == kinds && table.element == "f32");
+        table.map(|table| axes(left, title) + &promise(left, table) + &lines(left, table, tools))
+    };
+    let panels: String = PANELS.into_iter().filter_map(panel).collect();
+    format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#222">
 <rect width="100%" height="100%" fill="white"/>
-<text x="24" y="34" font-size="20" font-weight="bold">The closer P is to Q, the less the textbook sum knows</text>
-<text x="24" y="56" fill="#555">Worst relative error of D(P‖Q) over 40 rows of 1,000 bins, by the size of D, against multi-precision values</text>
+<text x="24" y="34" font-size="20" font-weight="bold">Where P is close to Q, the textbook sum returns noise</text>
+<text x="24" y="56" fill="#555">Worst relative error of D(P‖Q) over {ROWS} rows of {BINS} bins, by the size of D, against multi-precision values</text>
+{panels}</svg>
 "##
-    );
-    for (left, title, kinds) in PANELS {
-        let table = tables.iter().find(|table| table.kinds == kinds && table.element == "f32");
-        if let Some(table) = table {
-            panel(&mut svg, left, title, table, tools);
-        }
-    }
-    svg + "</svg>\n"
-}
-
-fn panel(svg: &mut String, left: f64, title: &str, table: &Table, tools: &[Tool]) {
-    axes(svg, left, title);
-    promise(svg, left, table);
-    let mut ends = Vec::new();
-    for (name, colour, dashes) in STYLES {
-        let tool = tools.iter().find(|tool| tool.name == name);
-        let Some(line) = tool.map(|tool| line(tool, table, left)).filter(|line| !line.is_empty())
-        else {
-            continue;
-        };
-        let points: Vec<String> = line.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let width = if ["CPU", "GPU"].contains(&name) { 3.5 } else { 2.0 };
-        put(
-            svg,
-            &format!(
-                r##"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}" stroke-linejoin="round"/>"##,
-                points.join(" ")
-            ),
-        );
-        ends.push((line[line.len() - 1].1, name, colour));
-    }
-    labels(svg, left + PANEL_WIDTH + 8.0, ends);
-}
-
-/// The worst error of each decade that the tool has values for, from far to near.
-fn line(tool: &Tool, table: &Table, left: f64) -> Vec<(f64, f64)> {
-    let point = |decade| {
-        let exact = table.cells.get(&decade)?;
-        let values = tool.values.as_ref()?.get(&cell_id(&table.id(), decade))?;
-        let worst = *errors(values, exact).last()?;
-        Some((x(left, decade), y(worst)))
-    };
-    DECADES.rev().filter_map(point).collect()
+    )
 }
 
 fn x(left: f64, decade: i32) -> f64 {
@@ -86,100 +51,99 @@ fn x(left: f64, decade: i32) -> f64 {
 }
 
 fn y(error: f64) -> f64 {
-    let height = (error.log10().clamp(LOWEST, HIGHEST) - LOWEST) / (HIGHEST - LOWEST);
+    let (lowest, highest) = (f64::from(LOWEST), f64::from(HIGHEST));
+    let height = (error.log10().clamp(lowest, highest) - lowest) / (highest - lowest);
     BOTTOM - (BOTTOM - TOP) * height
 }
 
-fn axes(svg: &mut String, left: f64, title: &str) {
-    let (right, bare) = (left + PANEL_WIDTH, y(1.0) - TOP);
-    put(
-        svg,
-        &format!(
-            r##"<rect x="{left}" y="{TOP}" width="{PANEL_WIDTH}" height="{bare}" fill="#fbe9e7"/>
-<text x="{left}" y="{}" font-size="15" font-weight="bold">{title}</text>
-<text x="{}" y="{}" fill="#b23b2a">off by more than 100 %</text>"##,
-            TOP - 12.0,
-            left + 10.0,
-            TOP + 20.0,
-        ),
-    );
-    for power in (LOWEST as i32..=HIGHEST as i32).step_by(3) {
-        let y = y(10_f64.powi(power));
-        put(
-            svg,
-            &format!(
-                r##"<path d="M{left} {y}H{right}" stroke="#ddd"/><text x="{}" y="{}" text-anchor="end">{}</text>"##,
-                left - 8.0,
-                y + 4.0,
-                ten_to(power),
-            ),
-        );
-    }
-    for decade in DECADES.filter(|decade| decade % 3 == 0) {
-        let x = x(left, decade);
-        put(
-            svg,
-            &format!(
-                r##"<path d="M{x} {BOTTOM}v5" stroke="#888"/><text x="{x}" y="{}" text-anchor="middle">{}</text>"##,
-                BOTTOM + 21.0,
-                ten_to(decade),
-            ),
-        );
-    }
-    put(
-        svg,
-        &format!(
-            r##"<path d="M{left} {BOTTOM}H{right}" stroke="#888"/><text x="{}" y="{}" text-anchor="middle" fill="#555">D(P‖Q) in nats: far apart on the left, nearly equal on the right</text>"##,
-            left + PANEL_WIDTH / 2.0,
-            BOTTOM + 46.0,
-        ),
-    );
+fn axes(left: f64, title: &str) -> String {
+    let (right, middle) = (left + PANEL_WIDTH, left + PANEL_WIDTH / 2.0);
+    let (inside, wrong) = (left + 10.0, y(1.0) - TOP);
+    let errors = (LOWEST..=HIGHEST).step_by(3).map(|power| {
+        let (x, y, label) = (left - 8.0, y(10_f64.powi(power)), ten_to(power));
+        let below = y + 4.0;
+        format!(
+            r##"<path d="M{left} {y:.1}H{right}" stroke="#ddd"/><text x="{x}" y="{below:.1}" text-anchor="end">{label}</text>
+"##
+        )
+    });
+    let decades = DECADES.filter(|decade| decade % 3 == 0).map(|decade| {
+        let (x, y, label) = (x(left, decade), BOTTOM + 21.0, ten_to(decade));
+        format!(
+            r##"<path d="M{x:.1} {BOTTOM}v5" stroke="#888"/><text x="{x:.1}" y="{y}" text-anchor="middle">{label}</text>
+"##
+        )
+    });
+    format!(
+        r##"<rect x="{left}" y="{TOP}" width="{PANEL_WIDTH}" height="{wrong}" fill="#fbe9e7"/>
+<text x="{left}" y="84" font-size="15" font-weight="bold">{title}</text>
+<text x="{inside}" y="116" fill="#b23b2a">off by more than 100 %, the sign often wrong</text>
+{}{}<path d="M{left} {BOTTOM}H{right}" stroke="#888"/>
+<text x="{middle}" y="536" text-anchor="middle" fill="#555">D(P‖Q) in nats: far apart on the left, nearly equal on the right</text>
+"##,
+        errors.collect::<String>(),
+        decades.collect::<String>(),
+    )
 }
 
 /// The bound that this library promises, as far as it reaches.
-fn promise(svg: &mut String, left: f64, table: &Table) {
-    let promised = |decade: &i32| table.promise(10_f64.powi(*decade)).is_some();
-    let Some(nearest) = DECADES.into_iter().find(promised) else { return };
-    let bound = table.promise(10_f64.powi(nearest)).unwrap_or_default();
-    let y = y(bound);
-    put(
-        svg,
-        &format!(
-            r##"<path d="M{left} {y:.1}H{:.1}" stroke="#222" stroke-width="1.2" stroke-dasharray="1.5 3"/><text x="{}" y="{:.1}" font-size="12">promised: {:.0}·{}</text>"##,
-            x(left, nearest),
-            left + 6.0,
-            y - 6.0,
-            bound / 10_f64.powf(bound.log10().floor()),
-            ten_to(bound.log10().floor() as i32),
-        ),
-    );
+fn promise(left: f64, table: &Table) -> String {
+    let promised = |decade| Some((decade, table.promise(10_f64.powi(decade))?));
+    let Some((nearest, bound)) = DECADES.into_iter().find_map(promised) else {
+        return String::new();
+    };
+    let (right, y, above) = (x(left, nearest), y(bound), y(bound) - 8.0);
+    let power = bound.log10().floor();
+    let (digit, power) = (bound / 10_f64.powf(power), ten_to(power as i32));
+    format!(
+        r##"<path d="M{left} {y:.1}H{right:.1}" stroke="#222" stroke-width="1.2" stroke-dasharray="1.5 3"/>
+<text x="{right:.1}" y="{above:.1}" text-anchor="end">kullback promises {digit:.0}·{power}</text>
+"##
+    )
 }
 
-/// Names beside the ends of the lines, moved apart where those are close.
-fn labels(svg: &mut String, left: f64, mut ends: Vec<(f64, &str, &str)>) {
-    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let mut lowest = TOP;
-    for (y, name, colour) in ends {
-        let y = f64::max(y + 4.0, lowest);
-        lowest = y + 16.0;
-        let (name, weight) = match name {
-            "CPU" | "GPU" => (format!("kullback {name}"), "bold"),
-            other => (other.to_owned(), "normal"),
+/// The lines of all tools, and their names beside the ends, moved apart where those are close.
+fn lines(left: f64, table: &Table, tools: &[Tool]) -> String {
+    let mut svg = String::new();
+    let mut ends = Vec::new();
+    for (name, colour, dashes) in STYLES {
+        let points =
+            tools.iter().find(|tool| tool.name == name).map(|tool| points(left, table, tool));
+        let Some(&(_, end)) = points.as_ref().and_then(|points| points.last()) else { continue };
+        let points: Vec<String> =
+            points.iter().flatten().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let (name, weight, width) = match name {
+            "CPU" | "GPU" => (format!("kullback {name}"), "bold", 3.5),
+            other => (other.to_owned(), "normal", 2.0),
         };
-        put(
-            svg,
-            &format!(
-                r##"<text x="{left}" y="{y:.1}" fill="{colour}" font-weight="{weight}">{name}</text>"##
-            ),
+        svg += &format!(
+            r##"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}" stroke-linejoin="round"/>
+"##,
+            points.join(" ")
         );
+        ends.push((end, format!(r##"fill="{colour}" font-weight="{weight}">{name}</text>"##)));
     }
+    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (x, mut next) = (left + PANEL_WIDTH + 8.0, TOP);
+    for (end, label) in ends {
+        let y = next.max(end + 4.0);
+        svg += &format!("<text x=\"{x}\" y=\"{y:.1}\" {label}\n");
+        next = y + 16.0;
+    }
+    svg
+}
+
+/// The worst error of each decade that the tool has values for, from far to near.
+fn points(left: f64, table: &Table, tool: &Tool) -> Vec<(f64, f64)> {
+    let point = |decade| {
+        let exact = table.cells.get(&decade)?;
+        let values = tool.values.as_ref()?.get(&cell_id(&table.id(), decade))?;
+        Some((x(left, decade), y(*errors(values, exact).last()?)))
+    };
+    DECADES.rev().filter_map(point).collect()
 }
 
 fn ten_to(power: i32) -> String {
     let digits = power.to_string().replace('-', "−");
     format!(r##"10<tspan dy="-5" font-size="10">{digits}</tspan>"##)
-}
-
-fn put(svg: &mut String, element: &str) {
-    writeln!(svg, "{element}").expect("a string takes all");
 }

@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
     use crate::Kind;
-    use crate::chain;
+    use crate::chain::{self, Node};
     use crate::gpu::variant::{Family, Format};
     use crate::sums::tests::{assert_sums, sides};
 
@@ -249,7 +249,7 @@ mod tests {
     }
 
     /// What the device makes of a row, without a closer look on the host.
-    fn record(gpu: &Gpu, batch: &Batch<'_, f32>) -> Vec<u32> {
+    fn record<T: Element>(gpu: &Gpu, batch: &Batch<'_, T>) -> Vec<u32> {
         let variant = Variant::of(batch).unwrap();
         let shape = Shape { rows: 1, bins: batch.bins(), layout: variant.layout() };
         let plan = Plan::new(shape, gpu.limits()).unwrap();
@@ -310,6 +310,44 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// A row of one bin has the logarithm of p as that of its mass, and of p/q as that of the ratio.
+    fn one_bin<T: Element>(gpu: &Gpu, p: f64, q: f64) -> (Node, Node) {
+        let [p, q] = [p, q].map(|x| Array2::from_elem((1, 1), T::from_f64(x)));
+        let batch = Batch::of(Kind::LogProbs, &p, Kind::Probs, &q).unwrap();
+        let (node, left) = record::node(&record(gpu, &batch), Variant::of(&batch).unwrap());
+        assert!(!left && !node.infinite && !node.invalid, "{p} {q}");
+        (node, chain::node(&batch, 0))
+    }
+
+    /// The golden rows would forgive constants that are a little off.
+    #[test]
+    fn logarithms_and_exponentials_have_their_digits() {
+        fn check<T: Element>(gpu: &Gpu, of_ln: f64, of_exp: f64) {
+            for at in 0..400 {
+                let spread = f64::from(at) / 400.0;
+                // All octaves of f32, and mantissas next to 1 from both sides.
+                let x = match at % 4 {
+                    0 => (1.0 + 0.99 * spread) * 2_f64.powi(at / 2 - 100),
+                    1 => 1.0 - spread / 64.0,
+                    2 => 1.0 + spread / 64.0,
+                    _ => 0.5 + spread,
+                };
+                let (got, want) = one_bin::<T>(gpu, 90.0 * (spread - 1.0), x);
+                let off = (got.ln_ratio() - want.ln_ratio()).abs();
+                let allowed = of_ln + 2.0 * f64::EPSILON * want.ln_ratio().abs();
+                assert!(off <= allowed, "{}, ln {x:e}: off by {off:e}", T::NAME);
+                let off = (got.ln_mass(Side::P) - want.ln_mass(Side::P)).abs();
+                let allowed = of_exp + f64::EPSILON * want.ln_mass(Side::P).abs();
+                assert!(off <= allowed, "{}, exp of bin {at}: off by {off:e}", T::NAME);
+            }
+        }
+        let gpu = gpu();
+        check::<f32>(&gpu, 3.5e-12, 1e-7);
+        if gpu.has_f64 {
+            check::<f64>(&gpu, 3e-16, 6e-16);
         }
     }
 }

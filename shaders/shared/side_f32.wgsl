@@ -23,7 +23,7 @@ fn side_of(stored: vec4<u32>, kind: u32, inside: vec4<bool>) -> Side {
         side.on = inside & !invalid & (stored != vec4(NEGATIVE_INFINITE));
         let x = bitcast<vec4<f32>>(select(vec4(0u), stored, side.on));
         side.ln = Pair(x, vec4(0.0));
-        if (kind == LOGITS && params.per_temperature.x != 1.0) {
+        if (kind == LOGITS && any(params.temperature != vec4(1.0, 0.0, 0.0, 0.0))) {
             let t = params.per_temperature;
             side.ln = scaled(x, t.x, t.y, t.z);
         }

@@ -35,7 +35,7 @@ fn side_of(stored: Stored, kind: u32, inside: vec4<bool>) -> Side {
         let x = select(vec4<f64>(0.0), stored.value, side.on);
         side.ln = Pair(x, vec4<f64>(0.0));
         huge = side.on & (magnitude > vec4((1023u + 100u) << 20u));
-        if (kind == LOGITS && params.per_temperature.x != 1.0) {
+        if (kind == LOGITS && any(params.temperature != vec4(1.0, 0.0, 0.0, 0.0))) {
             side.ln = cooled(select(x, vec4<f64>(0.0), huge));
         }
         huge |= abs(side.ln.hi) > vec4(MOST);

@@ -320,3 +320,28 @@ fn logits_that_are_large_only_once_divided() {
     check::<f16>(engines().iter());
     check::<f64>(f64_engines());
 }
+
+#[test]
+fn temperatures_next_to_1() {
+    // The leading bits of 1/T are those of 1 here, and T is not 1.
+    let p = array![[0.0_f64, 1.0, 2.5, -3.0]];
+    let q = array![[0.5_f64, -1.0, 2.0, 1.0]];
+    for temperature in [0.9996, 0.9999, 0.99999, 1.0 - 1e-9, 1.00001, 1.0001] {
+        // The same in another way: the logits are divided beforehand.
+        let [cooled_p, cooled_q] = [&p, &q].map(|side| side.mapv(|x| x / temperature));
+        let cooled = Batch::logits(&cooled_p, &cooled_q).unwrap();
+        let want = Engine::cpu().rows(Divergence::Kl, &cooled).unwrap().values[0];
+        let [p_narrow, q_narrow] = [&p, &q].map(|side| side.mapv(|x| x as f32));
+        for engine in f64_engines() {
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
+            assert!(close(got, want, 1e-14), "{engine:?}, f64, {temperature}: {got} for {want}");
+        }
+        for engine in engines() {
+            let batch = Batch::logits(&p_narrow, &q_narrow).unwrap();
+            let batch = batch.with_temperature(temperature).unwrap();
+            let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
+            assert!(close(got.into(), want, 1e-6), "{engine:?}, {temperature}: {got} for {want}");
+        }
+    }
+}

@@ -17,11 +17,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read> parts: array<Record>;            // [rows][before]
 @group(0) @binding(2) var<storage, read_write> merged: array<Record>;     // [rows][after]
 
-fn part_sum(row: u32, part: u32, lane: u32) -> Record {
+fn part_sum(row: u32, part: u32, lane: u32, lanes: u32) -> Record {
     let first = part * params.fan;
     let end = min(first + params.fan, params.before);
     var record = nothing(params.ticket);
-    for (var at = first + lane; at < end; at += params.lanes) {
+    for (var at = first + lane; at < end; at += lanes) {
         let part = parts[row * params.before + at];
         record = added(record, part);
         record.flags |= select(0u, SOME_STALE, part.ticket != params.ticket);
@@ -34,13 +34,18 @@ fn merge(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lane = local & (params.lanes - 1u);
-    let unit = unit_of(group, params.line, local, params.lanes);
-    if (unit < params.units) {
-        records[local] = part_sum(unit / params.after, unit % params.after, lane);
-    }
-    let record = tree_sum(local, params.lanes);
-    if (lane == 0u && unit < params.units) {
-        merged[unit] = record;
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    if (SHARED) {
+        if (unit < params.units) {
+            records[local] = part_sum(unit / params.after, unit % params.after, lane, lanes);
+        }
+        let record = tree_sum(local, lanes);
+        if (lane == 0u && unit < params.units) {
+            merged[unit] = record;
+        }
+    } else if (unit < params.units) {
+        merged[unit] = part_sum(unit / params.after, unit % params.after, lane, lanes);
     }
 }

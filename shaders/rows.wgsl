@@ -21,26 +21,29 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read_write> sums: array<Record>;       // [rows][segments]
 
-// How many bins of the row one vector load holds.
-fn bins_in(quad: u32, end: u32) -> u32 {
-    return select(0u, min(params.bins - 4u * quad, 4u), quad < end);
-}
-
-// Vector loads of one trip of the loop.
-const QUADS_PER_TRIP: u32 = 4u;
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rows(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lane = local & (params.lanes - 1u);
-    let unit = unit_of(group, params.line, local, params.lanes);
-    if (unit < params.units) {
-        records[local] = segment_sum(unit / params.segments, unit % params.segments, lane);
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    var row = unit;
+    var segment = 0u;
+    if (SPLIT) {
+        row = unit / params.segments;
+        segment = unit % params.segments;
     }
-    let record = tree_sum(local, params.lanes);
-    if (lane == 0u && unit < params.units) {
-        sums[unit] = record;
+    if (SHARED) {
+        if (unit < params.units) {
+            records[local] = segment_sum(row, segment, lane, lanes);
+        }
+        let record = tree_sum(local, lanes);
+        if (lane == 0u && unit < params.units) {
+            sums[unit] = record;
+        }
+    } else if (unit < params.units) {
+        sums[unit] = segment_sum(row, segment, lane, lanes);
     }
 }

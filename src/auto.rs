@@ -4,11 +4,6 @@
 use std::sync::OnceLock;
 #[cfg(feature = "gpu")]
 use std::sync::atomic::{AtomicBool, Ordering};
-#[cfg(feature = "gpu")]
-use std::time::Instant;
-
-#[cfg(feature = "gpu")]
-use ndarray::Array2;
 
 use crate::backend::Backend;
 use crate::batch::Batch;
@@ -18,7 +13,10 @@ use crate::element::Element;
 use crate::gpu::{Gpu, adapter::AdapterKind};
 use crate::{Divergence, Error, Outcome};
 #[cfg(feature = "gpu")]
-use crate::{kind::Kind, self_test};
+use crate::{
+    cost::{self, Costs},
+    self_test,
+};
 
 /// Both backends, and which of them to take.
 #[derive(Default)]
@@ -35,9 +33,8 @@ pub(crate) struct Auto {
 #[cfg(feature = "gpu")]
 struct Rival {
     gpu: Gpu,
-    /// Of probabilities, and of logarithms.
-    gpu_costs: [Cost; 2],
-    cpu_costs: [Cost; 2],
+    gpu_costs: Costs,
+    cpu_costs: Costs,
 }
 
 /// Bytes of a batch below which no device round trip can pay.
@@ -73,9 +70,11 @@ impl Auto {
             return None;
         }
         let rival = self.rival()?;
-        let family = usize::from(!batch.is_probs());
-        let gpu = rival.gpu_costs[family].seconds(bytes);
-        let cpu = rival.cpu_costs[family].seconds(bytes);
+        let seconds = |costs: &Costs| {
+            let cost = if batch.is_probs() { costs.probs } else { costs.logits };
+            cost.seconds(batch.rows(), bytes)
+        };
+        let (gpu, cpu) = (seconds(&rival.gpu_costs), seconds(&rival.cpu_costs));
         log::debug!("auto: {bytes} bytes would take the GPU {gpu:.3} s and the CPU {cpu:.3} s");
         (gpu < cpu).then_some(&rival.gpu)
     }
@@ -106,42 +105,7 @@ impl Rival {
     async fn find() -> Result<Rival, Error> {
         let gpu = Gpu::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
         self_test::run(&gpu).await?;
-        let gpu_costs = [Cost::of(&gpu, Kind::Probs).await?, Cost::of(&gpu, Kind::Logits).await?];
-        let cpu_costs = [Cost::of(&Cpu, Kind::Probs).await?, Cost::of(&Cpu, Kind::Logits).await?];
+        let (gpu_costs, cpu_costs) = (cost::measure(&gpu).await?, cost::measure(&Cpu).await?);
         Ok(Rival { gpu, gpu_costs, cpu_costs })
-    }
-}
-
-/// What a call costs, from data in the caller's memory to results in it.
-#[cfg(feature = "gpu")]
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Cost {
-    per_call: f64,
-    per_byte: f64,
-}
-
-#[cfg(feature = "gpu")]
-impl Cost {
-    /// Measured on a small and a larger batch, each once to warm up and once to count.
-    async fn of(backend: &impl Backend, kind: Kind) -> Result<Cost, Error> {
-        const BINS: usize = 256;
-        const LARGE: usize = 4096;
-        let mut seconds = [0.0; 2];
-        for (rows, seconds) in [1, LARGE].into_iter().zip(&mut seconds) {
-            // Two sides, so that as many bytes are read as are counted.
-            let [p, q] = [(); 2].map(|()| Array2::from_elem((rows, BINS), 1.0 / BINS as f32));
-            let batch = Batch::of(kind, &p, kind, &q)?;
-            backend.rows(Divergence::Kl, &batch).await?;
-            let start = Instant::now();
-            backend.rows(Divergence::Kl, &batch).await?;
-            *seconds = start.elapsed().as_secs_f64();
-        }
-        let [small, large] = seconds;
-        let bytes = (LARGE * BINS * 2 * size_of::<f32>()) as f64;
-        Ok(Cost { per_call: small, per_byte: (large - small).max(0.0) / bytes })
-    }
-
-    fn seconds(&self, bytes: usize) -> f64 {
-        self.per_call + self.per_byte * bytes as f64
     }
 }

@@ -198,21 +198,10 @@ impl<'a, T: Element> Batch<'a, T> {
         q: impl Into<ArrayView2<'a, T>>,
     ) -> Result<Self, Error> {
         let (p, q) = (p.into(), q.into());
-        let rows = match (p.nrows(), q.nrows()) {
-            (p_rows, q_rows) if p_rows == q_rows => Some(p_rows),
-            (1, rows) | (rows, 1) => Some(rows),
-            _ => None,
-        };
-        let rows = rows
-            .filter(|_| p.ncols() == q.ncols())
-            .ok_or(Error::Shape { p: p.dim(), q: q.dim() })?;
-        if rows > 0 && p.ncols() == 0 {
-            return Err(Error::NoBins);
-        }
         Ok(Batch {
             p,
             q,
-            rows,
+            rows: paired(p.dim(), q.dim())?.0,
             kinds: [p_kind, q_kind],
             temperature: 1.0,
             mass: Mass::default(),
@@ -228,13 +217,7 @@ impl<'a, T: Element> Batch<'a, T> {
     /// [`Error::Setting`] unless `1e-6 ≤ temperature ≤ 1e6`, or if it is not 1 and neither side is
     /// logits.
     pub fn with_temperature(mut self, temperature: f64) -> Result<Self, Error> {
-        let refused = |rule| Error::Setting { name: "temperature", value: temperature, rule };
-        if !(1e-6..=1e6).contains(&temperature) {
-            return Err(refused("it must be at least 1e-6 and at most 1e6"));
-        }
-        if temperature != 1.0 && !self.kinds.contains(&Kind::Logits) {
-            return Err(refused("only logits have one, and neither side is logits"));
-        }
+        check_temperature(self.kinds, temperature)?;
         self.temperature = temperature;
         Ok(self)
     }
@@ -251,13 +234,7 @@ impl<'a, T: Element> Batch<'a, T> {
     /// # Errors
     /// [`Error::Setting`] unless `0 ≤ tolerance < 1`.
     pub fn with_mass_tolerance(mut self, tolerance: f64) -> Result<Self, Error> {
-        if !(0.0..1.0).contains(&tolerance) {
-            return Err(Error::Setting {
-                name: "mass tolerance",
-                value: tolerance,
-                rule: "it must be 0 or more and less than 1",
-            });
-        }
+        check_tolerance(tolerance)?;
         self.tolerance = tolerance;
         Ok(self)
     }
@@ -354,6 +331,38 @@ impl<'a, T: Element> Batch<'a, T> {
         }
     }
 
+    /// What one side holds for some rows of results, side by side in memory: as it lies, or copied
+    /// to `space` if it is strided. A side with a single row gives that row only.
+    #[inline(always)]
+    pub(crate) fn packed_rows<'s>(
+        &'s self,
+        side: Side,
+        rows: Range<usize>,
+        space: &'s mut Vec<T>,
+    ) -> &'s [T] {
+        let all = self.side(side);
+        let rows = if self.repeats(side) { 0..1 } else { rows };
+        if let Some(bins) = all.as_slice() {
+            return &bins[rows.start * self.bins()..rows.end * self.bins()];
+        }
+        let mut some = *all;
+        some.slice_axis_inplace(Axis(0), Slice::from(rows));
+        if let Some(bins) = some.to_slice() {
+            return bins;
+        }
+        space.clear();
+        space.extend(some.iter());
+        space
+    }
+
+    /// Some rows of one side as they lie in memory, if they lie there one after the other.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn contiguous(&self, side: Side, rows: Range<usize>) -> Option<&[T]> {
+        let first = self.index(side, rows.start);
+        let rows = Slice::from(first..first + rows.len());
+        self.side(side).slice_axis(Axis(0), rows).to_slice()
+    }
+
     /// Whether every result reads the same row of that side.
     pub(crate) fn repeats(&self, side: Side) -> bool {
         self.side_rows(side) == 1
@@ -403,6 +412,44 @@ impl<'a, T: Element> Batch<'a, T> {
             rule,
         }
     }
+}
+
+/// Rows and bins of two sides of rows and bins that are compared row by row.
+pub(crate) fn paired(p: (usize, usize), q: (usize, usize)) -> Result<(usize, usize), Error> {
+    let rows = match (p.0, q.0) {
+        (p_rows, q_rows) if p_rows == q_rows => Some(p_rows),
+        (1, rows) | (rows, 1) => Some(rows),
+        _ => None,
+    };
+    match rows {
+        Some(1..) if p.1 == 0 && q.1 == 0 => Err(Error::NoBins),
+        Some(rows) if p.1 == q.1 => Ok((rows, p.1)),
+        _ => Err(Error::Shape { p, q }),
+    }
+}
+
+/// Whether logits, if a side is such, may be divided by this.
+pub(crate) fn check_temperature(kinds: [Kind; 2], temperature: f64) -> Result<(), Error> {
+    let refused = |rule| Error::Setting { name: "temperature", value: temperature, rule };
+    if !(1e-6..=1e6).contains(&temperature) {
+        return Err(refused("it must be at least 1e-6 and at most 1e6"));
+    }
+    if temperature != 1.0 && !kinds.contains(&Kind::Logits) {
+        return Err(refused("only logits have one, and neither side is logits"));
+    }
+    Ok(())
+}
+
+/// Whether a mass may lie this far from 1.
+pub(crate) fn check_tolerance(tolerance: f64) -> Result<(), Error> {
+    if !(0.0..1.0).contains(&tolerance) {
+        return Err(Error::Setting {
+            name: "mass tolerance",
+            value: tolerance,
+            rule: "it must be 0 or more and less than 1",
+        });
+    }
+    Ok(())
 }
 
 /// Which rule a number breaks that is not of its side's kind.

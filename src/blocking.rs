@@ -5,6 +5,7 @@ use std::fmt;
 use ndarray::{Array1, ArrayView2};
 
 use crate::batch::Batch;
+use crate::cost::Costs;
 use crate::cross_check::CrossCheck;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
@@ -158,6 +159,14 @@ impl Engine {
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub fn self_test(&self) -> Result<(), Error> {
         pollster::block_on(self.engine.self_test())
+    }
+
+    /// Measures what calls cost, in some 25 ms on data of its own.
+    ///
+    /// # Errors
+    /// The backend's own.
+    pub fn costs(&self) -> Result<Costs, Error> {
+        pollster::block_on(self.engine.costs())
     }
 
     /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.

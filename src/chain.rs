@@ -31,7 +31,7 @@ const BLOCK: usize = 256;
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 const LANES: usize = 16;
 /// Nodes that become one.
-const FAN: usize = 64;
+pub(crate) const FAN: usize = 64;
 /// Bins of a long row that one task takes.
 const SEGMENT: usize = BLOCK * FAN;
 
@@ -84,11 +84,20 @@ pub(crate) fn node<T: Element>(batch: &Batch<'_, T>, row: usize) -> Node {
     }
     // In their order, so that the bits do not depend on which thread was first.
     let segments = p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT));
-    let mut nodes: Vec<Node> = segments.map(|(p, q)| reading.segment(p, q)).collect();
+    root(segments.map(|(p, q)| reading.segment(p, q)).collect())
+}
+
+/// The node above all others.
+pub(crate) fn root(mut nodes: Vec<Node>) -> Node {
     while nodes.len() > 1 {
         nodes = nodes.chunks(FAN).map(merged).collect();
     }
-    nodes[0]
+    nodes.into_iter().next().unwrap_or_default()
+}
+
+/// The node of up to `SEGMENT` bins of which both sides are logarithms.
+pub(crate) fn of_logs<T: Element>(p: &[T], q: &[T], temperature: f64) -> Node {
+    Reading { kinds: [Kind::Logits; 2], temperature }.segment(p, q)
 }
 
 /// The results of a row from its node.
@@ -134,6 +143,46 @@ fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> 
         Mass::Generalized if p == 0.0 => q,
         Mass::Generalized if ln_ratio.abs() <= 2.0 => p * (node.divergence() + exp_tail(-ln_ratio)),
         Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
+    }
+}
+
+/// Whether the answer depends on more digits of a node than it has, made as it was in the arithmetic
+/// of the results.
+pub(crate) fn lacks_digits<T: Element>(
+    batch: &Batch<'_, T>,
+    row: usize,
+    node: &Node,
+    is_f64: bool,
+) -> bool {
+    // Below the first, the rounding of logarithms begins to show, of which those that are given have
+    // less; the second is that of a mass.
+    let given = [Side::P, Side::Q].iter().all(|&side| batch.kind(side) != Kind::Probs);
+    let (least, doubt) = match (is_f64, given) {
+        (true, _) => (1e-26, 1e-13),
+        (false, true) => (1e-13, 1e-5),
+        (false, false) => (1e-11, 1e-5),
+    };
+    if node.masses.contains(&0.0) || node.infinite {
+        return false;
+    }
+    let divergence = node.divergence();
+    if divergence < least && batch.row(Side::P, row) != batch.row(Side::Q, row) {
+        return true;
+    }
+    let weighted = [Side::P, Side::Q].map(|side| batch.kind(side) != Kind::Logits);
+    match batch.mass() {
+        Mass::Normalize => false,
+        Mass::Check => [Side::P, Side::Q].into_iter().zip(weighted).any(|(side, weighted)| {
+            let off = (node.ln_mass(side).exp() - 1.0).abs() - batch.mass_tolerance();
+            weighted && off.abs() < doubt
+        }),
+        // Here the masses themselves go into the value.
+        Mass::AsGiven | Mass::Generalized if weighted[0] != weighted[1] => true,
+        // Their ratio is rounded, relative to how far the bins lie apart.
+        Mass::AsGiven => {
+            (divergence + node.ln_ratio()).abs() < doubt * (2e4 * divergence.sqrt() + 10.0)
+        }
+        Mass::Generalized => false,
     }
 }
 

@@ -24,38 +24,62 @@ pub(crate) fn cross_check<T: Element>(
     outcome: &Outcome<T::Value>,
     rows: usize,
 ) -> Result<CrossCheck, Error> {
-    let Divergence::Kl = divergence;
     if outcome.values.len() != batch.rows() || outcome.statuses.len() != batch.rows() {
         return Err(Error::Mismatch { batch: batch.rows(), outcome: outcome.values.len() });
     }
-    let mut check = CrossCheck::default();
-    let mut worst: Option<(f64, Disagreement)> = None;
-    let mut disagreeing = 0;
-    for row in spread(batch.rows(), rows) {
-        check.compared += 1;
+    let mut tally = Tally::default();
+    spread(batch.rows(), rows).for_each(|row| tally.compare(divergence, batch, outcome, row, 0));
+    tally.finish()
+}
+
+/// What comparing some rows, of one batch or of the parts of one, has come to.
+#[derive(Default)]
+pub(crate) struct Tally {
+    check: CrossCheck,
+    disagreeing: usize,
+    /// The worst of those, and by how much.
+    worst: Option<(f64, Disagreement)>,
+}
+
+impl Tally {
+    /// Compares a row of a batch that begins at row `first` of the whole.
+    pub(crate) fn compare<T: Element>(
+        &mut self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        outcome: &Outcome<T::Value>,
+        row: usize,
+        first: usize,
+    ) {
+        let Divergence::Kl = divergence;
+        self.check.compared += 1;
         // An invalid row is compared as NaN, whatever stands in it.
         let valid = !matches!(outcome.statuses[row], Status::Invalid(_));
         let got = if valid { outcome.values[row].to_f64() } else { f64::NAN };
         let comparison = Comparison::of(batch, row);
         if comparison.agrees(got) {
-            check.worst = check.worst.max(comparison.difference(got));
-            continue;
+            self.check.worst = self.check.worst.max(comparison.difference(got));
+            return;
         }
-        disagreeing += 1;
+        self.disagreeing += 1;
         let excess = comparison.excess(got);
-        if worst.is_none_or(|(most, _)| excess > most) {
+        if self.worst.is_none_or(|(most, _)| excess > most) {
             let Comparison { want, allowed, .. } = comparison;
+            let row = first + row;
             let disagreement = Disagreement { row, got, want, allowed, rows: 0, compared: 0 };
-            worst = Some((excess, disagreement));
+            self.worst = Some((excess, disagreement));
         }
     }
-    match worst {
-        None => Ok(check),
-        Some((_, disagreement)) => Err(Error::Disagreement(Disagreement {
-            rows: disagreeing,
-            compared: check.compared,
-            ..disagreement
-        })),
+
+    pub(crate) fn finish(self) -> Result<CrossCheck, Error> {
+        match self.worst {
+            None => Ok(self.check),
+            Some((_, disagreement)) => Err(Error::Disagreement(Disagreement {
+                rows: self.disagreeing,
+                compared: self.check.compared,
+                ..disagreement
+            })),
+        }
     }
 }
 
@@ -160,8 +184,45 @@ fn side_of_logs<T: Element>(
 }
 
 /// `count` of `rows` row numbers, evenly spread from the first to the last.
-fn spread(rows: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(rows: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(rows);
     let last = (rows.max(1) - 1) as u128;
     (0..count).map(move |at| (at as u128 * last / (count.max(2) - 1) as u128) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::Engine;
+
+    #[test]
+    fn parts_come_to_what_the_whole_does() {
+        let p = Array2::from_shape_fn((10, 2), |(row, bin)| {
+            [0.05, 0.95][bin] + [1.0, -1.0][bin] * row as f32 / 20.0
+        });
+        let q = Array2::from_elem((1, 2), 0.5_f32);
+        let batch = Batch::probs(&p, &q).unwrap();
+        let mut outcome = Engine::cpu().rows(Divergence::Kl, &batch).unwrap();
+        for tampered in [false, true] {
+            if tampered {
+                outcome.values[2] += 0.5;
+                outcome.values[7] += 1.0;
+            }
+            let whole = cross_check(Divergence::Kl, &batch, &outcome, 10);
+            let mut tally = Tally::default();
+            for part in [0..4, 4..5, 5..10] {
+                let first = part.start;
+                let mut piece = outcome.clone();
+                piece.values =
+                    outcome.values.slice_axis(ndarray::Axis(0), part.clone().into()).to_owned();
+                for row in 0..part.len() {
+                    tally.compare(Divergence::Kl, &batch.slice(part.clone()), &piece, row, first);
+                }
+            }
+            assert_eq!(tally.finish(), whole);
+            assert_eq!(whole.is_err(), tampered);
+        }
+    }
 }

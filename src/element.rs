@@ -34,6 +34,10 @@ pub trait Element:
 
     /// The same number in the type of the arithmetic, which holds it exactly.
     fn widen(self) -> Self::Value;
+    /// The nearest f32, which is the same number for all types but f64.
+    fn to_f32(self) -> f32 {
+        self.to_f64() as f32
+    }
     /// The nearest number of this type; ±inf beyond its range.
     fn from_f64(value: f64) -> Self;
     /// The same number as an f64, which holds it exactly.
@@ -61,6 +65,12 @@ impl Element for f32 {
         self
     }
 
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
     fn from_f64(value: f64) -> f32 {
         value as f32
     }
@@ -85,6 +95,7 @@ impl Element for f64 {
         self
     }
 
+    #[inline(always)]
     fn from_f64(value: f64) -> f64 {
         value
     }
@@ -118,6 +129,11 @@ impl Element for f16 {
         f32::from_bits(top | (bits & 0x8000) << 16)
     }
 
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self.widen()
+    }
+
     fn from_f64(value: f64) -> f16 {
         f16::from_f64(value)
     }
@@ -131,6 +147,11 @@ impl Element for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self.widen()
     }
 
     fn from_f64(value: f64) -> bf16 {

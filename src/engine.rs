@@ -7,6 +7,7 @@ use ndarray::{Array1, ArrayView2};
 
 use crate::backend::Backend;
 use crate::batch::{Batch, OnInvalid};
+use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
@@ -158,6 +159,19 @@ impl Engine {
             #[cfg(feature = "gpu")]
             Choice::Gpu(gpu) => self_test::run(gpu).await,
             Choice::Auto(auto) => self_test::run(auto).await,
+        }
+    }
+
+    /// Measures what calls cost, in some 25 ms on data of its own.
+    ///
+    /// # Errors
+    /// The backend's own.
+    pub async fn costs(&self) -> Result<Costs, Error> {
+        match &*self.choice {
+            Choice::Cpu(cpu) => cost::measure(cpu).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => cost::measure(gpu).await,
+            Choice::Auto(auto) => cost::measure(auto).await,
         }
     }
 

@@ -79,6 +79,34 @@ pub enum Error {
         /// The most that the adapter's limits allow.
         most: usize,
     },
+    /// Not even one row of a [stream](crate::stream) fits the memory that it may take.
+    #[error("a row takes {needed} bytes of memory, and the limit is {limit}")]
+    Memory {
+        /// The bytes that would do.
+        needed: usize,
+        /// The limit that was set.
+        limit: usize,
+    },
+    /// The system has no memory for the buffers of a [stream](crate::stream).
+    #[error("there is no memory for {bytes} bytes")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The system starts no thread.
+    #[error("no thread can be started: {message}")]
+    Thread {
+        /// What it said.
+        message: String,
+    },
+    /// A part of a [stream](crate::stream) was made a batch of another shape.
+    #[error("of a part of {} × {} a batch of {} × {} was made", part.0, part.1, batch.0, batch.1)]
+    Part {
+        /// Rows and bins of the part.
+        part: (usize, usize),
+        /// Rows and bins of the batch.
+        batch: (usize, usize),
+    },
     /// An outcome that is not one of the batch that it is held against.
     #[error("the outcome has {outcome} rows, and the batch {batch}")]
     Mismatch {

@@ -68,12 +68,14 @@
 
 pub mod plan;
 pub mod reference;
+pub mod stream;
 
 mod auto;
 mod backend;
 mod batch;
 mod blocking;
 mod chain;
+mod cost;
 mod cpu;
 mod cross_check;
 mod divergence;
@@ -84,6 +86,8 @@ mod error;
 mod gpu;
 mod kind;
 mod outcome;
+#[cfg(feature = "gpu")]
+pub mod resident;
 mod self_test;
 mod sums;
 mod term;
@@ -91,6 +95,7 @@ mod verdict;
 
 pub use batch::{Batch, Mass, OnInvalid};
 pub use blocking::Engine;
+pub use cost::{Cost, Costs};
 pub use cross_check::CrossCheck;
 pub use divergence::Divergence;
 pub use element::{Element, Value};
@@ -114,16 +119,24 @@ struct Readme;
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::gpu::kernel::{Spec, WORKGROUP_SIZE};
+    pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{Gpu, merge, record, rows};
-    use crate::plan::{Limits, QUADS_PER_TRIP};
+    use crate::gpu::{Gpu, kernel, merge, record, rows, settle};
+    use crate::plan::{Form, Limits};
     use crate::term::{ATANH_F32, TINY_F32, Term};
-    use crate::{Adapter, Engine, Error, Kind, nonblocking};
+    use crate::{Adapter, Engine, Error, Kind, Mass, nonblocking, resident};
 
     /// Every kernel in every variant.
     pub fn kernels() -> Vec<Spec> {
-        Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]).collect()
+        let settled = Variant::all().filter(|variant| !variant.is_f64()).map(settle::spec);
+        let both = Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]);
+        both.chain(settled).collect()
+    }
+
+    /// The names of the override constants that every kernel has.
+    pub fn overrides() -> [&'static str; 4] {
+        let form = Form { shared: true, split: true, loads: 1 };
+        kernel::overrides(1, form).map(|(name, _)| name)
     }
 
     /// The fields of a variant's records, and their offsets.
@@ -140,11 +153,22 @@ pub mod internal {
         ("PROBS", Kind::Probs as u32),
         ("LOG_PROBS", Kind::LogProbs as u32),
         ("LOGITS", Kind::Logits as u32),
-        ("QUADS_PER_TRIP", QUADS_PER_TRIP as u32),
         ("INFINITE", f32::INFINITE),
         ("TINY", TINY_F32),
         ("LOWEST_NORMAL", f32::MIN_POSITIVE.to_bits()),
         ("ONE", 1_f32.to_bits()),
+        ("CHECK", Mass::Check as u32),
+        ("NORMALIZE", Mass::Normalize as u32),
+        ("AS_GIVEN", Mass::AsGiven as u32),
+        ("GENERALIZED", Mass::Generalized as u32),
+        ("NOT_COMPUTED", resident::Status::NotComputed as u32),
+        ("OK", resident::Status::Ok as u32),
+        ("INFINITE_VALUE", resident::Status::Infinite as u32),
+        ("INVALID_BIN", resident::Status::InvalidBin as u32),
+        ("WRONG_MASS", resident::Status::WrongMass as u32),
+        ("NO_MASS_AT_ALL", resident::Status::NoMass as u32),
+        ("LACKS_DIGITS", resident::Status::LacksDigits as u32),
+        ("HUGE", f32::HUGE),
         ("LN_2", std::f32::consts::LN_2.to_bits()),
         ("ATANH_0", ATANH_F32[0].to_bits()),
         ("ATANH_1", ATANH_F32[1].to_bits()),
@@ -157,6 +181,15 @@ pub mod internal {
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {
         let gpu = pollster::block_on(Gpu::open(adapter, Some(limits)))?;
         Ok(nonblocking::Engine::on(gpu).into())
+    }
+
+    /// Rows for a device that is planned for under these limits.
+    pub fn resident_under(
+        device: &wgpu::Device,
+        settings: resident::Settings,
+        limits: Limits,
+    ) -> Result<resident::Rows, Error> {
+        resident::Rows::under(device, settings, limits)
     }
 
     /// An engine on the adapter that does without its f64 arithmetic.

@@ -89,11 +89,11 @@ pub(crate) struct Row<T> {
 }
 
 /// The places of some consecutive rows in an outcome.
-struct Slots<'a, T> {
-    values: &'a mut [T],
-    statuses: &'a mut [Status],
-    p_masses: &'a mut [T],
-    q_masses: &'a mut [T],
+pub(crate) struct Slots<'a, T> {
+    pub values: &'a mut [T],
+    pub statuses: &'a mut [Status],
+    pub p_masses: &'a mut [T],
+    pub q_masses: &'a mut [T],
 }
 
 impl<T: Value> Outcome<T> {
@@ -117,10 +117,10 @@ impl<T: Value> Outcome<T> {
     /// An outcome whose rows are still to be filled in.
     pub(crate) fn with_rows(rows: usize, backend: &'static str) -> Outcome<T> {
         Outcome {
-            values: Array1::default(rows),
-            statuses: Array1::default(rows),
-            p_masses: Array1::default(rows),
-            q_masses: Array1::default(rows),
+            values: blank(rows),
+            statuses: blank(rows),
+            p_masses: blank(rows),
+            q_masses: blank(rows),
             backend,
             adapter: None,
             closer_looks: 0,
@@ -145,8 +145,28 @@ impl<T: Value> Outcome<T> {
         rows_per_task: usize,
         row: impl Fn(usize) -> Row<T> + Sync,
     ) {
-        self.closer_looks += self.slots(rows).fill_in_parallel(rows_per_task, row);
+        self.fill_in_tasks(rows, rows_per_task, |first, mut slots| {
+            let rows = 0..slots.values.len();
+            rows.filter(|&at| slots.put(at, row(first + at))).count()
+        });
     }
+
+    /// Fills in some of its rows by tasks of about `rows_per_task` rows over the threads there are. A
+    /// task is given the number of its first row within them and their places, and returns how many
+    /// of them took a closer look.
+    pub(crate) fn fill_in_tasks(
+        &mut self,
+        rows: Range<usize>,
+        rows_per_task: usize,
+        task: impl Fn(usize, Slots<'_, T>) -> usize + Sync,
+    ) {
+        self.closer_looks += self.slots(rows).in_tasks(rows_per_task, task);
+    }
+}
+
+/// An array to be filled in, of memory that the system has not yet had to find.
+fn blank<A: Clone + Default>(rows: usize) -> Array1<A> {
+    Array1::from_vec(vec![A::default(); rows])
 }
 
 /// The elements of an array that [`Outcome::with_rows`] made, and so made contiguous.
@@ -155,34 +175,32 @@ fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
 }
 
 impl<T: Value> Slots<'_, T> {
-    /// Fills in every row; returns how many took a closer look.
-    fn fill_in_parallel(self, rows_per_task: usize, row: impl Fn(usize) -> Row<T> + Sync) -> usize {
+    fn in_tasks(
+        self,
+        rows_per_task: usize,
+        task: impl Fn(usize, Slots<'_, T>) -> usize + Sync,
+    ) -> usize {
         if self.values.len() <= rows_per_task {
-            return self.fill(row);
+            return task(0, self);
         }
         let results = self.values.par_chunks_mut(rows_per_task);
         let results = results.zip(self.statuses.par_chunks_mut(rows_per_task));
         let masses = self.p_masses.par_chunks_mut(rows_per_task);
         let masses = masses.zip(self.q_masses.par_chunks_mut(rows_per_task));
-        let filled = results.zip(masses).enumerate().map(
-            |(task, ((values, statuses), (p_masses, q_masses)))| {
-                let first = task * rows_per_task;
-                Slots { values, statuses, p_masses, q_masses }.fill(|at| row(first + at))
+        let done = results.zip(masses).enumerate().map(
+            |(at, ((values, statuses), (p_masses, q_masses)))| {
+                task(at * rows_per_task, Slots { values, statuses, p_masses, q_masses })
             },
         );
-        filled.sum()
+        done.sum()
     }
 
-    fn fill(self, mut row: impl FnMut(usize) -> Row<T>) -> usize {
-        let masses = self.p_masses.iter_mut().zip(self.q_masses);
-        let results = self.values.iter_mut().zip(self.statuses);
-        let mut looked_closer = 0;
-        for (at, ((value, status), (p_mass, q_mass))) in results.zip(masses).enumerate() {
-            let row = row(at);
-            (*value, *status) = (row.value, row.status);
-            (*p_mass, *q_mass) = (row.p_mass, row.q_mass);
-            looked_closer += usize::from(row.looked_closer);
-        }
-        looked_closer
+    /// Puts a row in its place; returns whether it took a closer look.
+    pub(crate) fn put(&mut self, at: usize, row: Row<T>) -> bool {
+        self.values[at] = row.value;
+        self.statuses[at] = row.status;
+        self.p_masses[at] = row.p_mass;
+        self.q_masses[at] = row.q_mass;
+        row.looked_closer
     }
 }

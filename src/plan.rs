@@ -16,11 +16,14 @@ use crate::Error;
 pub const QUAD: usize = 4;
 /// Bytes of the largest record that a shader leaves.
 pub const MOST_RECORD_BYTES: usize = 64;
-/// Vector loads that an invocation has in flight, in one trip of its loop.
+/// Vector loads of a side that an invocation has in flight, in one trip of its loop, at most.
 pub const QUADS_PER_TRIP: usize = 4;
 /// Trips of one invocation over a full segment. Short chains keep f32 sums accurate, and far below
 /// the 65,535 trips after which lavapipe ends a shader without a word.
 const TRIPS: usize = 8;
+/// The same where an invocation has a segment to itself: still short, but long enough that the
+/// records cost little beside the bins.
+const TRIPS_ALONE: usize = 64;
 /// Records that one invocation merges at most.
 const RECORDS_PER_LANE: usize = 4;
 
@@ -33,6 +36,9 @@ pub struct Limits {
     pub grid: u32,
     /// Invocations per workgroup: a power of two.
     pub workgroup_size: u32,
+    /// Invocations that may share a unit: a power of two, at most the workgroup's size. With 1 the
+    /// kernels have no barrier, for adapters to which barriers are dear.
+    pub lanes: u32,
     /// Bytes of one side to put into one submission, so that it ends within milliseconds.
     pub chunk_bytes: u64,
 }
@@ -67,7 +73,7 @@ impl Layout {
 /// ```
 /// use kullback::plan::{Layout, Limits, Plan, Shape};
 ///
-/// let limits = Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 1 << 20 };
+/// let limits = Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 64, lanes: 1, chunk_bytes: 1 << 20 };
 /// let plan = Plan::new(Shape { rows: 1_000, bins: 1_000, layout: Layout::F32 }, limits)?;
 /// assert_eq!(plan.segments, 1);
 /// assert_eq!(plan.chunks().map(|chunk| chunk.rows.len()).sum::<usize>(), 1_000);
@@ -85,6 +91,8 @@ pub struct Plan {
     pub segments: usize,
     /// Invocations per unit: a power of two, at most the workgroup's size.
     pub lanes: u32,
+    /// Vector loads of a side in one trip of an invocation's loop.
+    loads: u32,
     /// Whole rows per chunk; 0 if a row is longer than a chunk may be.
     rows_per_chunk: usize,
     /// Segments per chunk, if a row is longer than that.
@@ -113,6 +121,19 @@ pub struct Dispatch {
     pub lanes: u32,
     /// Workgroups in x and y.
     pub grid: [u32; 2],
+    /// Which specialisation of the kernel.
+    pub form: Form,
+}
+
+/// A specialisation of a kernel: without what a dispatch has no use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// Several invocations share a unit.
+    pub shared: bool,
+    /// A row has several segments.
+    pub split: bool,
+    /// Vector loads of a side in one trip of an invocation's loop: 1, 2 or 4.
+    pub loads: u32,
 }
 
 /// One round of merging.
@@ -137,14 +158,14 @@ impl Plan {
     pub fn new(shape: Shape, limits: Limits) -> Result<Plan, Error> {
         let Layout { bin_bytes, record_bytes } = shape.layout;
         check(limits, record_bytes)?;
-        let lanes_in_group = limits.workgroup_size as usize;
         let binding = usize::try_from(limits.binding_bytes).unwrap_or(usize::MAX);
         let chunk = binding.min(usize::try_from(limits.chunk_bytes).unwrap_or(usize::MAX));
         let workgroups = (limits.grid as usize).saturating_mul(limits.grid as usize);
         let records = (binding / record_bytes).min(u32::MAX as usize);
 
         let bindable = binding / bin_bytes / QUAD * QUAD;
-        let segment_bins = (lanes_in_group * TRIPS * QUADS_PER_TRIP * QUAD).min(bindable);
+        let trips = if limits.lanes == 1 { TRIPS_ALONE } else { TRIPS };
+        let segment_bins = (limits.lanes as usize * trips * QUADS_PER_TRIP * QUAD).min(bindable);
         let mergeable = workgroups.saturating_mul(fan(limits));
         // A record counts its bins in 32 bits.
         let most = records.min(mergeable).saturating_mul(segment_bins).min(u32::MAX as usize);
@@ -153,10 +174,12 @@ impl Plan {
         }
         let bins = shape.bins.min(most); // without rows they may be any number
         let segments = bins.div_ceil(segment_bins).max(1);
-        let lanes =
-            lanes_for(bins.min(segment_bins).div_ceil(QUAD), QUADS_PER_TRIP, limits.workgroup_size);
+        let quads = bins.min(segment_bins).div_ceil(QUAD);
+        let lanes = lanes_for(quads, QUADS_PER_TRIP, limits.lanes);
+        let loads = quads.div_ceil(lanes as usize).clamp(1, QUADS_PER_TRIP).next_power_of_two();
 
-        let units = workgroups.saturating_mul(lanes_in_group / lanes as usize).min(records);
+        let units_in_group = (limits.workgroup_size / lanes) as usize;
+        let units = workgroups.saturating_mul(units_in_group).min(records);
         let rows_per_chunk = (chunk / (padded(bins) * bin_bytes).max(1)).min(units / segments);
         let segments_per_chunk = (chunk / (segment_bins * bin_bytes)).clamp(1, units);
         Ok(Plan {
@@ -165,6 +188,7 @@ impl Plan {
             segment_bins,
             segments,
             lanes,
+            loads: loads as u32,
             rows_per_chunk,
             segments_per_chunk,
         })
@@ -191,7 +215,8 @@ impl Plan {
 
     /// The dispatch that sums the units of a chunk.
     pub fn dispatch(&self, chunk: &Chunk) -> Dispatch {
-        self.grid(chunk.rows.len() * chunk.segments.len(), self.lanes)
+        let split = chunk.segments.len() > 1;
+        self.grid(chunk.rows.len() * chunk.segments.len(), self.lanes, split, self.loads)
     }
 
     /// The rounds that merge each of `rows` rows into one record.
@@ -201,24 +226,34 @@ impl Plan {
         let mut before = self.segments;
         while before > 1 {
             let after = before.div_ceil(fan);
-            let lanes = lanes_for(before.min(fan), RECORDS_PER_LANE, self.limits.workgroup_size);
+            let lanes = lanes_for(before.min(fan), RECORDS_PER_LANE, self.limits.lanes);
             merges.push(Merge {
                 before: before as u32,
                 after: after as u32,
                 fan: fan as u32,
-                dispatch: self.grid(rows * after, lanes),
+                dispatch: self.grid(rows * after, lanes, true, 1),
             });
             before = after;
         }
         merges
     }
 
+    /// The dispatch that gives each of so many rows an invocation.
+    pub fn rowwise(&self, rows: usize) -> Dispatch {
+        self.grid(rows, 1, false, 1)
+    }
+
     /// Workgroups for so many units, in two dimensions, since one holds only 65,535.
-    fn grid(&self, units: usize, lanes: u32) -> Dispatch {
+    fn grid(&self, units: usize, lanes: u32, split: bool, loads: u32) -> Dispatch {
         let units_per_group = (self.limits.workgroup_size / lanes) as usize;
         let groups = units.div_ceil(units_per_group);
         let width = groups.min(self.limits.grid as usize).max(1);
-        Dispatch { units: units as u32, lanes, grid: [width as u32, groups.div_ceil(width) as u32] }
+        Dispatch {
+            units: units as u32,
+            lanes,
+            grid: [width as u32, groups.div_ceil(width) as u32],
+            form: Form { shared: lanes > 1, split, loads },
+        }
     }
 }
 
@@ -229,14 +264,14 @@ fn check(limits: Limits, record_bytes: usize) -> Result<(), Error> {
     };
     least("binding size", limits.binding_bytes, record_bytes as u64, "it must hold a record")?;
     least("grid", limits.grid.into(), 1, "a dispatch has at least one workgroup")?;
-    match limits.workgroup_size {
-        size if size.is_power_of_two() => Ok(()),
-        size => Err(Error::Setting {
-            name: "workgroup size",
-            value: size.into(),
-            rule: "it must be a power of two, for the tree of sums",
-        }),
-    }
+    let sized = |name, value: u32, fits: bool, rule| match fits && value.is_power_of_two() {
+        true => Ok(()),
+        false => Err(Error::Setting { name, value: value.into(), rule }),
+    };
+    let (size, lanes) = (limits.workgroup_size, limits.lanes);
+    sized("workgroup size", size, true, "it must be a power of two, for the tree of sums")?;
+    let rule = "it must be a power of two, at most the workgroup size, for the tree of sums";
+    sized("number of lanes", lanes, lanes <= size, rule)
 }
 
 /// So many bins, rounded up to whole vector loads: their place on the device.
@@ -244,13 +279,13 @@ pub(crate) fn padded(bins: usize) -> usize {
     bins.next_multiple_of(QUAD)
 }
 
-/// Records that one workgroup merges into one.
+/// Records that become one in a round of merging.
 fn fan(limits: Limits) -> usize {
-    limits.workgroup_size as usize * RECORDS_PER_LANE
+    limits.lanes as usize * RECORDS_PER_LANE
 }
 
-/// The power of two of invocations that gives each about so many items, within a workgroup.
-fn lanes_for(items: usize, items_per_lane: usize, workgroup_size: u32) -> u32 {
+/// The power of two of invocations that gives each about so many items.
+fn lanes_for(items: usize, items_per_lane: usize, most: u32) -> u32 {
     let lanes = items.div_ceil(items_per_lane).next_power_of_two();
-    lanes.clamp(1, workgroup_size as usize) as u32
+    lanes.clamp(1, most as usize) as u32
 }

@@ -4,14 +4,15 @@
 //! terms cannot cancel, whatever its order. `g` itself is formed without subtracting nearly
 //! equal numbers:
 //!
-//! * `k` is the integer nearest to `log2(p/q)`, read off the two bit patterns, and 0 as long as
-//!   they lie less than one octave apart; `q' = q·2^k` is exact.
+//! * `k` is the whole number of octaves that p and q lie apart, rounded towards 0 and read off the
+//!   two bit patterns; `q' = q·2^k` is exact. (The nearest integer would make s smaller, but what is
+//!   added below larger, and more of it cancel.)
 //! * `n = p − q'` and `s = n / (p + q')`, so that `ln(p/q) = k·ln 2 + 2·atanh(s)`, `|s| < 1/3`.
-//! * With `atanh(s) = s·(1 + t)` and `d = p − q`:
-//!   `g = n·(s + (1 + s)·t) + p·k·ln 2 + (n − d)`. For `k = 0` the last two summands are exactly
-//!   0 and what remains is a product.
+//! * With `atanh(s) = s·(1 + t)`:
+//!   `g = n·(s + (1 + s)·t) + p·k·ln 2 + (q − q')`. For `k = 0` the last two summands are exactly
+//!   0 and what remains is a product; for `k = ±1`, where they cancel most, the last one is exact.
 //!
-//! The same steps stand in `shaders/shared/term.wgsl`.
+//! The same steps stand in `shaders/shared/term_f32.wgsl` and `shaders/shared/term_f64.wgsl`.
 
 use std::fmt::{Debug, Display, LowerExp};
 use std::ops::{Add, Mul, Sub};
@@ -55,8 +56,12 @@ pub trait Term:
     /// A mass below this may owe digits to subnormal numbers.
     const FAINT: f64;
 
-    /// One bin.
-    fn bin(p: Self, q: Self) -> Bin<Self>;
+    /// Whether the number is positive, neither so small that it would have to be lifted nor huge.
+    fn is_usual(self) -> bool;
+    /// One bin of usual numbers: `g` and `d`, with the same bits as [`bin`](Self::bin).
+    fn usual_bin<const FUSED: bool>(p: Self, q: Self) -> (Self, Self);
+    /// One bin. `FUSED` says whether products are rounded before something is added to them.
+    fn bin<const FUSED: bool>(p: Self, q: Self) -> Bin<Self>;
 }
 
 /// `atanh(s) = s·(1 + s²·(c₀ + c₁s² + …))`: Chebyshev fit over `|s| ≤ 1/3` in 40-digit
@@ -86,8 +91,25 @@ impl Term for f32 {
     const FAINT: f64 = 8.673617379884035e-19; // 2^-60
 
     #[inline(always)]
-    fn bin(p: f32, q: f32) -> Bin<f32> {
-        const ONE_OCTAVE: i32 = 1 << 23;
+    fn is_usual(self) -> bool {
+        self.to_bits().wrapping_sub(TINY_F32) < Self::HUGE - TINY_F32
+    }
+
+    #[inline(always)]
+    fn usual_bin<const FUSED: bool>(p: f32, q: f32) -> (f32, f32) {
+        /// ln 2 in units of the exponent's lowest bit.
+        const LN_2: f32 = std::f32::consts::LN_2 / ONE_OCTAVE_F32 as f32;
+        let k = whole_octaves_f32(p.to_bits().wrapping_sub(q.to_bits()) as i32);
+        let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
+        let n = p - q_near;
+        let s = n / (p + q_near);
+        let t = atanh_tail_f32::<FUSED>(s * s);
+        let beyond = mul_add::<FUSED>(p, k as f32 * LN_2, q - q_near);
+        (curve_f32::<FUSED>(n, s, t, beyond), p - q)
+    }
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(p: f32, q: f32) -> Bin<f32> {
         const ONE: u32 = 127 << 23;
         const TWO_TO_MINUS_75: f32 = f32::from_bits((127 - 75) << 23);
         let (pb, qb) = (unsigned_zero_f32(p), unsigned_zero_f32(q));
@@ -95,28 +117,24 @@ impl Term for f32 {
         let (p1, p_exponent) = lift_f32(if both { pb } else { ONE });
         let (q1, q_exponent) = lift_f32(if both { qb } else { ONE });
 
-        let octaves = p1.wrapping_sub(q1) as i32;
-        let near = octaves < ONE_OCTAVE && octaves > -ONE_OCTAVE;
-        let k = if near { 0 } else { octaves.wrapping_add(ONE_OCTAVE / 2) >> 23 };
+        let k = whole_octaves_f32(p1.wrapping_sub(q1) as i32) >> 23;
         let pv = f32::from_bits(p1);
         let qv = f32::from_bits(q1.wrapping_add((k << 23) as u32));
         let n = pv - qv;
         let s = n / (pv + qv);
-        let z = s * s;
-        let t = z * ATANH_F32.iter().rev().fold(0.0, |sum, &c| sum * z + c);
+        let t = atanh_tail_f32::<FUSED>(s * s);
 
         // A lifted p is brought back in two steps, since 2^-149 itself is subnormal.
         let scale = if p_exponent == 0 { 1.0 } else { TWO_TO_MINUS_75 };
         let rest = if p_exponent == 0 { 1.0 } else { 2.0 * TWO_TO_MINUS_75 };
         let log2 = (k + p_exponent - q_exponent) as f32;
-        let d = p - q;
-        let curve = n * (s + (1.0 + s) * t) + pv * (log2 * std::f32::consts::LN_2);
-        let g = curve * scale * rest + (n * scale * rest - d);
+        let curve = curve_f32::<FUSED>(n, s, t, pv * (log2 * std::f32::consts::LN_2));
+        let g = curve * scale * rest + (q - qv * scale * rest);
         let log = curve * scale * rest + n * scale * rest;
         let alone = if pb == 0 { q } else { f32::INFINITY };
         Bin {
             g: if both { g } else { alone },
-            d,
+            d: p - q,
             log: if both { log } else { alone - q },
             top: pb.max(qb),
         }
@@ -130,21 +148,93 @@ impl Term for f64 {
     const FAINT: f64 = 1.1830521861667747e-271; // 2^-900
 
     #[inline(always)]
-    fn bin(p: f64, q: f64) -> Bin<f64> {
-        bin_with_residue(p, q, 0.0)
+    fn is_usual(self) -> bool {
+        self.to_bits().wrapping_sub(TINY_F64) < Self::HUGE - TINY_F64
+    }
+
+    #[inline(always)]
+    fn usual_bin<const FUSED: bool>(p: f64, q: f64) -> (f64, f64) {
+        let k = whole_octaves_f64(p.to_bits().wrapping_sub(q.to_bits()) as i64);
+        let q_near = f64::from_bits(q.to_bits().wrapping_add(k as u64));
+        let n = p - q_near;
+        let s = n / (p + q_near);
+        let t = atanh_tail::<FUSED>(s * s);
+        let log = exponent(k) * std::f64::consts::LN_2;
+        let beyond = mul_add_f64::<FUSED>(p, log, q - q_near);
+        (curve_f64::<FUSED>(n, s, t, beyond), p - q)
+    }
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(p: f64, q: f64) -> Bin<f64> {
+        bin_with_residue::<FUSED>(p, q, 0.0)
     }
 }
 
-/// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for `|s| ≤ 1/3`.
+const ONE_OCTAVE_F32: i32 = 1 << 23;
+const ONE_OCTAVE_F64: i64 = 1 << 52;
+
+/// The exponent's part of a difference of bit patterns, rounded towards 0.
 #[inline(always)]
-pub(crate) fn atanh_tail(z: f64) -> f64 {
-    z * ATANH_F64.iter().rev().fold(0.0, |sum, &c| sum * z + c)
+fn whole_octaves_f32(apart: i32) -> i32 {
+    apart.wrapping_add((apart >> 31) & (ONE_OCTAVE_F32 - 1)) & -ONE_OCTAVE_F32
+}
+
+/// The same in f64, without the shift that few vector units have.
+#[inline(always)]
+fn whole_octaves_f64(apart: i64) -> i64 {
+    apart.wrapping_add(if apart < 0 { ONE_OCTAVE_F64 - 1 } else { 0 }) & -ONE_OCTAVE_F64
+}
+
+/// `k / 2^52` for a multiple of 2^52, without the instruction for it that few vector units have.
+#[inline(always)]
+fn exponent(k: i64) -> f64 {
+    const TWO_TO_52: u64 = (1023 + 52) << 52;
+    let biased = ((k as u64).wrapping_add(1 << 63) >> 52) | TWO_TO_52;
+    f64::from_bits(biased) - (f64::from_bits(TWO_TO_52) + 2048.0)
+}
+
+/// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for `|s| ≤ 1/3`. Its terms are paired (Estrin 1960),
+/// since the length of the chain of operations is what takes the time.
+#[inline(always)]
+fn atanh_tail_f32<const FUSED: bool>(z: f32) -> f32 {
+    let [c0, c1, c2, c3, c4] = ATANH_F32;
+    let fma = mul_add::<FUSED>;
+    let z2 = z * z;
+    z * fma(z2, fma(z2, c4, fma(c3, z, c2)), fma(c1, z, c0))
+}
+
+/// The same in f64.
+#[inline(always)]
+pub(crate) fn atanh_tail<const FUSED: bool>(z: f64) -> f64 {
+    z * ATANH_F64.iter().rev().fold(0.0, |sum, &c| mul_add_f64::<FUSED>(sum, z, c))
+}
+
+/// `n·(s + (1 + s)·t)`, and what is to be added to it.
+#[inline(always)]
+fn curve_f32<const FUSED: bool>(n: f32, s: f32, t: f32, more: f32) -> f32 {
+    mul_add::<FUSED>(n, mul_add::<FUSED>(s, t, s + t), more)
+}
+
+#[inline(always)]
+fn curve_f64<const FUSED: bool>(n: f64, s: f64, t: f64, more: f64) -> f64 {
+    mul_add_f64::<FUSED>(n, mul_add_f64::<FUSED>(s, t, s + t), more)
+}
+
+/// `a·b + c`, rounded once or twice. All vector units that matter fuse the two; where there is no
+/// instruction for it, a library would take a hundred times as long to do the same.
+#[inline(always)]
+pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn mul_add_f64<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// One bin of `p` against `q + residue`, where the residue is what rounding took from `q`.
 #[inline(always)]
-pub(crate) fn bin_with_residue(p: f64, q: f64, residue: f64) -> Bin<f64> {
-    const ONE_OCTAVE: i64 = 1 << 52;
+pub(crate) fn bin_with_residue<const FUSED: bool>(p: f64, q: f64, residue: f64) -> Bin<f64> {
     const ONE: u64 = 1023 << 52;
     const TWO_TO_MINUS_537: f64 = f64::from_bits((1023 - 537) << 52);
     let (pb, qb) = (unsigned_zero_f64(p), unsigned_zero_f64(q));
@@ -152,20 +242,23 @@ pub(crate) fn bin_with_residue(p: f64, q: f64, residue: f64) -> Bin<f64> {
     let (p1, p_exponent) = lift_f64(if both { pb } else { ONE });
     let (q1, q_exponent) = lift_f64(if both { qb } else { ONE });
 
-    let octaves = p1.wrapping_sub(q1) as i64;
-    let near = octaves < ONE_OCTAVE && octaves > -ONE_OCTAVE;
-    let k = if near { 0 } else { octaves.wrapping_add(ONE_OCTAVE / 2) >> 52 };
+    let k = whole_octaves_f64(p1.wrapping_sub(q1) as i64) >> 52;
+    let near = k == 0;
     let pv = f64::from_bits(p1);
     let qv = f64::from_bits(q1.wrapping_add((k << 52) as u64));
     let n = (pv - qv) - if near { residue } else { 0.0 };
     let s = n / (pv + qv);
-    let t = atanh_tail(s * s);
+    let t = atanh_tail::<FUSED>(s * s);
 
     let scale = if p_exponent == 0 { 1.0 } else { TWO_TO_MINUS_537 };
-    let log2 = f64::from(k as i32 + p_exponent - q_exponent);
+    let ln_2s = f64::from(k as i32 + p_exponent - q_exponent) * std::f64::consts::LN_2;
     let d = (p - q) - residue;
-    let curve = n * (s + (1.0 + s) * t) + pv * (log2 * std::f64::consts::LN_2);
-    let g = curve * scale * scale + (n * scale * scale - d);
+    let curve = curve_f64::<FUSED>(n, s, t, pv * ln_2s);
+    let beyond = (q - qv * scale * scale) + if near { 0.0 } else { residue };
+    let g = match p_exponent {
+        0 => curve_f64::<FUSED>(n, s, t, mul_add_f64::<FUSED>(pv, ln_2s, beyond)),
+        _ => curve * scale * scale + beyond,
+    };
     let log = curve * scale * scale + n * scale * scale;
     let alone = if pb == 0 { q } else { f64::INFINITY };
     Bin {
@@ -225,7 +318,7 @@ pub(crate) fn ln(x: f64) -> f64 {
     let k = f64::from_bits(biased) - (f64::from_bits(TWO_TO_52) + 1024.0) - lift;
     let m = f64::from_bits((above & ((1 << 52) - 1)).wrapping_add(SQRT_HALF));
     let s = (m - 1.0) / (m + 1.0);
-    let ln_m = 2.0 * s + 2.0 * s * atanh_tail(s * s);
+    let ln_m = 2.0 * s + 2.0 * s * atanh_tail::<false>(s * s);
     let ln = k * LN_2_HIGH + (ln_m + k * LN_2_LOW);
     if x > 0.0 { ln } else { f64::NEG_INFINITY }
 }
@@ -278,12 +371,15 @@ fn lift_f32(bits: u32) -> (u32, i32) {
     (if tiny { lifted } else { bits }, if tiny { -149 } else { 0 })
 }
 
+/// The bit pattern of 2^-968, below which numbers are lifted.
+const TINY_F64: u64 = 55 << 52;
+
 /// Multiplies numbers below 2^-968 by 2^1074.
 #[inline(always)]
 fn lift_f64(bits: u64) -> (u64, i32) {
     let normal = bits.wrapping_add(1074 << 52);
     let subnormal = (bits as i64 as f64).to_bits();
     let lifted = if bits < 1 << 52 { subnormal } else { normal };
-    let tiny = bits < 55 << 52;
+    let tiny = bits < TINY_F64;
     (if tiny { lifted } else { bits }, if tiny { -1074 } else { 0 })
 }

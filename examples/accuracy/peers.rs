@@ -80,9 +80,9 @@ impl Handover {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join("peers");
         run(Command::new(python).arg(peers.join("accuracy.py")).arg(&self.folder));
         if burn {
-            let manifest = peers.join("burn").join("Cargo.toml");
             let mut cargo = Command::new("cargo");
-            cargo.args(["run", "--release", "--locked", "--manifest-path"]).arg(manifest);
+            cargo.args(["run", "--release", "--locked", "--bin", "burn-accuracy"]);
+            cargo.arg("--manifest-path").arg(peers.join("Cargo.toml"));
             run(cargo.arg("--").arg(&self.folder));
         }
         let tool = |(name, file, only_16_bit)| {

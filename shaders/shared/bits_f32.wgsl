@@ -10,6 +10,12 @@ const INFINITE: u32 = 0x7f800000u;
 const TINY: u32 = 25u << 23u;           // 2^-102
 const LOWEST_NORMAL: u32 = 1u << 23u;   // 2^-126
 const LN_2: f32 = 0.6931471805599453;
+// atanh(s) = s·(1 + s²·(c₀ + c₁s² + …)) for |s| ≤ 1/3, as in src/term.rs.
+const ATANH_0: f32 = 0.33333334;
+const ATANH_1: f32 = 0.19999853;
+const ATANH_2: f32 = 0.14296179;
+const ATANH_3: f32 = 0.108532876;
+const ATANH_4: f32 = 0.116121650;
 
 // The bit patterns, with −0 counted as 0: every other sign bit then marks an invalid value.
 fn unsigned_zero(bits: vec4<u32>) -> vec4<u32> {

@@ -9,6 +9,7 @@ alias Real = f64;
 
 const INFINITE: u32 = 0x7ff00000u;             // the high word of +inf
 const ONE: u32 = 1023u << 20u;                 // of 1
+const HUGE: u32 = (1023u + 900u) << 20u;       // of 2^900: the host looks closer at what is larger
 const FAINT: u32 = (1023u - 900u) << 20u;      // of 2^-900
 const ONE_OCTAVE: i32 = 1i << 20u;
 const LN_2: f64 = 0.6931471805599453;

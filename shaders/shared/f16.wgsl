@@ -16,10 +16,10 @@ fn widened(words: vec2<u32>) -> vec4<u32> {
 }
 
 // The bits of four bins as f32; zeros where they are outside.
-fn p_quad(at: u32, inside: bool) -> vec4<u32> {
-    return select(vec4(0u), widened(p[at]), inside);
+fn p_quad(row: u32, quad: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), widened(p[row * params.p_stride + quad]), inside);
 }
 
-fn q_quad(at: u32, inside: bool) -> vec4<u32> {
-    return select(vec4(0u), widened(q[at]), inside);
+fn q_quad(row: u32, quad: u32, inside: bool) -> vec4<u32> {
+    return select(vec4(0u), widened(q[row * params.q_stride + quad]), inside);
 }

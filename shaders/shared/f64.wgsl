@@ -17,7 +17,8 @@ fn stored(first: vec2<f64>, second: vec2<f64>, words: vec4<u32>, more: vec4<u32>
 }
 
 // Four bins; zeros where they are outside.
-fn p_quad(at: u32, inside: bool) -> Stored {
+fn p_quad(row: u32, quad: u32, inside: bool) -> Stored {
+    let at = row * params.p_stride + quad;
     let bins = stored(p[2u * at], p[2u * at + 1u], p_words[2u * at], p_words[2u * at + 1u]);
     return Stored(
         bins.value,
@@ -26,7 +27,8 @@ fn p_quad(at: u32, inside: bool) -> Stored {
     );
 }
 
-fn q_quad(at: u32, inside: bool) -> Stored {
+fn q_quad(row: u32, quad: u32, inside: bool) -> Stored {
+    let at = row * params.q_stride + quad;
     let bins = stored(q[2u * at], q[2u * at + 1u], q_words[2u * at], q_words[2u * at + 1u]);
     return Stored(
         bins.value,

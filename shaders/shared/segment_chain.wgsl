@@ -21,11 +21,16 @@ struct Leaves {
     flags: u32,
 }
 
+// How many bins of the row one vector load holds.
+fn bins_in(quad: u32, end: u32) -> u32 {
+    return select(0u, min(params.bins - 4u * quad, 4u), quad < end);
+}
+
 fn leaves_at(row: u32, quad: u32, end: u32) -> Leaves {
     let at = min(quad, end - 1u);
     let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
-    let a = side_of(p_quad(row * params.p_stride + at, quad < end), params.p_kind, inside);
-    let b = side_of(q_quad(row * params.q_stride + at, quad < end), params.q_kind, inside);
+    let a = side_of(p_quad(row, at, quad < end), params.p_kind, inside);
+    let b = side_of(q_quad(row, at, quad < end), params.q_kind, inside);
     var d = two_diff(a.ln.hi, b.ln.hi);
     d.lo += a.ln.lo - b.ln.lo;
     let infinite = any(a.on & !b.on);
@@ -74,20 +79,41 @@ fn block(a: Leaves, b: Leaves, c: Leaves, e: Leaves) -> Record {
     return record;
 }
 
-fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
+// What a trip has in place of loads that it does without.
+fn no_leaves() -> Leaves {
+    let nothing = Power(vec4<Real>(1.0), vec4(NO_MASS));
+    return Leaves(nothing, nothing, Pair(vec4<Real>(0.0), vec4<Real>(0.0)), vec4(false), 0u);
+}
+
+// The loop tests at its end: see segment_sums.wgsl.
+fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
     let first = segment * params.segment_quads;
     let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
     var record = nothing(params.ticket);
-    for (var quad = first + lane; quad < end; quad += QUADS_PER_TRIP * params.lanes) {
-        let quads = vec4(quad) + params.lanes * vec4(0u, 1u, 2u, 3u);
+    var quad = first + lane;
+    loop {
+        let quads = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
         let a = leaves_at(row, quads.x, end);
-        let b = leaves_at(row, quads.y, end);
-        let c = leaves_at(row, quads.z, end);
-        let e = leaves_at(row, quads.w, end);
+        var b = no_leaves();
+        var c = no_leaves();
+        var e = no_leaves();
+        var bins = bins_in(quads.x, end);
+        if (LOADS >= 2u) {
+            b = leaves_at(row, quads.y, end);
+            bins += bins_in(quads.y, end);
+        }
+        if (LOADS >= 4u) {
+            c = leaves_at(row, quads.z, end);
+            e = leaves_at(row, quads.w, end);
+            bins += bins_in(quads.z, end) + bins_in(quads.w, end);
+        }
         var more = block(a, b, c, e);
-        more.consumed = (bins_in(quads.x, end) + bins_in(quads.y, end))
-            + (bins_in(quads.z, end) + bins_in(quads.w, end));
+        more.consumed = bins;
         record = added(record, more);
+        continuing {
+            quad += LOADS * lanes;
+            break if quad >= end;
+        }
     }
     return record;
 }

@@ -1,41 +1,97 @@
 // A segment of probabilities, summed.
 
-// The bins of one vector load; past the end of the segment, zeros on both sides, which add nothing.
-fn bins_at(row: u32, quad: u32, end: u32) -> Bins {
-    let inside = quad < end;
-    let at = select(end - 1u, quad, inside);
-    let p_bins = p_quad(row * params.p_stride + at, inside);
-    let q_bins = q_quad(row * params.q_stride + at, inside);
-    return kl_bins(p_bins, q_bins);
+// Four bins, or the sums of several fours.
+struct Bins {
+    g: vec4<Real>,          // p·ln(p/q) − p + q, meaningless where invalid or infinite
+    p: vec4<Real>,
+    q: vec4<Real>,
+    d: vec4<Real>,          // p − q
+    infinite: vec4<u32>,    // not 0 where p > 0 = q
+    top: vec4<u32>,         // the largest bit patterns, or the upper halves of them
 }
 
-// The loads of a trip are added as a tree and are in flight together; the chain of those sums is short.
-fn segment_sum(row: u32, segment: u32, lane: u32) -> Record {
-    let first = segment * params.segment_quads;
-    let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
-    var g = vec4<Real>(0.0);
-    var p_sum = vec4<Real>(0.0);
-    var q_sum = vec4<Real>(0.0);
-    var d = vec4<Real>(0.0);
-    var record = nothing(params.ticket);
-    for (var quad = first + lane; quad < end; quad += QUADS_PER_TRIP * params.lanes) {
-        let quads = vec4(quad) + params.lanes * vec4(0u, 1u, 2u, 3u);
-        let a = bins_at(row, quads.x, end);
-        let b = bins_at(row, quads.y, end);
-        let c = bins_at(row, quads.z, end);
-        let e = bins_at(row, quads.w, end);
-        g += (a.g + b.g) + (c.g + e.g);
-        p_sum += (a.p + b.p) + (c.p + e.p);
-        q_sum += (a.q + b.q) + (c.q + e.q);
-        d += ((a.p - a.q) + (b.p - b.q)) + ((c.p - c.q) + (e.p - e.q));
-        record.consumed += (bins_in(quads.x, end) + bins_in(quads.y, end))
-            + (bins_in(quads.z, end) + bins_in(quads.w, end));
-        record.flags |= (a.flags | b.flags) | (c.flags | e.flags);
-        record.top = max(record.top, max(max(a.top, b.top), max(c.top, e.top)));
+fn summed(a: Bins, b: Bins) -> Bins {
+    let infinite = a.infinite | b.infinite;
+    return Bins(a.g + b.g, a.p + b.p, a.q + b.q, a.d + b.d, infinite, max(a.top, b.top));
+}
+
+// Trips whose sums are added one after the other. Bins that are all alike are rounded alike, so
+// that the errors of longer chains would add up.
+const CHAIN: u32 = 8u;
+
+// The loads of a trip are in flight together, ahead of what is made of them, and are added as a
+// tree. Past the end of the segment there are zeros on both sides, which add nothing. The loops test
+// at their ends: some adapters run a body once more than its condition holds.
+fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
+    let quads = (params.bins + 3u) / 4u;
+    let first = segment * params.segment_quads + lane;
+    let end = select(quads, min((segment + 1u) * params.segment_quads, quads), SPLIT);
+    var total = vec4<Real>();
+    var infinite = vec4(0u);
+    var top = vec4(0u);
+    var trips = 0u;
+    var quad = first;
+    loop {
+        var sum = Bins();
+        loop {
+            let each = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
+            let inside = each < vec4(end);
+            let at = min(each, vec4(end - 1u));
+            let p_0 = p_quad(row, at.x, inside.x);
+            let q_0 = q_quad(row, at.x, inside.x);
+            let p_1 = p_quad(row, at.y, inside.y);
+            let q_1 = q_quad(row, at.y, inside.y);
+            let p_2 = p_quad(row, at.z, inside.z);
+            let q_2 = q_quad(row, at.z, inside.z);
+            let p_3 = p_quad(row, at.w, inside.w);
+            let q_3 = q_quad(row, at.w, inside.w);
+            var more = kl_bins(p_0, q_0);
+            if (LOADS >= 2u) {
+                more = summed(more, kl_bins(p_1, q_1));
+            }
+            if (LOADS >= 4u) {
+                more = summed(more, summed(kl_bins(p_2, q_2), kl_bins(p_3, q_3)));
+            }
+            sum = summed(sum, more);
+            trips += 1u;
+            continuing {
+                quad += LOADS * lanes;
+                break if quad >= end || trips % CHAIN == 0u;
+            }
+        }
+        total += in_one(sum);
+        infinite |= sum.infinite;
+        top = max(top, sum.top);
+        continuing {
+            break if quad >= end;
+        }
     }
-    record.g = (g.x + g.y) + (g.z + g.w);
-    record.p = (p_sum.x + p_sum.y) + (p_sum.z + p_sum.w);
-    record.q = (q_sum.x + q_sum.y) + (q_sum.z + q_sum.w);
-    record.d = (d.x + d.y) + (d.z + d.w);
-    return record;
+    return Record(
+        total.xy,
+        total.zw,
+        max(max(top.x, top.y), max(top.z, top.w)),
+        consumed(first, end, lanes, trips),
+        select(0u, SOME_INFINITE, any(infinite != vec4(0u))),
+        params.ticket,
+    );
+}
+
+// The sums of g, p, q and d.
+fn in_one(sum: Bins) -> vec4<Real> {
+    return vec4<Real>(
+        (sum.g.x + sum.g.y) + (sum.g.z + sum.g.w),
+        (sum.p.x + sum.p.y) + (sum.p.z + sum.p.w),
+        (sum.q.x + sum.q.y) + (sum.q.z + sum.q.w),
+        (sum.d.x + sum.d.y) + (sum.d.z + sum.d.w),
+    );
+}
+
+// How many bins so many trips of one invocation took.
+fn consumed(first: u32, end: u32, lanes: u32, trips: u32) -> u32 {
+    let due = (max(end, first) - first + lanes - 1u) >> countTrailingZeros(lanes);
+    let quads = min(LOADS * trips, due);
+    // What fills up the row's last load is no bin.
+    let behind = first + quads * lanes;
+    let taken_to = 4u * (behind - lanes) + 4u;
+    return 4u * quads - select(0u, taken_to - params.bins, quads > 0u && taken_to > params.bins);
 }

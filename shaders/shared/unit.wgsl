@@ -1,6 +1,9 @@
 // Who works on what, and the tree in which the invocations of a unit merge their records.
 
 override WORKGROUP_SIZE: u32 = 64u;
+override SHARED: bool = true;   // several invocations may share a unit; else there is no barrier
+override SPLIT: bool = true;    // rows may have several segments; else a unit is a row
+override LOADS: u32 = 4u;       // vector loads of a side in one trip of the loop: 1, 2 or 4
 
 const SOME_INFINITE: u32 = 1u; // a bin has p > 0 = q
 const SOME_STALE: u32 = 2u;    // a merged record was not written by this submission
@@ -24,5 +27,6 @@ fn tree_sum(local: u32, lanes: u32) -> Record {
 
 // The number of the unit that an invocation works on, in a grid whose lines hold `line` groups.
 fn unit_of(group: vec3<u32>, line: u32, local: u32, lanes: u32) -> u32 {
-    return (group.y * line + group.x) * (WORKGROUP_SIZE / lanes) + local / lanes;
+    let shift = countTrailingZeros(lanes);
+    return (group.y * line + group.x) * (WORKGROUP_SIZE >> shift) + (local >> shift);
 }

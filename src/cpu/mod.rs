@@ -1,7 +1,36 @@
 //! The CPU backend: rows spread over threads, vector code within a row.
 
+mod logs;
+mod plain;
 mod rows;
+mod sums;
 
 /// The CPU backend. It has no state: threads are rayon's, memory is the caller's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    /// Holds the vector units of this machine against each other: all that fuse products and sums
+    /// give the same bits, and the arithmetic without vectors a value that is as good.
+    pub(super) fn on_every_vector_unit<O>(op: impl Fn() -> O, value: impl Fn(&O::Output) -> f64)
+    where
+        O: pulp::WithSimd<Output: Debug + PartialEq>,
+    {
+        let best = pulp::Arch::new().dispatch(op());
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(avx2) = pulp::x86::V3::try_new() {
+                assert_eq!(pulp::Simd::vectorize(avx2, op()), best);
+            }
+        }
+        let scalar = pulp::Arch::Scalar.dispatch(op());
+        let (got, want) = (value(&scalar), value(&best));
+        assert!(
+            (got - want).abs() <= 5e-7 * want.abs(),
+            "{scalar:?} without vectors, not {best:?}"
+        );
+    }
+}

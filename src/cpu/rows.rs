@@ -1,27 +1,20 @@
 //! Row-wise divergences on the CPU.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::Cpu;
+use super::logs;
+use super::plain::Plain;
+use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Wide};
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::chain;
 use crate::element::{Element, Value};
 use crate::error::Side;
-use crate::sums::{self, Sums, Total};
+use crate::outcome::Slots;
+use crate::sums::{self, Sums};
 use crate::{Divergence, Error, Outcome};
 
-/// Bins that are summed side by side. A constant of the result's bits, not of the machine: the
-/// same tree of sums is walked whatever the width of its vectors.
-const LANES: usize = 16;
-/// Blocks of lanes that are added one after the other. Rounding errors of equal terms all point the
-/// same way, so that a chain of n sums may be off by n units in the last place: chains are kept
-/// this short, and chained once more, before f64 takes over.
-const CHAIN: usize = 4;
-/// Bins after which the lanes are folded into f64.
-const FOLD: usize = LANES * CHAIN * CHAIN;
-/// Bins of a long row that one task sums.
-const SEGMENT: usize = FOLD * 256;
 /// Bins that make a task of their own worth its while.
 const TASK: usize = 1 << 15;
 
@@ -33,200 +26,298 @@ impl Backend for Cpu {
     ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
         let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
-        let rows_per_task = (TASK / batch.bins().max(1)).max(1);
-        outcome.fill_in_parallel(0..batch.rows(), rows_per_task, |row| {
-            if !batch.is_probs() {
-                return chain::settle(batch, row, &chain::node(batch, row));
-            }
-            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-            sums::settle(batch, row, &row_sums(&p, &q))
-        });
+        let (all, bins) = (0..batch.rows(), batch.bins());
+        // Whole groups of rows.
+        let rows_per_task =
+            if bins < TASK { (TASK / bins.max(1)).next_multiple_of(LANES) } else { 1 };
+        let arch = pulp::Arch::new();
+        if batch.is_probs() && bins <= SEGMENT {
+            outcome.fill_in_tasks(all, rows_per_task, |first, slots| {
+                arch.dispatch(Rows { batch, first, slots })
+            });
+        } else if batch.is_probs() {
+            outcome.fill_in_parallel(all, rows_per_task, |row| {
+                let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+                sums::settle(batch, row, &long_row(&p, &q))
+            });
+        } else if logs::take(batch) && bins <= logs::SEGMENT {
+            outcome.fill_in_tasks(all, rows_per_task, |first, slots| {
+                arch.dispatch(LogRows { batch, first, slots })
+            });
+        } else if logs::take(batch) {
+            outcome.fill_in_parallel(all, rows_per_task, |row| {
+                let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+                logs::settle(batch, row, &logs::long_row(&p, &q, batch.temperature()))
+            });
+        } else {
+            outcome.fill_in_parallel(all, rows_per_task, |row| {
+                chain::settle(batch, row, &chain::node(batch, row))
+            });
+        }
         Ok(outcome)
     }
 }
 
-/// The sums of a row, over as many threads as it is long.
-fn row_sums<T: Element>(p: &[T], q: &[T]) -> Sums {
+/// Some rows of probabilities, each of at most `SEGMENT` bins. `dispatch` inlines all that
+/// `with_simd` calls into one copy of the loops for each vector instruction set, and runs the best
+/// that the machine has.
+struct Rows<'a, 'b, T: Element> {
+    batch: &'a Batch<'b, T>,
+    first: usize,
+    slots: Slots<'a, T::Value>,
+}
+
+impl<T: Element> pulp::WithSimd for Rows<'_, '_, T> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+        if S::IS_SCALAR { self.settled::<false>() } else { self.settled::<true>() }
+    }
+}
+
+impl<T: Element> Rows<'_, '_, T> {
+    /// Fills in the rows; returns how many took a closer look.
+    #[inline(always)]
+    fn settled<const FUSED: bool>(self) -> usize {
+        let Rows { batch, first, mut slots } = self;
+        let plain = Plain::of(batch);
+        let mut space = [Vec::new(), Vec::new()];
+        let mut looked_closer = 0;
+        for start in (0..slots.values.len()).step_by(LANES) {
+            let group = start..(start + LANES).min(slots.values.len());
+            let rows = first + group.start..first + group.end;
+            let columns = columns::<T, FUSED>(batch, rows, &mut space);
+            looked_closer += settle(batch, &plain, first, group, &columns, &mut slots);
+        }
+        looked_closer
+    }
+}
+
+/// Some rows of logarithms that f32 can take.
+struct LogRows<'a, 'b, T: Element> {
+    batch: &'a Batch<'b, T>,
+    first: usize,
+    slots: Slots<'a, T::Value>,
+}
+
+impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+        let LogRows { batch, first, mut slots } = self;
+        let mut space = [Vec::new(), Vec::new()];
+        let rows = 0..slots.values.len();
+        rows.filter(|&at| {
+            let row = first + at;
+            let [p, q] = packed(batch, row..row + 1, &mut space);
+            let node = logs::segment::<T, S>(p, q, batch.temperature());
+            slots.put(at, logs::settle(batch, row, &node))
+        })
+        .count()
+    }
+}
+
+/// The sums of up to `LANES` rows.
+#[inline(always)]
+fn columns<T: Element, const FUSED: bool>(
+    batch: &Batch<'_, T>,
+    rows: Range<usize>,
+    space: &mut [Vec<T>; 2],
+) -> Columns<T::Value> {
+    // The lengths of short rows are constants, so that their bins are moved by whole vectors.
+    match batch.bins() {
+        1 => Columns::of_short_rows::<T, 1, FUSED>(rows.len(), packed(batch, rows, space)),
+        2 => Columns::of_short_rows::<T, 2, FUSED>(rows.len(), packed(batch, rows, space)),
+        3 => Columns::of_short_rows::<T, 3, FUSED>(rows.len(), packed(batch, rows, space)),
+        4 => Columns::of_short_rows::<T, 4, FUSED>(rows.len(), packed(batch, rows, space)),
+        5 => Columns::of_short_rows::<T, 5, FUSED>(rows.len(), packed(batch, rows, space)),
+        6 => Columns::of_short_rows::<T, 6, FUSED>(rows.len(), packed(batch, rows, space)),
+        7 => Columns::of_short_rows::<T, 7, FUSED>(rows.len(), packed(batch, rows, space)),
+        8 => Columns::of_short_rows::<T, 8, FUSED>(rows.len(), packed(batch, rows, space)),
+        bins if bins <= Middling::<T::Value>::BINS && rows.len() > 1 => {
+            let mut middling = Middling::empty();
+            for (lane, row) in rows.enumerate() {
+                let [p, q] = packed(batch, row..row + 1, space);
+                middling.put(lane, &Lanes::of_row::<T, FUSED>(p, q));
+            }
+            middling.columns()
+        }
+        bins if bins <= Middling::<T::Value>::BINS => {
+            let [p, q] = packed(batch, rows, space);
+            Columns::of_one(&Lanes::of_row::<T, FUSED>(p, q))
+        }
+        _ => {
+            let mut columns = Columns::empty();
+            for (lane, row) in rows.enumerate() {
+                let [p, q] = packed(batch, row..row + 1, space);
+                columns.put(lane, &Wide::of::<T, FUSED>(p, q));
+            }
+            columns
+        }
+    }
+}
+
+#[inline(always)]
+fn packed<'s, T: Element>(
+    batch: &'s Batch<'_, T>,
+    rows: Range<usize>,
+    [p_space, q_space]: &'s mut [Vec<T>; 2],
+) -> [&'s [T]; 2] {
+    let p = batch.packed_rows(Side::P, rows.clone(), p_space);
+    let q = batch.packed_rows(Side::Q, rows, q_space);
+    [p, q]
+}
+
+/// Settles a group of rows: side by side those that are plain, the others one by one. Returns how
+/// many took a closer look.
+#[inline(always)]
+fn settle<T: Element>(
+    batch: &Batch<'_, T>,
+    plain: &Plain,
+    first: usize,
+    group: Range<usize>,
+    columns: &Columns<T::Value>,
+    slots: &mut Slots<'_, T::Value>,
+) -> usize {
+    let values = plain.values(columns);
+    put(&mut slots.values[group.clone()], &values);
+    put(&mut slots.p_masses[group.clone()], &columns.p);
+    put(&mut slots.q_masses[group.clone()], &columns.q);
+    if values.iter().fold(false, |some, value| some | value.is_nan()) {
+        return settle_others(batch, first, group, columns, &values, slots);
+    }
+    0
+}
+
+/// Settles those rows of a group one by one that are not plain.
+#[cold]
+fn settle_others<T: Element>(
+    batch: &Batch<'_, T>,
+    first: usize,
+    group: Range<usize>,
+    columns: &Columns<T::Value>,
+    values: &[f64; LANES],
+    slots: &mut Slots<'_, T::Value>,
+) -> usize {
+    let others = group.enumerate().filter(|&(lane, _)| values[lane].is_nan());
+    others
+        .filter(|&(lane, at)| slots.put(at, sums::settle(batch, first + at, &columns.row(lane))))
+        .count()
+}
+
+/// Puts the values of a group into their places.
+#[inline(always)]
+fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
+    let rounded = values.map(V::from_f64);
+    match places.first_chunk_mut() {
+        Some(all) => *all = rounded,
+        None => places.copy_from_slice(&rounded[..places.len()]),
+    }
+}
+
+/// The sums of a row of more than `SEGMENT` bins, over as many threads as there are.
+fn long_row<T: Element>(p: &[T], q: &[T]) -> Sums {
+    let mut columns = Columns::empty();
+    columns.put(0, &halves(p, q));
+    columns.row(0)
+}
+
+/// The sums of a row, halves upon halves: the bits do not depend on which thread was first.
+fn halves<T: Element>(p: &[T], q: &[T]) -> Wide<T::Value> {
     if p.len() <= SEGMENT {
-        return Segment::of(p, q).sums();
+        return pulp::Arch::new().dispatch(Segment { p, q });
     }
-    let segments: Vec<Segment<T::Value>> =
-        p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT)).map(|(p, q)| Segment::of(p, q)).collect();
-    // In their order, so that the bits do not depend on which thread was first.
-    let merged = segments.into_iter().reduce(Segment::merge);
-    merged.unwrap_or_default().sums()
+    let half = p.len().div_ceil(SEGMENT).div_ceil(2) * SEGMENT;
+    let (p, q) = (p.split_at(half), q.split_at(half));
+    let (mut sums, later) = rayon::join(|| halves(p.0, q.0), || halves(p.1, q.1));
+    sums.merge(&later);
+    sums
 }
 
-/// The sums of a stretch of bins.
-#[derive(Clone, Copy, Default)]
-struct Segment<V: Value> {
-    g: Total,
-    p: Total,
-    q: Total,
-    d: Total,
-    top: V::Bits,
-}
-
-impl<V: Value> Segment<V> {
-    fn of<T: Element<Value = V>>(p: &[T], q: &[T]) -> Segment<V> {
-        pulp::Arch::new().dispatch(Stretch { p, q })
-    }
-
-    fn merge(self, later: Segment<V>) -> Segment<V> {
-        Segment {
-            g: self.g.merge(later.g),
-            p: self.p.merge(later.p),
-            q: self.q.merge(later.q),
-            d: self.d.merge(later.d),
-            top: self.top.max(later.top),
-        }
-    }
-
-    fn sums(self) -> Sums {
-        Sums {
-            g: self.g.value(),
-            p: self.p.value(),
-            q: self.q.value(),
-            d: self.d.value(),
-            // The one bin that makes g infinite without being huge or invalid is p > 0 = q.
-            infinite: self.g.value().is_infinite(),
-            invalid: self.top >= V::INFINITE,
-            huge: self.top >= V::HUGE,
-        }
-    }
-}
-
-/// The bins of a segment. `dispatch` inlines all that `with_simd` calls into one copy of the loop
-/// for each vector instruction set, and runs the best that the machine has.
-struct Stretch<'a, T> {
+/// Bins of a long row.
+struct Segment<'a, T> {
     p: &'a [T],
     q: &'a [T],
 }
 
-impl<T: Element> pulp::WithSimd for Stretch<'_, T> {
-    type Output = Segment<T::Value>;
+impl<T: Element> pulp::WithSimd for Segment<'_, T> {
+    type Output = Wide<T::Value>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Segment<T::Value> {
-        let mut segment = Segment::default();
-        for (p, q) in self.p.chunks(FOLD).zip(self.q.chunks(FOLD)) {
-            Lanes::of(p, q).fold_into(&mut segment);
-        }
-        segment
-    }
-}
-
-/// Running sums of `LANES` columns of bins.
-#[derive(Clone, Copy)]
-struct Lanes<V: Value> {
-    g: [V; LANES],
-    p: [V; LANES],
-    q: [V; LANES],
-    d: [V; LANES],
-    top: [V::Bits; LANES],
-}
-
-impl<V: Value> Default for Lanes<V> {
-    #[inline(always)]
-    fn default() -> Lanes<V> {
-        Lanes {
-            g: [V::default(); LANES],
-            p: [V::default(); LANES],
-            q: [V::default(); LANES],
-            d: [V::default(); LANES],
-            top: [V::Bits::default(); LANES],
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Wide<T::Value> {
+        match S::IS_SCALAR {
+            true => Wide::of::<T, false>(self.p, self.q),
+            false => Wide::of::<T, true>(self.p, self.q),
         }
     }
-}
-
-impl<V: Value> Lanes<V> {
-    /// The sums of up to `FOLD` bins.
-    #[inline(always)]
-    fn of<T: Element<Value = V>>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut lanes = Lanes::default();
-        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
-            lanes.merge(&Lanes::chain(p, q));
-        }
-        lanes
-    }
-
-    /// The sums of up to `CHAIN` blocks.
-    #[inline(always)]
-    fn chain<T: Element<Value = V>>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut lanes = Lanes::default();
-        let (p_blocks, p_rest) = p.as_chunks::<LANES>();
-        let (q_blocks, q_rest) = q.as_chunks::<LANES>();
-        for (p, q) in p_blocks.iter().zip(q_blocks) {
-            lanes.add(&p.map(T::widen), &q.map(T::widen));
-        }
-        if !p_rest.is_empty() {
-            // Bins that are 0 on both sides add nothing.
-            let mut p = [T::default(); LANES];
-            let mut q = [T::default(); LANES];
-            p[..p_rest.len()].copy_from_slice(p_rest);
-            q[..q_rest.len()].copy_from_slice(q_rest);
-            lanes.add(&p.map(T::widen), &q.map(T::widen));
-        }
-        lanes
-    }
-
-    #[inline(always)]
-    fn merge(&mut self, later: &Lanes<V>) {
-        for lane in 0..LANES {
-            self.g[lane] = self.g[lane] + later.g[lane];
-            self.p[lane] = self.p[lane] + later.p[lane];
-            self.q[lane] = self.q[lane] + later.q[lane];
-            self.d[lane] = self.d[lane] + later.d[lane];
-            self.top[lane] = self.top[lane].max(later.top[lane]);
-        }
-    }
-
-    #[inline(always)]
-    fn add(&mut self, p: &[V; LANES], q: &[V; LANES]) {
-        for lane in 0..LANES {
-            let bin = V::bin(p[lane], q[lane]);
-            self.g[lane] = self.g[lane] + bin.g;
-            self.p[lane] = self.p[lane] + p[lane];
-            self.q[lane] = self.q[lane] + q[lane];
-            self.d[lane] = self.d[lane] + bin.d;
-            self.top[lane] = self.top[lane].max(bin.top);
-        }
-    }
-
-    #[inline(always)]
-    fn fold_into(&self, segment: &mut Segment<V>) {
-        segment.g.add(tree_sum(&self.g));
-        segment.p.add(tree_sum(&self.p));
-        segment.q.add(tree_sum(&self.q));
-        segment.d.add(tree_sum(&self.d));
-        segment.top = self.top.iter().copied().fold(segment.top, Ord::max);
-    }
-}
-
-/// The lanes' sum in f64, halves upon halves.
-#[inline(always)]
-fn tree_sum<V: Value>(lanes: &[V; LANES]) -> f64 {
-    let mut sums = lanes.map(V::to_f64);
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0]
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::ArrayView2;
+
     use super::*;
+    use crate::cpu::tests::on_every_vector_unit;
     use crate::sums::tests::{assert_sums, sides};
+
+    /// The sums of some equal rows.
+    struct Equal<'a> {
+        batch: Batch<'a, f32>,
+    }
+
+    impl pulp::WithSimd for Equal<'_> {
+        type Output = Sums;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
+            let (rows, mut space) = (0..self.batch.rows(), Default::default());
+            match S::IS_SCALAR {
+                true => columns::<f32, false>(&self.batch, rows, &mut space).row(0),
+                false => columns::<f32, true>(&self.batch, rows, &mut space).row(0),
+            }
+        }
+    }
+
+    const LENGTHS: [usize; 14] = [1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 257, 1_000, 5_000, 65_000];
+
+    #[test]
+    fn vector_units_agree() {
+        for bins in LENGTHS {
+            let sides = sides(bins);
+            let [p, q] =
+                [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
+            let equal = || Equal { batch: Batch::probs(p, q).unwrap() };
+            on_every_vector_unit(equal, |sums| sums.g / sums.p);
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_sums_in_any_company() {
+        for bins in LENGTHS {
+            let sides = sides(bins);
+            let sums = |rows| {
+                let [p, q] = [0, 1].map(|side| {
+                    ndarray::Array2::from_shape_fn((rows, bins), |(_, bin)| sides[side][bin])
+                });
+                pulp::Arch::new().dispatch(Equal { batch: Batch::probs(&p, &q).unwrap() })
+            };
+            assert!(sums(1) == sums(2) && sums(1) == sums(16), "{bins} bins");
+        }
+    }
 
     #[test]
     fn the_sums_themselves_are_right() {
-        for bins in [1, 7, 16, 64, 257, 1_000, 5_000, 70_000, 140_000] {
+        for bins in LENGTHS.into_iter().chain([70_000, 140_000]) {
             let sides = sides(bins);
-            let sums = row_sums(&sides[0], &sides[1]);
+            let [p, q] =
+                [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
+            let batch = Batch::probs(p, q).unwrap();
+            let sums = match bins <= SEGMENT {
+                true => columns::<f32, true>(&batch, 0..1, &mut Default::default()).row(0),
+                false => long_row(&sides[0], &sides[1]),
+            };
             assert_sums(&sums, &sides, &format!("{bins} bins"));
         }
     }

@@ -21,6 +21,18 @@ pub enum AdapterKind {
     Software,
 }
 
+impl AdapterKind {
+    pub(crate) fn of(device_type: wgpu::DeviceType) -> AdapterKind {
+        match device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::DiscreteGpu,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::IntegratedGpu,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::VirtualGpu,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        }
+    }
+}
+
 impl fmt::Display for AdapterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -46,13 +58,7 @@ pub struct Adapter {
 impl Adapter {
     fn new(handle: wgpu::Adapter) -> Adapter {
         let info = handle.get_info();
-        let kind = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => AdapterKind::DiscreteGpu,
-            wgpu::DeviceType::IntegratedGpu => AdapterKind::IntegratedGpu,
-            wgpu::DeviceType::VirtualGpu => AdapterKind::VirtualGpu,
-            wgpu::DeviceType::Cpu => AdapterKind::Software,
-            wgpu::DeviceType::Other => AdapterKind::Other,
-        };
+        let kind = AdapterKind::of(info.device_type);
         Adapter {
             handle,
             name: info.name,
@@ -91,35 +97,14 @@ impl Adapter {
         &self.handle
     }
 
+    /// Whether it works in the processor's own memory, so that a copy for it would be one too many.
+    pub(crate) fn shares_memory(&self) -> bool {
+        matches!(self.kind, AdapterKind::IntegratedGpu | AdapterKind::Software)
+    }
+
     /// What plans for this adapter have to keep to: what suits it, or a cap, as far as it goes.
     pub(crate) fn limits(&self, cap: Option<Limits>) -> Limits {
-        /// Larger bindings are not reliable everywhere.
-        const MOST_BINDING_BYTES: u64 = (2 << 30) - 4;
-        const CHUNK_BYTES: u64 = 32 << 20;
-        let adapter = self.handle.limits();
-        let invocations = adapter
-            .max_compute_invocations_per_workgroup
-            .min(adapter.max_compute_workgroup_size_x)
-            // Each keeps a record in the workgroup's memory.
-            .min(adapter.max_compute_workgroup_storage_size / MOST_RECORD_BYTES as u32)
-            .max(1);
-        // A software adapter pays for each barrier once per invocation, hardware once.
-        let suits = if self.kind == AdapterKind::Software { 16 } else { 256 };
-        let cap = cap.unwrap_or(Limits {
-            binding_bytes: MOST_BINDING_BYTES,
-            grid: u32::MAX,
-            workgroup_size: suits,
-            chunk_bytes: CHUNK_BYTES,
-        });
-        Limits {
-            binding_bytes: cap
-                .binding_bytes
-                .min(adapter.max_storage_buffer_binding_size)
-                .min(adapter.max_buffer_size),
-            grid: cap.grid.min(adapter.max_compute_workgroups_per_dimension),
-            workgroup_size: cap.workgroup_size.min(1 << invocations.ilog2()),
-            chunk_bytes: cap.chunk_bytes,
-        }
+        limits(self.kind, &self.handle.limits(), cap)
     }
 
     /// What to ask of wgpu, so that it refuses whatever exceeds the plan's limits.
@@ -130,6 +115,43 @@ impl Adapter {
             max_compute_workgroups_per_dimension: limits.grid,
             ..self.handle.limits()
         }
+    }
+}
+
+/// What plans for an adapter of this kind have to keep to.
+pub(crate) fn limits(kind: AdapterKind, adapter: &wgpu::Limits, cap: Option<Limits>) -> Limits {
+    /// Larger bindings are not reliable everywhere.
+    const MOST_BINDING_BYTES: u64 = (2 << 30) - 4;
+    /// Even logarithms on a weak adapter take no longer than some tens of milliseconds.
+    const CHUNK_BYTES: u64 = 32 << 20;
+    const SOFTWARE_CHUNK_BYTES: u64 = 8 << 20;
+    let invocations = adapter
+        .max_compute_invocations_per_workgroup
+        .min(adapter.max_compute_workgroup_size_x)
+        // Each keeps a record in the workgroup's memory.
+        .min(adapter.max_compute_workgroup_storage_size / MOST_RECORD_BYTES as u32)
+        .max(1);
+    // A software adapter pays for each barrier once per invocation, hardware once.
+    let (workgroup_size, lanes, chunk_bytes) = match kind {
+        AdapterKind::Software => (64, 1, SOFTWARE_CHUNK_BYTES),
+        _ => (256, 256, CHUNK_BYTES),
+    };
+    let cap = cap.unwrap_or(Limits {
+        binding_bytes: MOST_BINDING_BYTES,
+        grid: u32::MAX,
+        workgroup_size,
+        lanes,
+        chunk_bytes,
+    });
+    Limits {
+        binding_bytes: cap
+            .binding_bytes
+            .min(adapter.max_storage_buffer_binding_size)
+            .min(adapter.max_buffer_size),
+        grid: cap.grid.min(adapter.max_compute_workgroups_per_dimension),
+        workgroup_size: cap.workgroup_size.min(1 << invocations.ilog2()),
+        lanes: cap.lanes.min(1 << invocations.ilog2()),
+        chunk_bytes: cap.chunk_bytes,
     }
 }
 

@@ -2,19 +2,21 @@
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
+use super::slot::{Buffer, Mapping, Running, Slot};
 use super::variant::Variant;
 use super::{merge, rows};
-use crate::plan::{Dispatch, Limits, Merge};
+use crate::plan::{Dispatch, Form, Limits, Merge};
 
 /// How long a submission may take before the device counts as hung. Chunks take milliseconds.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Slots that are kept for the next call: as many as one call has in flight.
+const MOST_IDLE_SLOTS: usize = 2;
 
 /// What a device says of its faults: wgpu reports them to a callback, not to the call at fault.
 #[derive(Clone, Default)]
@@ -35,23 +37,19 @@ impl Faults {
     }
 }
 
-/// A chunk to sum: the bits of its bins, each row padded to whole vector loads.
+/// How to sum a chunk whose bins are in a slot, each row padded to whole vector loads.
 pub(crate) struct RowsJob {
     pub variant: Variant,
-    /// In words of 64 bits, which every type of bin is aligned in.
-    pub p: Vec<u64>,
-    pub q: Vec<u64>,
+    /// Bytes of P and Q.
+    pub bytes: [usize; 2],
     pub params: rows::Params,
     pub dispatch: Dispatch,
     /// How to merge the units' records; empty to leave them as they are.
     pub merges: Vec<Merge>,
 }
 
-/// The kernels of a variant.
-struct Kernels {
-    rows: Kernel,
-    merge: Kernel,
-}
+/// Which kernel: the name of its shader, the variant of its text, and how that is specialised.
+type KernelKey = (&'static str, Variant, Form);
 
 /// An open device.
 pub(crate) struct Device {
@@ -59,28 +57,34 @@ pub(crate) struct Device {
     queue: wgpu::Queue,
     faults: Faults,
     workgroup_size: u32,
+    /// Whether kernels read the memory that the host writes.
+    unified: bool,
     /// Compiled when the first job wants them.
-    kernels: HashMap<Variant, Kernels>,
-    p: Buffer,
-    q: Buffer,
+    kernels: HashMap<KernelKey, Kernel>,
     ln_table: Buffer,
-    /// Merging goes to and fro between these two.
-    records: [Buffer; 2],
-    readback: Buffer,
+    /// Those that nobody has.
+    slots: Vec<Slot>,
     ticket: u32,
 }
 
 impl Device {
-    /// Opens an adapter under limits that wgpu then enforces.
+    /// Opens an adapter under limits that wgpu then enforces. With `unified` its kernels read the
+    /// memory that the host writes, if the adapter can do that at all.
     pub(crate) async fn open(
         adapter: &wgpu::Adapter,
         required_limits: wgpu::Limits,
         limits: Limits,
+        unified: bool,
     ) -> Result<Device, String> {
+        let mut features = wgpu::Features::SHADER_F64;
+        if unified {
+            features |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        }
+        let features = features & adapter.features();
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("kullback"),
-                required_features: adapter.features() & wgpu::Features::SHADER_F64,
+                required_features: features,
                 required_limits,
                 experimental_features: wgpu::ExperimentalFeatures::disabled(),
                 memory_hints: wgpu::MemoryHints::Performance,
@@ -94,17 +98,13 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             losses.note(format!("device lost ({reason:?}): {message}"));
         });
-        let input = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let records = || Buffer::new("records", input | wgpu::BufferUsages::COPY_SRC);
+        let table = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let opened = Device {
             workgroup_size: limits.workgroup_size,
+            unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             kernels: HashMap::new(),
-            p: Buffer::new("P", input),
-            q: Buffer::new("Q", input),
-            ln_table: Buffer::new("table of logarithms", input),
-            records: [records(), records()],
-            readback: Buffer::new("readback", read),
+            ln_table: Buffer::new("table of logarithms", table),
+            slots: Vec::new(),
             device,
             queue,
             faults,
@@ -113,29 +113,51 @@ impl Device {
         opened.faults.check().map(|()| opened)
     }
 
-    /// Makes records of the units of a chunk, and merges them if the job says how.
-    pub(crate) fn sum_rows(&mut self, job: &RowsJob) -> Result<Records, String> {
-        self.prepare(job.variant);
+    /// A slot whose memory is ready for a job's bins.
+    pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, String> {
+        let mut slot = self.slots.pop().unwrap_or_else(|| Slot::new(self.unified));
+        for (input, bytes) in slot.inputs.iter_mut().zip(bytes) {
+            input.reserve(&self.device, bytes);
+        }
+        self.faults.check().map(|()| slot)
+    }
+
+    /// Takes a slot back. One that was submitted and never collected is let go.
+    pub(crate) fn take_back(&mut self, slot: Slot) {
+        if slot.running.is_none() && self.slots.len() < MOST_IDLE_SLOTS {
+            self.slots.push(slot);
+        }
+    }
+
+    /// Starts to make records of the units of a chunk, and to merge them if the job says how.
+    pub(crate) fn sum_rows(&mut self, mut slot: Slot, job: &RowsJob) -> Result<Slot, String> {
+        self.prepare(job.variant, Some(&job.dispatch), &job.merges);
         let ticket = self.next_ticket();
-        let (p, q) = (bytemuck::cast_slice(&job.p), bytemuck::cast_slice(&job.q));
-        self.p.reserve(&self.device, p.len());
-        self.q.reserve(&self.device, q.len());
-        self.queue.write_buffer(self.p.get()?, 0, p);
-        self.queue.write_buffer(self.q.get()?, 0, q);
-        let sums = self.reserve_records(job.variant, job.dispatch.units);
+        let sums = job.dispatch.units as usize * job.variant.layout().record_bytes;
+        slot.reserve_records(&self.device, sums);
 
         let mut encoder = self.encoder();
-        encoder.clear_buffer(self.records[0].get()?, 0, Some(sums as u64));
+        for (input, bytes) in slot.inputs.iter().zip(job.bytes) {
+            input.hand_over(&mut encoder, bytes)?;
+        }
+        encoder.clear_buffer(slot.records[0].get()?, 0, Some(sums as u64));
         let params = self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket)));
         let buffers = |name: &str| match name {
-            "p" | "p_words" => self.p.bound(p.len()),
-            "q" | "q_words" => self.q.bound(q.len()),
-            "sums" => self.records[0].bound(sums),
+            "p" | "p_words" => slot.inputs[0].bound(job.bytes[0]),
+            "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
+            "sums" => slot.records[0].bound(sums),
             _ => self.ln_table.bound(ln_table::BYTES),
         };
-        let kernel = &self.kernels(job.variant)?.rows;
+        let kernel = self.kernel("rows", job.variant, job.dispatch.form)?;
         kernel.record(&self.device, &mut encoder, &params, buffers, job.dispatch)?;
-        self.finish(encoder, job.variant, job.dispatch.units, &job.merges)
+        self.submit(encoder, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
+        if let Some(running) = &mut slot.running {
+            for input in &slot.inputs {
+                let host = input.host.get()?;
+                running.mapping.ask(host, wgpu::MapMode::Write, host.size());
+            }
+        }
+        Ok(slot)
     }
 
     /// Merges the records of a row that was summed in several chunks.
@@ -155,28 +177,33 @@ impl Device {
         parts: &Records,
         merges: &[Merge],
     ) -> Result<Records, String> {
-        self.prepare(variant);
+        self.prepare(variant, None, merges);
         let units = parts.each().count() as u32;
-        self.reserve_records(variant, units);
+        let mut slot = self.slot([0, 0])?;
         let words = bytemuck::cast_slice(&parts.words);
-        self.queue.write_buffer(self.records[0].get()?, 0, words);
-        self.finish(self.encoder(), variant, units, merges)
+        slot.reserve_records(&self.device, words.len());
+        self.queue.write_buffer(slot.records[0].get()?, 0, words);
+        self.submit(self.encoder(), &mut slot, variant, units, merges)?;
+        let records = self.collect(&mut slot)?;
+        self.take_back(slot);
+        Ok(records)
     }
 
-    /// Records the merges of `units` records in the first buffer, submits, and reads back.
-    fn finish(
-        &mut self,
+    /// Records the merges of `units` records in the slot's first buffer, and submits.
+    fn submit(
+        &self,
         mut encoder: wgpu::CommandEncoder,
+        slot: &mut Slot,
         variant: Variant,
         units: u32,
         merges: &[Merge],
-    ) -> Result<Records, String> {
+    ) -> Result<(), String> {
         let record_bytes = variant.layout().record_bytes;
         let (mut units, mut at) = (units, 0);
         for merge in merges {
             let before = units as usize * record_bytes;
             let after = merge.dispatch.units as usize * record_bytes;
-            let (from, to) = (&self.records[at], &self.records[1 - at]);
+            let (from, to) = (&slot.records[at], &slot.records[1 - at]);
             encoder.clear_buffer(to.get()?, 0, Some(after as u64));
             let params = self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket)));
             let buffers = |name: &str| match name {
@@ -184,52 +211,30 @@ impl Device {
                 "merged" => to.bound(after),
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
-            let kernel = &self.kernels(variant)?.merge;
+            let kernel = self.kernel("merge", variant, merge.dispatch.form)?;
             kernel.record(&self.device, &mut encoder, &params, buffers, merge.dispatch)?;
             (units, at) = (merge.dispatch.units, 1 - at);
         }
         let bytes = (units as usize * record_bytes) as u64;
-        let readback = self.readback.get()?;
-        encoder.copy_buffer_to_buffer(self.records[at].get()?, 0, readback, 0, Some(bytes));
+        let readback = slot.readback.get()?;
+        encoder.copy_buffer_to_buffer(slot.records[at].get()?, 0, readback, 0, Some(bytes));
         let submission = self.queue.submit([encoder.finish()]);
-        let words = self.read(submission, bytes)?;
-        Ok(Records { words, record_bytes, ticket: self.ticket })
+        let mut mapping = Mapping::default();
+        mapping.ask(readback, wgpu::MapMode::Read, bytes);
+        slot.running =
+            Some(Running { submission, ticket: self.ticket, record_bytes, bytes, mapping });
+        self.faults.check()
     }
 
-    /// Compiles the kernels of a variant, and writes what they read, unless that is done.
-    fn prepare(&mut self, variant: Variant) {
-        let (device, size) = (&self.device, self.workgroup_size);
-        self.kernels.entry(variant).or_insert_with(|| Kernels {
-            rows: Kernel::new(device, rows::spec(variant), size),
-            merge: Kernel::new(device, merge::spec(variant), size),
-        });
-        if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
-            self.ln_table.reserve(&self.device, ln_table::BYTES);
-            if let Ok(table) = self.ln_table.get() {
-                self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
-            }
-        }
-    }
-
-    fn kernels(&self, variant: Variant) -> Result<&Kernels, String> {
-        self.kernels.get(&variant).ok_or_else(|| format!("no kernels were made for {variant:?}"))
-    }
-
-    /// Waits for a submission and copies out what it left in the readback buffer.
-    fn read(&self, submission: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<u32>, String> {
+    /// Waits for what was submitted, and copies out the records that it left.
+    pub(crate) fn collect(&mut self, slot: &mut Slot) -> Result<Records, String> {
+        let running = slot.running.take().ok_or("nothing was submitted")?;
         // With an error noted the wait could only fail, and with it, perhaps, the process.
         self.faults.check()?;
-        let mapped = Arc::new(AtomicBool::new(false));
-        let (done, faults) = (mapped.clone(), self.faults.clone());
-        let readback = self.readback.get()?;
-        readback.map_async(wgpu::MapMode::Read, ..bytes, move |result| match result {
-            Ok(()) => done.store(true, Ordering::Release),
-            Err(error) => faults.note(format!("reading back failed: {error}")),
-        });
         let started = Instant::now();
-        while !mapped.load(Ordering::Acquire) {
+        while !running.mapping.is_done()? {
             let waited = self.device.poll(wgpu::PollType::Wait {
-                submission_index: Some(submission.clone()),
+                submission_index: Some(running.submission.clone()),
                 timeout: Some(DEADLINE),
             });
             self.faults.check()?;
@@ -238,21 +243,39 @@ impl Device {
                 return Err(format!("no answer within {} s", DEADLINE.as_secs()));
             }
         }
-        let view = readback.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
+        let readback = slot.readback.get()?;
+        let view = readback.get_mapped_range(..running.bytes).map_err(|error| error.to_string())?;
         let words = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         readback.unmap();
-        self.faults.check().map(|()| words)
+        let Running { record_bytes, ticket, .. } = running;
+        self.faults.check().map(|()| Records { words, record_bytes, ticket })
     }
 
-    /// Makes room for so many records, and for reading them back; returns their bytes.
-    fn reserve_records(&mut self, variant: Variant, units: u32) -> usize {
-        let bytes = units as usize * variant.layout().record_bytes;
-        let [one, other] = &mut self.records;
-        for buffer in [one, other, &mut self.readback] {
-            buffer.reserve(&self.device, bytes);
+    /// Compiles the kernels of some dispatches, and writes what they read, unless that is done.
+    fn prepare(&mut self, variant: Variant, rows: Option<&Dispatch>, merges: &[Merge]) {
+        let (device, size) = (&self.device, self.workgroup_size);
+        let mut compile = |name, form, spec: fn(Variant) -> Spec| {
+            let kernel = self.kernels.entry((name, variant, form));
+            kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
+        };
+        if let Some(rows) = rows {
+            compile("rows", rows.form, rows::spec);
         }
-        bytes
+        for merge in merges {
+            compile("merge", merge.dispatch.form, merge::spec);
+        }
+        if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
+            self.ln_table.reserve(&self.device, ln_table::BYTES);
+            if let Ok(table) = self.ln_table.get() {
+                self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
+            }
+        }
+    }
+
+    fn kernel(&self, name: &'static str, variant: Variant, form: Form) -> Result<&Kernel, String> {
+        let kernel = self.kernels.get(&(name, variant, form));
+        kernel.ok_or_else(|| format!("no kernel {name} was made for {variant:?} and {form:?}"))
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -277,45 +300,6 @@ impl Device {
     }
 }
 
-/// A buffer that is kept from job to job and grows when one needs more.
-struct Buffer {
-    label: &'static str,
-    usage: wgpu::BufferUsages,
-    buffer: Option<wgpu::Buffer>,
-}
-
-impl Buffer {
-    fn new(label: &'static str, usage: wgpu::BufferUsages) -> Buffer {
-        Buffer { label, usage, buffer: None }
-    }
-
-    /// Makes it hold so many bytes. What it held is lost if it has to grow.
-    fn reserve(&mut self, device: &wgpu::Device, bytes: usize) {
-        let bytes = bytes as u64;
-        if self.buffer.as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
-            return;
-        }
-        let size = bytes.next_power_of_two().min(device.limits().max_buffer_size).max(bytes);
-        // The old one first: both may not fit.
-        self.buffer = None;
-        self.buffer = Some(device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(self.label),
-            size,
-            usage: self.usage,
-            mapped_at_creation: false,
-        }));
-    }
-
-    fn get(&self) -> Result<&wgpu::Buffer, String> {
-        self.buffer.as_ref().ok_or_else(|| format!("no memory was reserved for {}", self.label))
-    }
-
-    /// Its first bytes, to be bound.
-    fn bound(&self, bytes: usize) -> Result<(&wgpu::Buffer, u64), String> {
-        self.get().map(|buffer| (buffer, bytes as u64))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,7 +310,10 @@ mod tests {
         let adapter = adapters().into_iter().next().expect("the tests need an adapter");
         let limits = adapter.limits(None);
         let required = adapter.required_limits(&limits);
-        (pollster::block_on(Device::open(adapter.handle(), required, limits)).unwrap(), limits)
+        (
+            pollster::block_on(Device::open(adapter.handle(), required, limits, true)).unwrap(),
+            limits,
+        )
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A compute kernel: what its shader and its host file agree on, and the pipeline made of it.
 
 use super::variant::Variant;
-use crate::plan::Dispatch;
+use crate::plan::{Dispatch, Form};
 
 /// What a shader declares and its host file relies on. A test reads the shaders and compares.
 #[derive(Clone, Debug)]
@@ -19,8 +19,15 @@ pub struct Spec {
     pub params: (usize, &'static [(&'static str, usize)]),
 }
 
-/// The override constant that each shader has.
-pub const WORKGROUP_SIZE: &str = "WORKGROUP_SIZE";
+/// The override constants that each shader has, for these of the host's numbers.
+pub(crate) fn overrides(workgroup_size: u32, form: Form) -> [(&'static str, f64); 4] {
+    [
+        ("WORKGROUP_SIZE", f64::from(workgroup_size)),
+        ("SHARED", f64::from(u8::from(form.shared))),
+        ("SPLIT", f64::from(u8::from(form.split))),
+        ("LOADS", f64::from(form.loads)),
+    ]
+}
 
 /// A pipeline with the layout of its bindings.
 pub(crate) struct Kernel {
@@ -30,7 +37,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn new(device: &wgpu::Device, spec: Spec, workgroup_size: u32) -> Kernel {
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        spec: Spec,
+        workgroup_size: u32,
+        form: Form,
+    ) -> Kernel {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(spec.name),
             source: wgpu::ShaderSource::Wgsl(spec.source.as_str().into()),
@@ -67,7 +79,7 @@ impl Kernel {
             module: &module,
             entry_point: Some(spec.name),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &[(WORKGROUP_SIZE, f64::from(workgroup_size))],
+                constants: &overrides(workgroup_size, form),
                 ..Default::default()
             },
             cache: None,
@@ -75,26 +87,20 @@ impl Kernel {
         Kernel { spec, pipeline, layout }
     }
 
-    /// Records one dispatch. The buffers are asked for by the names in the spec, and bound up to the
-    /// number of bytes that is said.
+    /// Records one dispatch. The buffers are asked for by the names in the spec.
     pub(crate) fn record<'a>(
         &self,
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
         params: &wgpu::Buffer,
-        buffers: impl Fn(&str) -> Result<(&'a wgpu::Buffer, u64), String>,
+        buffers: impl Fn(&str) -> Result<wgpu::BufferBinding<'a>, String>,
         dispatch: Dispatch,
     ) -> Result<(), String> {
         let mut entries =
             vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
         for &(name, binding, _) in &self.spec.buffers {
-            let (buffer, bytes) = buffers(name)?;
-            let size = wgpu::BufferSize::new(bytes);
-            let range = wgpu::BufferBinding { buffer, offset: 0, size };
-            entries.push(wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(range),
-            });
+            let resource = wgpu::BindingResource::Buffer(buffers(name)?);
+            entries.push(wgpu::BindGroupEntry { binding, resource });
         }
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(self.spec.name),

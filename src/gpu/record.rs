@@ -2,11 +2,9 @@
 //! declare them. The last three words are the same in all.
 
 use super::variant::{Family, Variant};
-use crate::batch::{Batch, Mass};
+use crate::batch::Batch;
 use crate::chain::{self, Node};
 use crate::element::Element;
-use crate::error::Side;
-use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::{self, Sums};
 use crate::term::Term;
@@ -20,18 +18,17 @@ pub const SOME_INVALID: u32 = 4;
 /// `flags`: some bin is beyond what the shader's arithmetic takes.
 pub const SOME_HUGE: u32 = 8;
 
-/// What a field of a record holds: a number of the arithmetic's type, or a word.
+/// What a field of a record holds: numbers of the arithmetic's type, or a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Field {
     Real,
+    TwoReals,
     Word,
 }
 
 const SUMS: &[(&str, Field)] = &[
-    ("g", Field::Real),
-    ("p", Field::Real),
-    ("q", Field::Real),
-    ("d", Field::Real),
+    ("g_and_p", Field::TwoReals),
+    ("q_and_d", Field::TwoReals),
     ("top", Field::Word),
     ("consumed", Field::Word),
     ("flags", Field::Word),
@@ -76,7 +73,12 @@ fn list(variant: Variant) -> &'static [(&'static str, Field)] {
 }
 
 fn size(field: Field, variant: Variant) -> usize {
-    if field == Field::Real && variant.is_f64() { 8 } else { 4 }
+    let real = if variant.is_f64() { 8 } else { 4 };
+    match field {
+        Field::Real => real,
+        Field::TwoReals => 2 * real,
+        Field::Word => 4,
+    }
 }
 
 /// The records that a job left, in words.
@@ -178,15 +180,16 @@ pub(crate) fn sums(words: &[u32], variant: Variant) -> Sums {
         true => ((f64::INFINITE >> 32) as u32, (f64::HUGE >> 32) as u32),
         false => (f32::INFINITE, f32::HUGE),
     };
-    let flags = proof(words).flags;
+    // The f32 kernel leaves out what a p among the subnormal numbers adds beside q.
+    let slight = !variant.is_f64() && g > 0.0 && g < f32::FAINT;
     Sums {
         g,
         p,
         q,
         d,
-        infinite: flags & SOME_INFINITE != 0,
+        infinite: proof(words).flags & SOME_INFINITE != 0,
         invalid: top >= infinite,
-        huge: top >= huge || flags & SOME_HUGE != 0,
+        huge: top >= huge || slight,
     }
 }
 
@@ -218,50 +221,11 @@ pub(crate) fn settle<T: Element>(
         return sums::settle(batch, row, &sums(words, variant));
     }
     let (node, huge) = node(words, variant);
-    if !node.invalid && (huge || lacks_digits(batch, row, &node, variant)) {
+    if !node.invalid && (huge || chain::lacks_digits(batch, row, &node, variant.is_f64())) {
         let closer = chain::settle(batch, row, &chain::node(batch, row));
         return Row { looked_closer: true, ..closer };
     }
     chain::settle(batch, row, &node)
-}
-
-/// Whether the answer depends on more digits of a node than its sums have.
-fn lacks_digits<T: Element>(
-    batch: &Batch<'_, T>,
-    row: usize,
-    node: &Node,
-    variant: Variant,
-) -> bool {
-    // Below the first, the rounding of logarithms begins to show, of which those that are given have
-    // less; the second is that of a mass.
-    let given = [Side::P, Side::Q].iter().all(|&side| batch.kind(side) != Kind::Probs);
-    let (least, doubt) = match (variant.is_f64(), given) {
-        (true, _) => (1e-26, 1e-13),
-        (false, true) => (1e-13, 1e-5),
-        (false, false) => (1e-11, 1e-5),
-    };
-    if node.masses.contains(&0.0) || node.infinite {
-        return false;
-    }
-    let divergence = node.divergence();
-    if divergence < least && batch.row(Side::P, row) != batch.row(Side::Q, row) {
-        return true;
-    }
-    let weighted = [Side::P, Side::Q].map(|side| batch.kind(side) != Kind::Logits);
-    match batch.mass() {
-        Mass::Normalize => false,
-        Mass::Check => [Side::P, Side::Q].into_iter().zip(weighted).any(|(side, weighted)| {
-            let off = (node.ln_mass(side).exp() - 1.0).abs() - batch.mass_tolerance();
-            weighted && off.abs() < doubt
-        }),
-        // Here the masses themselves go into the value.
-        Mass::AsGiven | Mass::Generalized if weighted[0] != weighted[1] => true,
-        // Their ratio is rounded, relative to how far the bins lie apart.
-        Mass::AsGiven => {
-            (divergence + node.ln_ratio()).abs() < doubt * (2e4 * divergence.sqrt() + 10.0)
-        }
-        Mass::Generalized => false,
-    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use super::Gpu;
 use super::device::RowsJob;
 use super::kernel::Spec;
 use super::record::{self, Records};
+use super::slot::Slot;
 use super::variant::Variant;
+use super::worker::catch;
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
+use crate::kind::Kind;
 use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
 use crate::{Divergence, Error, Outcome};
 
@@ -72,13 +75,34 @@ pub(crate) struct Params {
     temperature: [f32; 4],
 }
 
-impl Params {
-    fn new<T: Element>(batch: &Batch<'_, T>, plan: &Plan, chunk: &Chunk) -> Params {
-        let dispatch = plan.dispatch(chunk);
+/// How the kernel is to take the numbers of the two sides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub kinds: [Kind; 2],
+    pub temperature: f64,
+    /// From one row to the next: in vector loads, or in bins where rows are not padded to them.
+    pub strides: [u32; 2],
+}
+
+impl Reading {
+    fn of<T: Element>(batch: &Batch<'_, T>, chunk: &Chunk) -> Reading {
         let stride = |side| match batch.repeats(side) {
             true => 0,
             false => (padded(chunk.bins.len()) / QUAD) as u32,
         };
+        Reading {
+            kinds: [Side::P, Side::Q].map(|side| batch.kind(side)),
+            temperature: batch.temperature(),
+            strides: [Side::P, Side::Q].map(stride),
+        }
+    }
+}
+
+impl Params {
+    pub(crate) fn new(reading: Reading, plan: &Plan, chunk: &Chunk) -> Params {
+        let dispatch = plan.dispatch(chunk);
+        let [p_kind, q_kind] = reading.kinds.map(|kind| kind as u32);
+        let [p_stride, q_stride] = reading.strides;
         Params {
             units: dispatch.units,
             line: dispatch.grid[0],
@@ -86,14 +110,14 @@ impl Params {
             segments: chunk.segments.len() as u32,
             segment_quads: (plan.segment_bins / QUAD) as u32,
             bins: chunk.bins.len() as u32,
-            p_stride: stride(Side::P),
-            q_stride: stride(Side::Q),
+            p_stride,
+            q_stride,
             ticket: 0,
-            p_kind: batch.kind(Side::P) as u32,
-            q_kind: batch.kind(Side::Q) as u32,
+            p_kind,
+            q_kind,
             zero: 0,
-            per_temperature: in_parts(1.0 / batch.temperature(), 0xffff_f000),
-            temperature: in_parts(batch.temperature(), u32::MAX),
+            per_temperature: in_parts(1.0 / reading.temperature, 0xffff_f000),
+            temperature: in_parts(reading.temperature, u32::MAX),
         }
     }
 
@@ -135,17 +159,26 @@ impl Backend for Gpu {
         outcome.adapter = Some(self.adapter().name().to_owned());
         let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
         let mut long_row = none.clone();
-        let mut running = VecDeque::new();
+        let (mut running, mut idle) = (VecDeque::new(), Vec::new());
         let mut chunks = plan.chunks();
         loop {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.next()
             {
-                let job = pack(batch, variant, &plan, &chunk);
-                running.push_back((chunk, self.run(move |device| device.sum_rows(&job))));
+                let job = job(batch, variant, &plan, &chunk);
+                // The first chunks are the largest.
+                let mut lent = match idle.pop() {
+                    Some(lent) => lent,
+                    None => self.lend(job.bytes).await?,
+                };
+                pack(batch, &chunk, job.bytes, lent.slot()?).map_err(|e| self.fault(e))?;
+                lent.run(move |device, slot| Ok(((), device.sum_rows(slot, &job)?))).await?;
+                running.push_back((chunk, lent));
             }
-            let Some((chunk, records)) = running.pop_front() else { break };
-            let records = records.await?;
+            let Some((chunk, mut lent)) = running.pop_front() else { break };
+            let records =
+                lent.run(|device, mut slot| Ok((device.collect(&mut slot)?, slot))).await?;
+            idle.push(lent);
             if chunk.whole_rows {
                 self.settle(batch, variant, &chunk.rows, &records, &mut outcome)?;
                 continue;
@@ -206,31 +239,67 @@ impl Gpu {
     }
 }
 
-/// A chunk's bins as the shader reads them.
-fn pack<T: Element>(batch: &Batch<'_, T>, variant: Variant, plan: &Plan, chunk: &Chunk) -> RowsJob {
-    let stride = padded(chunk.bins.len());
-    let words_of = |side| {
-        let first = chunk.rows.start;
-        let rows = if batch.repeats(side) { first..first + 1 } else { chunk.rows.clone() };
-        let mut words = vec![0_u64; rows.len() * stride * size_of::<T>() / size_of::<u64>()];
-        let packed: &mut [T] = bytemuck::cast_slice_mut(&mut words);
-        for (row, packed) in rows.zip(packed.chunks_exact_mut(stride)) {
-            let bins = batch.row(side, row);
-            let bins = bins.slice_axis(Axis(0), chunk.bins.clone().into());
-            match bins.as_slice() {
-                Some(bins) => packed[..bins.len()].copy_from_slice(bins),
-                None => packed.iter_mut().zip(bins).for_each(|(to, bin)| *to = *bin),
-            }
-        }
-        words
-    };
+/// What to do with a chunk.
+fn job<T: Element>(batch: &Batch<'_, T>, variant: Variant, plan: &Plan, chunk: &Chunk) -> RowsJob {
+    let row = padded(chunk.bins.len()) * size_of::<T>();
     RowsJob {
         variant,
-        p: words_of(Side::P),
-        q: words_of(Side::Q),
-        params: Params::new(batch, plan, chunk),
+        bytes: [Side::P, Side::Q].map(|side| rows_of(batch, side, chunk).len() * row),
+        params: Params::new(Reading::of(batch, chunk), plan, chunk),
         dispatch: plan.dispatch(chunk),
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
+    }
+}
+
+/// The rows of a side that a chunk reads.
+fn rows_of<T: Element>(batch: &Batch<'_, T>, side: Side, chunk: &Chunk) -> Range<usize> {
+    let first = chunk.rows.start;
+    if batch.repeats(side) { first..first + 1 } else { chunk.rows.clone() }
+}
+
+/// Writes a chunk's bins where the shader reads them.
+fn pack<T: Element>(
+    batch: &Batch<'_, T>,
+    chunk: &Chunk,
+    bytes: [usize; 2],
+    slot: &Slot,
+) -> Result<(), String> {
+    let sides = [Side::P, Side::Q].into_iter().zip(&slot.inputs).zip(bytes);
+    sides.into_iter().try_for_each(|((side, input), bytes)| {
+        catch(|| {
+            let mut view = input.view(bytes)?;
+            pack_side(batch, side, chunk, view.slice(..));
+            Ok(())
+        })
+    })
+}
+
+/// Row after row, each padded with zeros to whole vector loads.
+fn pack_side<T: Element>(
+    batch: &Batch<'_, T>,
+    side: Side,
+    chunk: &Chunk,
+    mut memory: wgpu::WriteOnly<'_, [u8]>,
+) {
+    let rows = rows_of(batch, side, chunk);
+    let (used, stride) = (chunk.bins.len(), padded(chunk.bins.len()));
+    if let Some(bins) = batch.contiguous(side, rows.clone())
+        && used == stride
+        && used == batch.bins()
+    {
+        return memory.copy_from_slice(bytemuck::cast_slice(bins));
+    }
+    let mut packed = vec![T::default(); stride];
+    for row in rows {
+        let bins = batch.row(side, row);
+        let bins = bins.slice_axis(Axis(0), chunk.bins.clone().into());
+        match bins.as_slice() {
+            Some(bins) => packed[..used].copy_from_slice(bins),
+            None => packed.iter_mut().zip(bins).for_each(|(to, bin)| *to = *bin),
+        }
+        let (mut here, rest) = memory.split_at(stride * size_of::<T>());
+        here.copy_from_slice(bytemuck::cast_slice(&packed));
+        memory = rest;
     }
 }
 
@@ -239,7 +308,6 @@ mod tests {
     use ndarray::{Array2, ArrayView2};
 
     use super::*;
-    use crate::Kind;
     use crate::chain::{self, Node};
     use crate::gpu::variant::{Family, Format};
     use crate::sums::tests::{assert_sums, sides};
@@ -250,15 +318,35 @@ mod tests {
 
     /// What the device makes of a row, without a closer look on the host.
     fn record<T: Element>(gpu: &Gpu, batch: &Batch<'_, T>) -> Vec<u32> {
+        submit(gpu, batch, true).unwrap()
+    }
+
+    /// Submits a row, and waits for its record unless that is not to be collected.
+    fn submit<T: Element>(
+        gpu: &Gpu,
+        batch: &Batch<'_, T>,
+        collected: bool,
+    ) -> Result<Vec<u32>, Error> {
         let variant = Variant::of(batch).unwrap();
         let shape = Shape { rows: 1, bins: batch.bins(), layout: variant.layout() };
         let plan = Plan::new(shape, gpu.limits()).unwrap();
         let chunk = plan.chunks().next().unwrap();
         assert!(chunk.whole_rows);
-        let job = pack(batch, variant, &plan, &chunk);
-        let done = pollster::block_on(gpu.run(move |device| device.sum_rows(&job))).unwrap();
-        done.verify(|_| batch.bins()).unwrap();
-        done.words
+        let job = job(batch, variant, &plan, &chunk);
+        let done = pollster::block_on(async {
+            let mut lent = gpu.lend(job.bytes).await?;
+            pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
+            lent.run(move |device, slot| Ok(((), device.sum_rows(slot, &job)?))).await?;
+            if !collected {
+                return Ok(Records::default());
+            }
+            lent.run(|device, mut slot| Ok((device.collect(&mut slot)?, slot))).await
+        });
+        let done: Records = done?;
+        if collected {
+            done.verify(|_| batch.bins()).unwrap();
+        }
+        Ok(done.words)
     }
 
     const F32_SUMS: Variant = Variant { format: Format::F32, family: Family::Sums };
@@ -275,6 +363,21 @@ mod tests {
                 [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
             let words = record(&gpu, &Batch::probs(p, q).unwrap());
             assert_sums(&record::sums(&words, F32_SUMS), &sides, &format!("{bins} bins"));
+        }
+    }
+
+    #[test]
+    fn what_is_never_collected_does_not_disturb_what_is() {
+        let gpu = gpu();
+        let row = |bins| Array2::from_elem((1, bins), 1.0 / bins as f32);
+        let (long, short) = (row(1 << 20), row(16));
+        let (long, short) =
+            (Batch::probs(&long, &long).unwrap(), Batch::probs(&short, &short).unwrap());
+        let want = record(&gpu, &short);
+        for _ in 0..20 {
+            submit(&gpu, &long, false).unwrap();
+            let got = submit(&gpu, &short, true).unwrap();
+            assert_eq!(got[..got.len() - 1], want[..want.len() - 1]); // all but the ticket
         }
     }
 

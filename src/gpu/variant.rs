@@ -9,8 +9,10 @@ use super::record;
 /// How bins lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// A bin to a word.
+    /// A bin to a word, each row padded to whole vector loads.
     F32,
+    /// A bin to a word, and no padding.
+    F32Any,
     /// Two bins to a word.
     F16,
     /// Two bins to a word.
@@ -40,7 +42,8 @@ pub struct Variant {
 impl Variant {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Variant> {
-        [Format::F32, Format::F16, Format::Bf16, Format::F64].into_iter().flat_map(|format| {
+        let formats = [Format::F32, Format::F32Any, Format::F16, Format::Bf16, Format::F64];
+        formats.into_iter().flat_map(|format| {
             [Family::Sums, Family::Chain].map(|family| Variant { format, family })
         })
     }
@@ -67,7 +70,7 @@ impl Variant {
     pub fn layout(self) -> Layout {
         Layout {
             bin_bytes: match self.format {
-                Format::F32 => 4,
+                Format::F32 | Format::F32Any => 4,
                 Format::F16 | Format::Bf16 => 2,
                 Format::F64 => 8,
             },
@@ -78,10 +81,10 @@ impl Variant {
     /// The storage buffers that the bins are read from, with their bindings.
     pub(crate) fn bins_buffers(self) -> &'static [(&'static str, u32, bool)] {
         match self.format {
-            Format::F32 | Format::F16 | Format::Bf16 => &[("p", 1, false), ("q", 2, false)],
             Format::F64 => {
                 &[("p", 1, false), ("q", 2, false), ("p_words", 5, false), ("q_words", 6, false)]
             }
+            _ => &[("p", 1, false), ("q", 2, false)],
         }
     }
 
@@ -97,6 +100,7 @@ impl Variant {
     pub(crate) fn bins_source(self) -> &'static str {
         match self.format {
             Format::F32 => include_str!("../../shaders/shared/f32.wgsl"),
+            Format::F32Any => include_str!("../../shaders/shared/f32_any.wgsl"),
             Format::F16 => include_str!("../../shaders/shared/f16.wgsl"),
             Format::Bf16 => include_str!("../../shaders/shared/bf16.wgsl"),
             Format::F64 => include_str!("../../shaders/shared/f64.wgsl"),
@@ -122,6 +126,14 @@ impl Variant {
                 include_str!("../../shaders/shared/side_f64.wgsl"),
                 include_str!("../../shaders/shared/segment_chain.wgsl"),
             ),
+        }
+    }
+
+    /// What makes a value of a row's record, in f32.
+    pub(crate) fn settle_source(self) -> &'static str {
+        match self.family {
+            Family::Sums => include_str!("../../shaders/shared/settle_sums.wgsl"),
+            Family::Chain => include_str!("../../shaders/shared/settle_chain.wgsl"),
         }
     }
 

@@ -41,13 +41,14 @@ pub mod gpu {
     ///
     /// The longest row under them has 64 records of 256 bins each: see `plan.rs`.
     pub const TINY: Limits =
-        Limits { binding_bytes: 2048, grid: 3, workgroup_size: 2, chunk_bytes: 1024 };
+        Limits { binding_bytes: 2048, grid: 3, workgroup_size: 2, lanes: 2, chunk_bytes: 1024 };
 
     /// What hardware is planned for, also where the adapter is a program.
     const HARDWARE: Limits = Limits {
         binding_bytes: 128 << 20,
         grid: 65_535,
         workgroup_size: 256,
+        lanes: 256,
         chunk_bytes: 8 << 20,
     };
 

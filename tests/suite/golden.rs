@@ -15,33 +15,33 @@ struct Golden {
 
 /// One pair, and its divergence under each mass policy, as decimal strings.
 #[derive(Deserialize)]
-struct Row {
-    name: String,
+pub struct Row {
+    pub name: String,
     #[serde(rename = "type")]
-    element: String,
-    policy: String,
-    p: String,
-    q: String,
-    mass_p: String,
-    mass_q: String,
-    check: String,
-    as_given: String,
-    generalized: String,
+    pub element: String,
+    pub policy: String,
+    pub p: String,
+    pub q: String,
+    pub mass_p: String,
+    pub mass_q: String,
+    pub check: String,
+    pub as_given: String,
+    pub generalized: String,
 }
 
-fn rows(element: &str) -> Vec<Row> {
+pub fn rows(element: &str) -> Vec<Row> {
     let golden: Golden = serde_json::from_str(include_str!("../golden/rows.json")).unwrap();
     let rows: Vec<_> = golden.rows.into_iter().filter(|row| row.element == element).collect();
     assert!(rows.len() > 50, "{} rows of type {element}", rows.len());
     rows
 }
 
-fn number(decimal: &str) -> f64 {
+pub fn number(decimal: &str) -> f64 {
     decimal.parse().unwrap()
 }
 
 /// The values whose bits stand in a string of hexadecimal digits.
-fn values<T>(hex: &str, digits: usize, from_bits: impl Fn(u64) -> T) -> Vec<T> {
+pub fn values<T>(hex: &str, digits: usize, from_bits: impl Fn(u64) -> T) -> Vec<T> {
     let word = |word: &[u8]| u64::from_str_radix(std::str::from_utf8(word).unwrap(), 16).unwrap();
     hex.as_bytes().chunks(digits).map(word).map(from_bits).collect()
 }

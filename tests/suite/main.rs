@@ -13,8 +13,11 @@ mod long;
 mod plan;
 mod properties;
 mod random;
+#[cfg(feature = "gpu")]
+mod resident;
 mod rows;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod special_logs;
 mod special_values;
+mod stream;

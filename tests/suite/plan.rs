@@ -1,14 +1,19 @@
 //! The plan: every bin exactly once, within every limit.
 
 use kullback::Error;
-use kullback::plan::{Layout, Limits, Plan, QUAD, Shape};
+use kullback::plan::{Form, Layout, Limits, Plan, QUAD, Shape};
 
 const LAYOUT: Layout = Layout::F32;
 const RECORD_BYTES: usize = LAYOUT.record_bytes;
 use proptest::prelude::*;
 
-const LAVAPIPE: Limits =
-    Limits { binding_bytes: 128 << 20, grid: 65_535, workgroup_size: 16, chunk_bytes: 32 << 20 };
+const LAVAPIPE: Limits = Limits {
+    binding_bytes: 128 << 20,
+    grid: 65_535,
+    workgroup_size: 16,
+    lanes: 16,
+    chunk_bytes: 32 << 20,
+};
 
 fn plan(rows: usize, bins: usize, limits: Limits) -> Plan {
     Plan::new(Shape { rows, bins, layout: LAYOUT }, limits).unwrap()
@@ -81,6 +86,25 @@ fn short_rows_share_workgroups_and_chunks() {
 }
 
 #[test]
+fn where_barriers_are_dear_each_invocation_has_a_unit_to_itself() {
+    let limits = Limits { workgroup_size: 64, lanes: 1, ..LAVAPIPE };
+    for (bins, segments, loads) in [(4, 1, 1), (8, 1, 2), (9, 1, 4), (1_024, 1, 4), (2_049, 3, 4)] {
+        let plan = plan(1_000, bins, limits);
+        check(&plan);
+        assert_eq!((plan.segments, plan.lanes), (segments, 1), "{bins} bins");
+        let chunk = plan.chunks().next().unwrap();
+        let dispatch = plan.dispatch(&chunk);
+        assert_eq!(
+            dispatch.form,
+            Form { shared: false, split: segments > 1, loads },
+            "{bins} bins"
+        );
+        assert!(plan.merges(1).iter().all(|merge| !merge.dispatch.form.shared));
+    }
+    check(&plan(2, 20_000_000, limits));
+}
+
+#[test]
 fn medium_rows_take_a_workgroup_each() {
     let plan = plan(100, 2_048, LAVAPIPE);
     check(&plan);
@@ -118,7 +142,8 @@ fn wide_grids_become_two_dimensional() {
 
 #[test]
 fn rows_beyond_all_limits_are_an_error() {
-    let limits = Limits { binding_bytes: 2048, grid: 2, workgroup_size: 2, chunk_bytes: 2048 };
+    let limits =
+        Limits { binding_bytes: 2048, grid: 2, workgroup_size: 2, lanes: 2, chunk_bytes: 2048 };
     // 4 workgroups that merge 8 records each of 256 bins.
     let error = Plan::new(Shape { rows: 1, bins: 8193, layout: LAYOUT }, limits).unwrap_err();
     assert_eq!(error, Error::TooLong { bins: 8193, most: 8192 });
@@ -142,6 +167,11 @@ fn limits_that_leave_no_room_are_refused() {
         (
             Limits { workgroup_size: 48, ..LAVAPIPE },
             "workgroup size is 48: it must be a power of two, for the tree of sums",
+        ),
+        (
+            Limits { lanes: 32, ..LAVAPIPE },
+            "number of lanes is 32: it must be a power of two, at most the workgroup size, for the \
+             tree of sums",
         ),
     ] {
         let error = Plan::new(Shape { rows: 1, bins: 1, layout: LAYOUT }, limits).unwrap_err();
@@ -189,12 +219,14 @@ proptest! {
         odd in 0_u64..64,
         grid in 1_u32..100,
         workgroup in 0_u32..9,
+        lanes in 0_u32..9,
         chunk in 4_u32..24,
     ) {
         let limits = Limits {
             binding_bytes: (1 << binding) + odd,
             grid,
             workgroup_size: 1 << workgroup,
+            lanes: 1 << lanes.min(workgroup),
             chunk_bytes: 1 << chunk,
         };
         // Few long rows: the check walks over each chunk.

@@ -1,0 +1,584 @@
+//! Rows of logarithms on both sides, in f32: log-probabilities and logits, in any pairing.
+//!
+//! Blocks of bins become nodes of the tree that [`chain`](crate::chain) merges. Within a block both
+//! sides are in units of their largest probabilities, `w = e^(a − max a)`, `v = e^(b − max b)`, and the
+//! reference is `c = max a − max b`, which is the logarithm of the ratio of the masses but for a
+//! little if the two sides are nearly equal. `y = (a − b) − c` keeps its digits, since what rounding
+//! took from `a − b` is added again. Should so much of the sum cancel all the same that digits are
+//! lost, then the block is summed once more with the reference that the first sum shows to be right.
+
+use rayon::prelude::*;
+
+use crate::batch::Batch;
+use crate::chain::{self, Node};
+use crate::element::Element;
+use crate::error::Side;
+use crate::kind::Kind;
+use crate::outcome::Row;
+use crate::sums::eta;
+use crate::term::mul_add;
+
+/// Columns that are summed side by side: a constant of the result's bits, not of the machine.
+const LANES: usize = 16;
+/// Blocks of lanes that are added one after the other before f64 takes over.
+const CHAIN: usize = 8;
+/// Bins that share a reference; they fit into the nearest cache, where they are read twice.
+const BLOCK: usize = 2048;
+/// Bins of a long row that one task takes.
+pub(super) const SEGMENT: usize = BLOCK * chain::FAN;
+
+/// Whether f32 can take the rows of a batch: numbers of at most 32 bits, of which both sides are
+/// divided by the same temperature.
+pub(super) fn take<T: Element>(batch: &Batch<'_, T>) -> bool {
+    let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
+    let alike = kinds[0] == kinds[1] || batch.temperature() == 1.0;
+    size_of::<T>() <= size_of::<f32>() && !kinds.contains(&Kind::Probs) && alike
+}
+
+/// The results of a row from its node, or from one made in f64 where its digits do not do.
+pub(super) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) -> Row<T::Value> {
+    if node.invalid || !chain::lacks_digits(batch, row, node, false) {
+        return chain::settle(batch, row, node);
+    }
+    let closer = chain::settle(batch, row, &chain::node(batch, row));
+    Row { looked_closer: true, ..closer }
+}
+
+/// The node of a row of more than `SEGMENT` bins, over as many threads as there are. `temperature`
+/// divides the numbers of both sides.
+pub(super) fn long_row<T: Element>(p: &[T], q: &[T], temperature: f64) -> Node {
+    let segments = p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT));
+    let arch = pulp::Arch::new();
+    let nodes = segments.map(|(p, q)| arch.dispatch(Segment { p, q, temperature })).collect();
+    chain::root(nodes)
+}
+
+/// Some bins of a long row.
+struct Segment<'a, T> {
+    p: &'a [T],
+    q: &'a [T],
+    temperature: f64,
+}
+
+impl<T: Element> pulp::WithSimd for Segment<'_, T> {
+    type Output = Node;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
+        segment::<T, S>(self.p, self.q, self.temperature)
+    }
+}
+
+/// The node of up to `SEGMENT` bins of a row.
+#[inline(always)]
+pub(super) fn segment<T: Element, S: pulp::Simd>(p: &[T], q: &[T], temperature: f64) -> Node {
+    match S::IS_SCALAR {
+        true => in_blocks::<T, false>(p, q, temperature),
+        false => in_blocks::<T, true>(p, q, temperature),
+    }
+}
+
+#[inline(always)]
+fn in_blocks<T: Element, const FUSED: bool>(p: &[T], q: &[T], temperature: f64) -> Node {
+    let mut nodes = [Node::default(); chain::FAN];
+    let mut len = 0;
+    let (mut p_blocks, mut q_blocks) = (p.chunks(BLOCK), q.chunks(BLOCK));
+    let mut ahead = Ahead::at(p_blocks.next(), q_blocks.next());
+    // What was right for a block is tried first on the next.
+    let mut manner = Manner::Far;
+    while !ahead.is_empty() {
+        let now = ahead;
+        ahead = Ahead::at(p_blocks.next(), q_blocks.next());
+        nodes[len] = now.node::<FUSED>(temperature, &mut manner, &mut ahead);
+        len += 1;
+    }
+    chain::merged(&nodes[..len])
+}
+
+/// A block, and the largest numbers of as much of it as was looked at. That is done while the block
+/// before it is summed, so that the memory does not have to be waited for.
+#[derive(Clone, Copy)]
+struct Ahead<'a, T> {
+    p: &'a [T],
+    q: &'a [T],
+    p_unseen: &'a [T],
+    q_unseen: &'a [T],
+    p_top: Top,
+    q_top: Top,
+}
+
+impl<'a, T: Element> Ahead<'a, T> {
+    #[inline(always)]
+    fn at(p: Option<&'a [T]>, q: Option<&'a [T]>) -> Ahead<'a, T> {
+        let (p, q) = (p.unwrap_or_default(), q.unwrap_or_default());
+        Ahead { p, q, p_unseen: p, q_unseen: q, p_top: Top::NONE, q_top: Top::NONE }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.p.is_empty()
+    }
+
+    /// Looks at the next `LANES` bins, if there are so many.
+    #[inline(always)]
+    fn look_at_block(&mut self) {
+        if let (Some((p, p_rest)), Some((q, q_rest))) =
+            (self.p_unseen.split_first_chunk(), self.q_unseen.split_first_chunk())
+        {
+            self.p_top.look_at(&widen(p));
+            self.q_top.look_at(&widen(q));
+            (self.p_unseen, self.q_unseen) = (p_rest, q_rest);
+        }
+    }
+
+    /// Looks at all that is left.
+    #[inline(always)]
+    fn look_at_rest(&mut self) {
+        self.p_top.look_at_all(self.p_unseen);
+        self.q_top.look_at_all(self.q_unseen);
+    }
+
+    /// The node of the block.
+    #[inline(always)]
+    fn node<const FUSED: bool>(
+        mut self,
+        temperature: f64,
+        manner: &mut Manner,
+        ahead: &mut Ahead<'_, T>,
+    ) -> Node {
+        self.look_at_rest();
+        // −inf is as good a number as any; NaN and +inf are none.
+        let (mut valid, mut infinite) = (true, false);
+        if !(self.p_top.finite() && self.q_top.finite()) {
+            for (p, q) in self.p.iter().zip(self.q) {
+                let (p, q) = (p.to_f32(), q.to_f32());
+                valid &= (p < f32::INFINITY) & (q < f32::INFINITY);
+                infinite |= (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
+            }
+        }
+        if !valid {
+            return Node { invalid: true, ..Node::default() };
+        }
+        let tops = [self.p_top.number(), self.q_top.number()];
+        if infinite || tops.contains(&f32::NEG_INFINITY) {
+            return chain::of_logs(self.p, self.q, temperature);
+        }
+        block::<T, FUSED>(self.p, self.q, tops, temperature, manner, ahead)
+    }
+}
+
+/// The node of up to `BLOCK` bins of which the largest numbers are known.
+#[inline(always)]
+fn block<T: Element, const FUSED: bool>(
+    p: &[T],
+    q: &[T],
+    tops: [f32; 2],
+    temperature: f64,
+    manner: &mut Manner,
+    ahead: &mut Ahead<'_, T>,
+) -> Node {
+    let tops_in_f64 = tops.map(f64::from);
+    let mut reference = tops_in_f64[0] - tops_in_f64[1];
+    let mut unit = 1.0;
+    // Each time the masses are nearer to each other, and less is left to cancel.
+    for attempt in 0..3 {
+        let terms = Terms::new(tops, reference, unit, temperature);
+        let Sums { w, v, s, u } = match (attempt, *manner) {
+            (0, Manner::Far) => terms.sums::<T, FUSED, true>(p, q, ahead),
+            _ => terms.sums::<T, FUSED, false>(p, q, ahead),
+        };
+        // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
+        let (excess, ln_masses, eta) = match u / w {
+            excess if excess.abs() < 0.5 => (excess, excess.ln_1p(), eta(excess)),
+            _ => {
+                let ratio = v * unit / w;
+                (ratio - 1.0, ratio.ln(), ratio - 1.0 - ratio.ln())
+            }
+        };
+        let cancelled = w * eta;
+        if !(s.is_finite() && excess.is_finite()) {
+            break;
+        }
+        let far = attempt == 0 && *manner == Manner::Far;
+        *manner = if s >= 0.5 * w { Manner::Far } else { Manner::Near };
+        let lacks_digits = cancelled > 0.75 * s || far && *manner == Manner::Near;
+        if attempt < 2 && lacks_digits {
+            unit /= 1.0 + excess;
+            reference -= ln_masses * temperature;
+            continue;
+        }
+        return Node {
+            masses: [w, v],
+            scales: tops_in_f64.map(|top| top / temperature),
+            ln_ratio: [reference / temperature, -ln_masses],
+            g: (s - cancelled).max(0.0),
+            infinite: false,
+            invalid: false,
+        };
+    }
+    // The numbers are too large for f32.
+    chain::of_logs(p, q, temperature)
+}
+
+/// How the terms of a block are made.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    /// From the exponentials as they stand: good if the sum is not small.
+    Far,
+    /// Without cancellation.
+    Near,
+}
+
+/// The largest of some numbers, by columns.
+#[derive(Clone, Copy)]
+struct Top {
+    lanes: [f32; LANES],
+    /// The largest magnitudes, as bit patterns without the sign.
+    magnitudes: [u32; LANES],
+}
+
+impl Top {
+    const NONE: Top = Top { lanes: [f32::NEG_INFINITY; LANES], magnitudes: [0; LANES] };
+
+    #[inline(always)]
+    fn look_at(&mut self, values: &[f32; LANES]) {
+        for (top, &value) in self.lanes.iter_mut().zip(values) {
+            *top = if value > *top { value } else { *top };
+        }
+        for (magnitude, &value) in self.magnitudes.iter_mut().zip(values) {
+            *magnitude = (*magnitude).max(value.to_bits() << 1);
+        }
+    }
+
+    #[inline(always)]
+    fn look_at_all<T: Element>(&mut self, side: &[T]) {
+        let (blocks, rest) = side.as_chunks();
+        let mut top = *self;
+        for block in blocks {
+            top.look_at(&widen(block));
+        }
+        if !rest.is_empty() {
+            top.look_at(&filled_up(rest));
+        }
+        *self = top;
+    }
+
+    /// Whether all were finite.
+    #[inline(always)]
+    fn finite(&self) -> bool {
+        self.magnitudes.into_iter().fold(0, u32::max) < f32::INFINITY.to_bits() << 1
+    }
+
+    #[inline(always)]
+    fn number(&self) -> f32 {
+        self.lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+#[inline(always)]
+fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
+    let mut wide = [0.0; LANES];
+    for lane in 0..LANES {
+        wide[lane] = block[lane].to_f32();
+    }
+    wide
+}
+
+/// The last bins of a side; past the end there is no probability.
+#[inline(always)]
+fn filled_up<T: Element>(rest: &[T]) -> [f32; LANES] {
+    let mut values = [f32::NEG_INFINITY; LANES];
+    for (value, bin) in values.iter_mut().zip(rest) {
+        *value = bin.to_f32();
+    }
+    values
+}
+
+/// The sums of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// `Σ w`.
+    w: f64,
+    /// `Σ v`.
+    v: f64,
+    /// `Σ w·(e^−y − 1 + y)`.
+    s: f64,
+    /// `Σ w·(e^−y − 1)`.
+    u: f64,
+}
+
+/// Running sums of `LANES` columns.
+#[derive(Clone, Copy, Default)]
+struct Lanes {
+    w: [f32; LANES],
+    v: [f32; LANES],
+    s: [f32; LANES],
+    u: [f32; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, others: &Lanes) {
+        for lane in 0..LANES {
+            self.w[lane] += others.w[lane];
+            self.v[lane] += others.v[lane];
+            self.s[lane] += others.s[lane];
+            self.u[lane] += others.u[lane];
+        }
+    }
+}
+
+/// What the terms of a block have in common.
+struct Terms {
+    tops: [f32; 2],
+    /// The reference, in the units of the input, in two parts.
+    reference: [f32; 2],
+    unit: f32,
+    per_temperature: f32,
+    /// `log2(e)` by the temperature, in two parts.
+    log2_e: [f32; 2],
+}
+
+impl Terms {
+    fn new(tops: [f32; 2], reference: f64, unit: f64, temperature: f64) -> Terms {
+        Terms {
+            tops,
+            reference: in_two_parts(reference),
+            unit: unit as f32,
+            per_temperature: (1.0 / temperature) as f32,
+            log2_e: in_two_parts(std::f64::consts::LOG2_E / temperature),
+        }
+    }
+
+    #[inline(always)]
+    fn sums<T: Element, const FUSED: bool, const FAR: bool>(
+        &self,
+        p: &[T],
+        q: &[T],
+        ahead: &mut Ahead<'_, T>,
+    ) -> Sums {
+        let none = [0.0; LANES];
+        let (mut w, mut v, mut s, mut u) = (none, none, none, none);
+        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
+            let mut chain = Lanes::default();
+            let (p_blocks, p_rest) = p.as_chunks();
+            let (q_blocks, q_rest) = q.as_chunks();
+            for (p, q) in p_blocks.iter().zip(q_blocks) {
+                ahead.look_at_block();
+                chain.add(&self.lanes::<FUSED, FAR>(&widen(p), &widen(q)));
+            }
+            if !p_rest.is_empty() {
+                chain.add(&self.lanes::<FUSED, FAR>(&filled_up(p_rest), &filled_up(q_rest)));
+            }
+            for lane in 0..LANES {
+                w[lane] += f64::from(chain.w[lane]);
+                v[lane] += f64::from(chain.v[lane]);
+                s[lane] += f64::from(chain.s[lane]);
+                u[lane] += f64::from(chain.u[lane]);
+            }
+        }
+        Sums { w: tree_sum(w), v: tree_sum(v), s: tree_sum(s), u: tree_sum(u) }
+    }
+
+    /// What each bin of a block of lanes adds to the sums.
+    #[inline(always)]
+    fn lanes<const FUSED: bool, const FAR: bool>(
+        &self,
+        p: &[f32; LANES],
+        q: &[f32; LANES],
+    ) -> Lanes {
+        if FAR { self.far::<FUSED>(p, q) } else { self.near::<FUSED>(p, q) }
+    }
+
+    /// `e^−y − 1 + y` as it stands.
+    #[inline(always)]
+    fn far<const FUSED: bool>(&self, p: &[f32; LANES], q: &[f32; LANES]) -> Lanes {
+        let mut lanes = Lanes::default();
+        for lane in 0..LANES {
+            let (a, b) = (p[lane] - self.tops[0], q[lane] - self.tops[1]);
+            let (w, some_w) = self.exp::<FUSED>(a);
+            let (v, _) = self.exp::<FUSED>(b);
+            let y = if some_w { (a - b) * self.per_temperature } else { 0.0 };
+            lanes.w[lane] = w;
+            lanes.v[lane] = v;
+            lanes.u[lane] = v - w;
+            lanes.s[lane] = mul_add::<FUSED>(w, y, v - w);
+        }
+        lanes
+    }
+
+    /// `e^−y − 1 + y` from a series near 0, and as it stands elsewhere.
+    #[inline(always)]
+    fn near<const FUSED: bool>(&self, p: &[f32; LANES], q: &[f32; LANES]) -> Lanes {
+        let mut lanes = Lanes::default();
+        for lane in 0..LANES {
+            let (a, b) = (p[lane], q[lane]);
+            // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+            let d = a - b;
+            let b_seen = d - a;
+            let lost = (a - (d - b_seen)) - (b + b_seen);
+            let y = ((d - self.reference[0]) + (lost - self.reference[1])) * self.per_temperature;
+            let (w, some_w) = self.exp::<FUSED>(a - self.tops[0]);
+            let (v, _) = self.exp::<FUSED>(b - self.tops[1]);
+            let far_u = mul_add::<FUSED>(v, self.unit, -w);
+            let far_s = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, far_u);
+            let tail = exp_tail::<FUSED>(y);
+            let near = y.abs() <= 1.0;
+            lanes.w[lane] = w;
+            lanes.v[lane] = v;
+            lanes.s[lane] = if near { w * tail } else { far_s };
+            lanes.u[lane] = if near { w * (tail - y) } else { far_u };
+        }
+        lanes
+    }
+
+    /// `e^(x / temperature)` for `x ≤ 0`, and whether that is at least 2^−126: if not, it is 0.
+    #[inline(always)]
+    fn exp<const FUSED: bool>(&self, x: f32) -> (f32, bool) {
+        /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
+        const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+        let octaves = x * self.log2_e[0];
+        let shifted = octaves + ROUND;
+        let k = shifted - ROUND;
+        let r = mul_add::<FUSED>(x, self.log2_e[1], mul_add::<FUSED>(x, self.log2_e[0], -k));
+        // The lowest bits of `shifted` are those of k.
+        let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
+        let some = octaves >= -126.0;
+        (if some { f32::from_bits(scaled) } else { 0.0 }, some)
+    }
+}
+
+/// `2^r` for `|r| ≤ 1/2`: least-squares fit of the relative error on Chebyshev nodes in 40-digit
+/// arithmetic, coefficients rounded to f32; relative error below 4e-9 before rounding.
+#[inline(always)]
+fn exp2<const FUSED: bool>(r: f32) -> f32 {
+    const FIT: [f32; 7] = [
+        1.0,
+        std::f32::consts::LN_2,
+        0.240_226_45,
+        0.055_503_592,
+        0.009_618_841,
+        0.001_339_113_7,
+        0.000_152_380_06,
+    ];
+    let fma = mul_add::<FUSED>;
+    let r2 = r * r;
+    let low = fma(FIT[3], r, FIT[2]);
+    let high = fma(r2, FIT[6], fma(FIT[5], r, FIT[4]));
+    fma(r2, fma(r2, high, low), fma(FIT[1], r, FIT[0]))
+}
+
+/// `e^−y − 1 + y` for `|y| ≤ 1`: the same kind of fit; relative error below 6e-9 before rounding.
+#[inline(always)]
+fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
+    const FIT: [f32; 8] = [
+        0.5,
+        -0.166_666_67,
+        0.041_666_716,
+        -0.008_333_296_5,
+        0.001_388_583_3,
+        -0.000_198_469_2,
+        2.533_241_6e-5,
+        -2.755_233e-6,
+    ];
+    let fma = mul_add::<FUSED>;
+    let (y2, y4) = (y * y, (y * y) * (y * y));
+    let low = fma(y2, fma(FIT[3], y, FIT[2]), fma(FIT[1], y, FIT[0]));
+    let high = fma(y2, fma(FIT[7], y, FIT[6]), fma(FIT[5], y, FIT[4]));
+    y2 * fma(y4, high, low)
+}
+
+/// The sum of the lanes, halves upon halves.
+#[inline(always)]
+fn tree_sum(mut lanes: [f64; LANES]) -> f64 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+fn in_two_parts(value: f64) -> [f32; 2] {
+    let high = value as f32;
+    [high, (value - f64::from(high)) as f32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::tests::on_every_vector_unit;
+
+    /// Logits of P, and of Q that lie off by about `by` and are shifted.
+    fn sides(bins: usize, by: f32, shift: f32) -> [Vec<f32>; 2] {
+        let spread = |bin: usize, step: usize| ((bin * step) % 1013) as f32 / 1013.0 - 0.5;
+        let p: Vec<f32> = (0..bins).map(|bin| 8.0 * spread(bin, 389)).collect();
+        let q = p.iter().enumerate().map(|(bin, p)| p + by * spread(bin, 577) + shift).collect();
+        [p, q]
+    }
+
+    const LENGTHS: [usize; 10] = [1, 7, 16, 17, 100, 2047, 2048, 2049, 5000, 140_000];
+
+    #[test]
+    fn nodes_are_those_of_f64() {
+        for bins in LENGTHS {
+            for by in [1e-5, 1e-3, 0.1, 1.0, 4.0, 40.0, 150.0] {
+                for (shift, temperature) in [(0.0, 1.0), (300.0, 1.0), (-7.0, 2.5), (0.1, 0.4)] {
+                    let [p, q] = sides(bins, by, shift);
+                    let got = match bins <= SEGMENT {
+                        true => pulp::Arch::new().dispatch(Segment { p: &p, q: &q, temperature }),
+                        false => long_row(&p, &q, temperature),
+                    };
+                    let parts = p.chunks(1 << 14).zip(q.chunks(1 << 14));
+                    let want = chain::root(
+                        parts.map(|(p, q)| chain::of_logs(p, q, temperature)).collect(),
+                    );
+                    let what =
+                        format!("{bins} bins, {by}, {shift}, {temperature}: {got:?} {want:?}");
+                    let near = |got: f64, want: f64, off: f64| {
+                        assert!((got - want).abs() <= off, "{got:e}, not {want:e}, at {what}");
+                    };
+                    near(got.divergence(), want.divergence(), 1e-6 * want.divergence() + 1e-15);
+                    near(got.ln_ratio(), want.ln_ratio(), 3e-7);
+                    for side in [Side::P, Side::Q] {
+                        near(got.ln_mass(side), want.ln_mass(side), 5e-7);
+                    }
+                    assert!(!got.invalid && !got.infinite, "{what}");
+                }
+            }
+        }
+    }
+
+    /// The two halves of a row agree in one of them and differ much in the other.
+    #[test]
+    fn either_manner_takes_over_from_the_other() {
+        for near_first in [true, false] {
+            let [p, mut q] = sides(20_000, 1e-4, 0.0);
+            let far = if near_first { 10_000..20_000 } else { 0..10_000 };
+            for (bin, q) in q[far].iter_mut().enumerate() {
+                *q += (bin % 7) as f32 - 3.0;
+            }
+            let got = pulp::Arch::new().dispatch(Segment { p: &p, q: &q, temperature: 1.0 });
+            let want = chain::root(
+                p.chunks(1 << 14)
+                    .zip(q.chunks(1 << 14))
+                    .map(|(p, q)| chain::of_logs(p, q, 1.0))
+                    .collect(),
+            );
+            let off = (got.divergence() / want.divergence() - 1.0).abs();
+            assert!(off < 3e-7, "{near_first}: {got:?}, not {want:?}");
+        }
+    }
+
+    #[test]
+    fn vector_units_agree() {
+        for bins in LENGTHS.into_iter().filter(|&bins| bins <= SEGMENT) {
+            for by in [1e-3, 3.0] {
+                let [p, q] = sides(bins, by, 0.5);
+                let segment = || Segment { p: &p, q: &q, temperature: 1.0 };
+                on_every_vector_unit(segment, |node| node.g / node.masses[0]);
+            }
+        }
+    }
+}

@@ -7,6 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kullback::{Divergence, Kind, Mass};
 
+use crate::memory;
+
 /// How far probability distributions lie apart, for millions of rows at once, on a GPU or the CPU.
 ///
 /// A row is a pair of distributions: row i of P and row i of Q. If one of the files has a single
@@ -25,10 +27,11 @@ Examples:
   kullback rows p.npy q.npy -o kl.npy           one value per row, into a file
   kullback rows counts.npy model.npy --mass normalize --base 2
   kullback rows p.npy q.npy --backend gpu --cross-check 1000 --json
+  kullback rows p.npy q.npy --memory-limit 512MiB -o kl.npy     files of any size
   kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
   kullback devices                              which GPUs there are, and whether they compute right
 
-Exit status: 0 done; 2 bad usage or bad input; 1 anything else.
+Exit status: 0 done; 2 bad usage or bad input; 130 after Ctrl-C; 1 anything else.
 With KULLBACK_LOG=debug in the environment, the choice of the backend is logged.";
 
 /// The commands.
@@ -54,8 +57,11 @@ float16 and bfloat16 files are computed in f32, with a mass tolerance of 1e-2 in
 float64 file makes it f64.
 
 The summary's statistics are over the finite rows; infinite and invalid rows are counted apart.
-Quantiles between two rows are interpolated. Seconds are those of the computation, without reading
-the files.";
+Quantiles between two rows are interpolated. Seconds are those of reading the files, computing and
+writing the results.
+
+More results than --memory-limit leaves room for are kept in a temporary file until their statistics
+are taken; TMPDIR says where.";
 
 /// Options of `rows`.
 #[derive(Debug, Args)]
@@ -117,6 +123,11 @@ pub struct Rows {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cross_check: usize,
 
+    /// Memory for the rows and their results, as in 512MiB, 1.5GiB or 2GB; files of any size go
+    /// through it part by part [default: half of what is available]
+    #[arg(long, value_name = "SIZE", value_parser = memory::parse)]
+    pub memory_limit: Option<usize>,
+
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -124,6 +135,18 @@ pub struct Rows {
     /// Print no summary and no progress
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl Rows {
+    /// What P holds.
+    pub fn p_kind(&self) -> Kind {
+        self.p_input.unwrap_or(self.input)
+    }
+
+    /// What Q holds.
+    pub fn q_kind(&self) -> Kind {
+        self.q_input.unwrap_or(self.input)
+    }
 }
 
 /// Options of `devices`.

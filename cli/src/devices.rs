@@ -1,5 +1,8 @@
 //! `kullback devices`.
 
+use std::fmt::{self, Display, Formatter};
+
+use kullback::{Costs, Engine};
 use serde::Serialize;
 
 use crate::args::Devices;
@@ -7,6 +10,7 @@ use crate::failure::Failure;
 
 #[derive(Serialize)]
 struct Report {
+    cpu: Option<Speed>,
     adapters: Vec<Entry>,
     /// What `auto` would take.
     auto: String,
@@ -22,6 +26,42 @@ struct Entry {
     f64: bool,
     /// `ok`, or what failed.
     self_test: String,
+    speed: Option<Speed>,
+}
+
+/// What calls were measured to cost, from data in memory to results in it.
+#[derive(Serialize)]
+struct Speed {
+    microseconds_per_call: f64,
+    nanoseconds_per_row: f64,
+    probs_bytes_per_second: f64,
+    logits_bytes_per_second: f64,
+}
+
+impl Speed {
+    fn of(engine: &Engine) -> Option<Speed> {
+        let Costs { probs, logits, .. } = engine.costs().ok()?;
+        Some(Speed {
+            microseconds_per_call: 1e6 * probs.per_call,
+            nanoseconds_per_row: 1e9 * probs.per_row,
+            probs_bytes_per_second: 1.0 / probs.per_byte,
+            logits_bytes_per_second: 1.0 / logits.per_byte,
+        })
+    }
+}
+
+impl Display for Speed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let gigabytes = |bytes: f64| if bytes.is_finite() { bytes / 1e9 } else { f64::INFINITY };
+        write!(
+            f,
+            "{:.1} GB/s of probabilities, {:.1} GB/s of logits, {:.1} ns a row, {:.1} µs a call",
+            gigabytes(self.probs_bytes_per_second),
+            gigabytes(self.logits_bytes_per_second),
+            self.nanoseconds_per_row,
+            self.microseconds_per_call
+        )
+    }
 }
 
 /// Runs the command.
@@ -32,6 +72,9 @@ pub fn run(options: &Devices) -> Result<(), Failure> {
         return crate::print(&(json + "\n"));
     }
     let mut text = String::new();
+    if let Some(speed) = &report.cpu {
+        text += &format!("the CPU\n  speed      {speed}\n");
+    }
     for adapter in &report.adapters {
         text += &format!(
             "{}\n  kind       {}\n  api        {}\n  driver     {}\n  f64        {}\n  self-test  {}\n",
@@ -42,6 +85,9 @@ pub fn run(options: &Devices) -> Result<(), Failure> {
             if adapter.f64 { "yes" } else { "no" },
             adapter.self_test
         );
+        if let Some(speed) = &adapter.speed {
+            text += &format!("  speed      {speed}\n");
+        }
     }
     text += &format!("auto takes {}\n", report.auto);
     crate::print(&text)
@@ -49,13 +95,15 @@ pub fn run(options: &Devices) -> Result<(), Failure> {
 
 #[cfg(feature = "gpu")]
 fn report() -> Report {
-    use kullback::{AdapterKind, Engine, adapters};
+    use kullback::{AdapterKind, Error, adapters};
 
     let mut hardware = None;
     let mut failed = false;
     let mut entries = Vec::new();
     for adapter in adapters() {
-        let tested = Engine::with_adapter(&adapter).and_then(|engine| engine.self_test());
+        let engine = Engine::with_adapter(&adapter);
+        let tested = engine.as_ref().map_err(Error::clone).and_then(Engine::self_test);
+        let speed = engine.ok().filter(|_| tested.is_ok()).and_then(|engine| Speed::of(&engine));
         if adapter.kind() != AdapterKind::Software {
             failed |= tested.is_err();
             hardware = hardware.or(tested.is_ok().then(|| adapter.name().to_owned()));
@@ -67,6 +115,7 @@ fn report() -> Report {
             driver: adapter.driver().to_owned(),
             f64: adapter.has_f64(),
             self_test: tested.map_or_else(|error| error.to_string(), |()| "ok".into()),
+            speed,
         });
     }
     let auto = match hardware {
@@ -74,10 +123,11 @@ fn report() -> Report {
         None if failed => "the CPU: no hardware GPU passed its self-test".into(),
         None => "the CPU: no hardware GPU was found".into(),
     };
-    Report { adapters: entries, auto }
+    Report { cpu: Speed::of(&Engine::cpu()), adapters: entries, auto }
 }
 
 #[cfg(not(feature = "gpu"))]
 fn report() -> Report {
-    Report { adapters: Vec::new(), auto: "the CPU: built without the feature 'gpu'".into() }
+    let cpu = Speed::of(&Engine::cpu());
+    Report { cpu, adapters: Vec::new(), auto: "the CPU: built without the feature 'gpu'".into() }
 }

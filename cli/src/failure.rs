@@ -10,6 +10,8 @@ pub enum Failure {
     Input(String),
     /// Anything else.
     Other(String),
+    /// The user wants no more of it.
+    Interrupted,
     /// Nobody reads our output any more; there is nothing to say, and nobody to say it to.
     ClosedPipe,
 }
@@ -30,6 +32,7 @@ impl Failure {
         let (message, status) = match self {
             Failure::Input(message) => (message, 2),
             Failure::Other(message) => (message, 1),
+            Failure::Interrupted => ("interrupted".into(), 130),
             Failure::ClosedPipe => return ExitCode::SUCCESS,
         };
         eprintln!("kullback: {message}");

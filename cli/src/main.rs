@@ -12,7 +12,10 @@ mod args;
 mod devices;
 mod failure;
 mod files;
+mod memory;
+mod results;
 mod rows;
+mod statistics;
 mod summary;
 
 fn main() -> ExitCode {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::statistics::Statistics;
+
 /// Everything the summary says. `None` where there is nothing to take a statistic of.
 #[derive(Debug, Serialize)]
 pub struct Summary {
@@ -28,49 +30,6 @@ pub struct Summary {
     pub seconds: f64,
     pub bytes_per_second: f64,
     pub output: Option<PathBuf>,
-}
-
-/// Statistics over the finite values.
-#[derive(Debug, Default, PartialEq, Serialize)]
-pub struct Statistics {
-    pub mean: Option<f64>,
-    pub standard_error: Option<f64>,
-    pub min: Option<f64>,
-    pub median: Option<f64>,
-    pub p90: Option<f64>,
-    pub p99: Option<f64>,
-    pub max: Option<f64>,
-}
-
-impl Statistics {
-    /// Those of the finite ones among the values.
-    pub fn of(values: impl Iterator<Item = f64>) -> Statistics {
-        let mut finite: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-        finite.sort_by(f64::total_cmp);
-        let count = finite.len() as f64;
-        if finite.is_empty() {
-            return Statistics::default();
-        }
-        let mean = finite.iter().sum::<f64>() / count;
-        let squares: f64 = finite.iter().map(|value| (value - mean).powi(2)).sum();
-        let several = finite.len() > 1;
-        Statistics {
-            mean: Some(mean),
-            standard_error: several.then(|| (squares / (count - 1.0) / count).sqrt()),
-            min: finite.first().copied(),
-            median: quantile(&finite, 0.5),
-            p90: quantile(&finite, 0.9),
-            p99: quantile(&finite, 0.99),
-            max: finite.last().copied(),
-        }
-    }
-}
-
-/// The value at a fraction of the way through a sorted list, between two if it falls there.
-fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
-    let place = fraction * (sorted.len().checked_sub(1)? as f64);
-    let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
-    Some(below + (above - below) * place.fract())
 }
 
 impl Summary {
@@ -172,26 +131,6 @@ fn grouped(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn statistics_are_those_of_the_finite_values() {
-        let values = [4.0, f64::INFINITY, 1.0, f64::NAN, 2.0, 3.0];
-        let statistics = Statistics::of(values.into_iter());
-        // NumPy: mean, std(ddof=1) / 2, min, quantile(.5, .9, .99), max of [1, 2, 3, 4].
-        assert_eq!(statistics.mean, Some(2.5));
-        assert!((statistics.standard_error.unwrap() - 0.6454972243679028).abs() < 1e-15);
-        assert_eq!(statistics.median, Some(2.5));
-        assert!((statistics.p90.unwrap() - 3.7).abs() < 1e-15);
-        assert!((statistics.p99.unwrap() - 3.97).abs() < 1e-15);
-        assert_eq!((statistics.min, statistics.max), (Some(1.0), Some(4.0)));
-    }
-
-    #[test]
-    fn no_values_have_no_statistics() {
-        assert_eq!(Statistics::of([f64::INFINITY].into_iter()), Statistics::default());
-        let one = Statistics::of([2.0].into_iter());
-        assert_eq!((one.mean, one.standard_error, one.p99), (Some(2.0), None, Some(2.0)));
-    }
 
     #[test]
     fn numbers_are_shown_for_people() {

@@ -426,6 +426,215 @@ fn the_output_is_never_an_input() {
     assert!(error.contains("no/such/folder.npy: cannot write: "), "{error}");
 }
 
+/// A matrix in every type and order that a file can have, by the names that are to be given.
+fn in_every_form(
+    folder: &TempDir,
+    name: &str,
+    rows: usize,
+    bins: usize,
+    value: impl Fn(usize) -> f64,
+) {
+    let values: Vec<f64> = (0..rows * bins).map(value).collect();
+    let columns: Vec<f64> =
+        (0..rows * bins).map(|at| values[at % rows * bins + at / rows]).collect();
+    let f16 = |value: f64| half::f16::from_f64(value).to_bits();
+    let write = |form: &str, file| fs::write(folder.path().join(format!("{name}-{form}")), file);
+    for (order, values) in [("C", &values), ("F", &columns)] {
+        let bytes = |of: fn(f64) -> Vec<u8>| values.iter().flat_map(|&one| of(one)).collect();
+        let forms: [(&str, Vec<u8>); 4] = [
+            ("<f4", bytes(|one| (one as f32).to_le_bytes().into())),
+            (">f4", bytes(|one| (one as f32).to_be_bytes().into())),
+            ("<f8", bytes(|one| one.to_le_bytes().into())),
+            ("<f2", values.iter().flat_map(|&one| f16(one).to_le_bytes()).collect()),
+        ];
+        for (descr, data) in forms {
+            let mut file = npy(descr, rows, bins, &data);
+            if order == "F" {
+                let at = file.windows(5).position(|text| text == b"False").unwrap();
+                file[at..at + 5].copy_from_slice(b"True ");
+            }
+            write(&format!("{}{}-{order}.npy", &descr[1..], &descr[..1]), file).unwrap();
+        }
+    }
+    let single: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let tensors = [("m", "BF16", [rows, bins], bytes(&single, true))];
+    write("bf16.safetensors", safetensors(&tensors)).unwrap();
+}
+
+/// Everything that a summary says but the time.
+fn summary(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["seconds", "bytes_per_second"] {
+        assert!(json.as_object_mut().unwrap().remove(key).is_some());
+    }
+    json
+}
+
+#[test]
+fn a_limit_changes_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    // Powers of 2 and a few other numbers that no type rounds.
+    let weight = |at: usize| f64::from(1 + (at as u32).wrapping_mul(2_654_435_761) % 97);
+    in_every_form(&folder, "p", 301, 37, weight);
+    in_every_form(&folder, "q", 301, 37, |at| weight(at + 12_345));
+    in_every_form(&folder, "one", 1, 37, |at| weight(at + 777));
+    let forms =
+        ["f4<-C.npy", "f4>-C.npy", "f8<-F.npy", "f2<-C.npy", "f2<-F.npy", "bf16.safetensors"];
+    let mut pairs: Vec<_> = forms.iter().map(|form| (*form, "f4<-C.npy")).collect();
+    pairs.extend(forms.iter().map(|form| (*form, *form)));
+    pairs.extend([("f8<-C.npy", "f2<-F.npy"), ("bf16.safetensors", "f8<-C.npy")]);
+    pairs.extend([("f4<-F.npy", "f4>-F.npy"), ("f2<-C.npy", "bf16.safetensors")]);
+    for (p_form, q_form) in pairs {
+        for (p, q) in [("p", "q"), ("one", "q"), ("p", "one")] {
+            let (p, q) = (format!("{p}-{p_form}"), format!("{q}-{q_form}"));
+            let run = |more: &[&str]| {
+                let options = ["--mass", "normalize", "--json", "-o", "out.npy"];
+                let options =
+                    [&options[..], &["--backend", "cpu", "--cross-check", "9"], more].concat();
+                let json = summary(&rows_of(&folder, &p, &q, &options));
+                assert_eq!(json["cross_checked_rows"], 9);
+                (json, fs::read(folder.path().join("out.npy")).unwrap())
+            };
+            let whole = run(&[]);
+            for limit in ["1500", "9kB", "64KiB", "1GiB"] {
+                assert!(run(&["--memory-limit", limit]) == whole, "{p} {q} under {limit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn as_many_results_as_numbers_are_summed_up_alike() {
+    // Rows of one bin, whose values under this policy are all different and do not fit the limit.
+    let value = |at: usize, by: f64| ((at % 10_007) as f64).mul_add(by, 0.5) as f32;
+    let side = |by| f32_npy(50_000, 1, &(0..50_000).map(|at| value(at, by)).collect::<Vec<_>>());
+    let folder = folder(&side(0.001), &side(0.0007));
+    for base in ["e", "2"] {
+        let run = |limit: &[&str]| {
+            let options = ["--mass", "generalized", "--json", "--backend", "cpu", "--base", base];
+            summary(&rows(&folder, &[&options[..], limit].concat()))
+        };
+        let whole = run(&[]);
+        assert!(whole["p99"].as_f64() > whole["median"].as_f64(), "{whole}");
+        for limit in ["4000", "100kB"] {
+            assert_eq!(run(&["--memory-limit", limit]), whole, "under {limit}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_far_into_a_file_leaves_nothing() {
+    let mut values = vec![0.5_f32; 2 * 1_000];
+    values[2 * 873 + 1] = f32::NAN;
+    let folder = folder(&f32_npy(1_000, 2, &[0.5; 2_000]), &f32_npy(1_000, 2, &values));
+    let names = || fs::read_dir(&folder).unwrap().count();
+    for existing in [false, true] {
+        if existing {
+            fs::write(folder.path().join("out.npy"), "kept").unwrap();
+        }
+        let before = names();
+        let output = rows(&folder, &["--memory-limit", "2kB", "-o", "out.npy"]);
+        let want = "kullback: q.npy: row 873, bin 1: the value is NaN; ";
+        assert!(message(&output, 2).starts_with(want), "{output:?}");
+        assert_eq!(names(), before);
+    }
+    assert_eq!(fs::read(folder.path().join("out.npy")).unwrap(), b"kept");
+    let options = ["--memory-limit", "2kB", "-o", "out.npy", "--invalid", "nan", "--quiet"];
+    assert_eq!(rows(&folder, &options).status.code(), Some(0));
+    let got = read_f32(&folder.path().join("out.npy"));
+    assert_eq!((got.len(), got.iter().position(|value| value.is_nan())), (1_000, Some(873)));
+}
+
+#[test]
+fn a_row_beyond_the_limit_is_told_what_it_takes() {
+    let side = f32_npy(3, 1_000, &[0.001; 3_000]);
+    let folder = folder(&side, &side);
+    let run = |limit: &str| {
+        rows(&folder, &["--memory-limit", limit, "--backend", "cpu", "--mass-tolerance", "0.01"])
+    };
+    let error = message(&run("5KiB"), 2);
+    let (start, rest) = error.split_once("--memory-limit ").unwrap();
+    assert!(start.ends_with("p.npy and q.npy: their rows are so long that "), "{error}");
+    let (least, rest) = rest.split_once(' ').unwrap();
+    assert_eq!(rest, "(8.9 KiB) is the least that takes one");
+    let less = least.parse::<usize>().unwrap() - 2;
+    assert!(stdout(&run(least)).contains("rows        3 × 1,000 bins"));
+    assert_eq!(run(&less.to_string()).status.code(), Some(2));
+    let error = run("12 bananas");
+    assert!(String::from_utf8_lossy(&error.stderr).contains("12 bananas"), "{error:?}");
+    assert_eq!(error.status.code(), Some(2));
+}
+
+/// Makes files of zeros of this shape, which take no place on the disk.
+fn zeros(rows: usize, bins: usize, fortran_order: &str) -> TempDir {
+    let mut header = npy("<f4", rows, bins, &[]);
+    let at = header.windows(5).position(|text| text == b"False").unwrap();
+    header[at..at + 5].copy_from_slice(fortran_order.as_bytes());
+    let folder = folder(&header, &header);
+    for name in ["p.npy", "q.npy"] {
+        let file = fs::File::options().write(true).open(folder.path().join(name)).unwrap();
+        file.set_len((header.len() + rows * bins * 4) as u64).unwrap();
+    }
+    folder
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_nothing() {
+    // Minutes of work.
+    let folder = zeros(1 << 28, 64, "False");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    let command = command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "-o", "out.npy"]);
+    let command = command.args(["--mass", "generalized", "--backend", "cpu"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let names = || fs::read_dir(&folder).unwrap().count();
+    while names() == 2 {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(message(&child.wait_with_output().unwrap(), 130), "kullback: interrupted");
+    assert_eq!(names(), 2);
+}
+
+/// The most memory that the command had at a time, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    let command = command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        // The system's own high-water mark. It is gone as soon as the process ends.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).map(str::parse::<usize>);
+        peak = kib.map_or(peak, |kib| kib.unwrap() * 1024);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");
+    peak
+}
+
+/// Files many times as large: of long rows, of rows as many as numbers, and column by column.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_is_kept() {
+    for (rows, bins, order) in
+        [(1 << 15, 512, "False"), (1 << 22, 1, "False"), (1 << 12, 4096, "True ")]
+    {
+        let folder = zeros(rows, bins, order);
+        let options = ["--mass", "generalized", "--memory-limit", "16MiB", "-o", "out.npy"];
+        let peak = peak_memory(&folder, &[&options[..], &["--backend", "cpu"]].concat());
+        assert!((8 << 20..48 << 20).contains(&peak), "{rows} × {bins}: {peak} bytes");
+    }
+}
+
 #[test]
 fn bad_usage_ends_with_2() {
     for arguments in [
@@ -451,7 +660,9 @@ fn help_teaches() {
         assert!(text.contains(word), "{word} in\n{text}");
     }
     let text = stdout(&kullback(["rows", "--help"]));
-    for word in ["--mass", "--base", "--cross-check", "+inf", "normalize", "generalized"] {
+    for word in
+        ["--memory-limit", "--mass", "--base", "--cross-check", "+inf", "normalize", "generalized"]
+    {
         assert!(text.contains(word), "{word} in\n{text}");
     }
 }

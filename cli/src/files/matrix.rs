@@ -1,14 +1,13 @@
 //! A matrix in a file, of whatever format: where its values are, and how they are read.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-
-use ndarray::{Array2, ShapeBuilder};
 
 use super::{Dtype, Error, Item};
 
-/// Bytes read at a time: few enough to stay in the cache while they are swapped.
+/// Bytes read at a time where they are swapped, widened or transposed: few enough to stay in the
+/// cache meanwhile.
 pub const CHUNK: usize = 256 * 1024;
 
 /// Whether this machine is.
@@ -73,9 +72,9 @@ impl Matrix {
         &self.path
     }
 
-    /// The type of its values.
-    pub fn dtype(&self) -> Dtype {
-        self.layout.dtype
+    /// What its header says.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Rows and bins.
@@ -83,37 +82,34 @@ impl Matrix {
         (self.layout.rows, self.layout.bins)
     }
 
-    /// Reads the data. The array has the strides of the file: those of a Fortran array are swapped.
-    pub fn read<T: Item>(&mut self) -> Result<Array2<T>, Error> {
-        let (path, layout) = (&self.path, self.layout);
-        if layout.dtype != T::DTYPE {
-            return Err(Error::Item {
-                path: path.clone(),
-                expected: T::DTYPE,
-                found: layout.dtype,
-            });
+    /// Reads values that follow each other in the file, which must be of this type.
+    pub fn read<T: Item>(&self, first: usize, into: &mut [T]) -> Result<(), Error> {
+        if self.layout.dtype != T::DTYPE {
+            let (path, found) = (self.path.clone(), self.layout.dtype);
+            return Err(Error::Item { path, expected: T::DTYPE, found });
         }
-        let memory = || Error::Memory { path: path.clone(), bytes: layout.bytes() };
-        let len = layout.rows * layout.bins;
-        let mut data = Vec::new();
-        data.try_reserve_exact(len).map_err(|_| memory())?;
+        let start = self.layout.start + (first * size_of::<T>()) as u64;
+        let bytes = bytemuck::cast_slice_mut(into);
+        if self.layout.big_endian == BIG_ENDIAN {
+            return self.read_at(start, bytes);
+        }
+        for (at, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
+            self.read_at(start + (at * CHUNK) as u64, chunk)?;
+            chunk.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+        }
+        Ok(())
+    }
 
-        let start = SeekFrom::Start(layout.start);
-        self.file.seek(start).map_err(Error::io(path, "read"))?;
-        while data.len() < len {
-            let done = data.len();
-            // Zeroed by the chunk, in the cache, so that memory is gone over once and not twice.
-            data.resize(len.min(done + CHUNK / size_of::<T>()), T::zeroed());
-            let chunk: &mut [u8] = bytemuck::cast_slice_mut(&mut data[done..]);
-            let filled = self.file.read_exact(chunk);
-            filled.map_err(|error| self.cut_short(error))?;
-            if layout.big_endian != BIG_ENDIAN {
-                let items = chunk.chunks_exact_mut(size_of::<T>());
-                items.for_each(<[u8]>::reverse);
-            }
-        }
-        let shape = self.shape().set_f(layout.fortran);
-        Array2::from_shape_vec(shape, data).map_err(|_| memory())
+    fn read_at(&self, start: u64, into: &mut [u8]) -> Result<(), Error> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, into, start);
+        #[cfg(not(unix))]
+        let read = {
+            use std::io::{Read, Seek, SeekFrom};
+            let mut file = &self.file;
+            file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(into))
+        };
+        read.map_err(|error| self.cut_short(error))
     }
 
     /// The error of a file that has become shorter since it was opened, or cannot be read.

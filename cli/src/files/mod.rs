@@ -12,6 +12,7 @@ use half::{bf16, f16};
 pub mod matrix;
 pub mod npy;
 pub mod regular;
+pub mod rows;
 pub mod safetensors;
 pub mod source;
 #[cfg(test)]
@@ -89,7 +90,7 @@ impl Dtype {
 }
 
 /// A value that a file can hold.
-pub trait Item: Pod {
+pub trait Item: Pod + Send {
     /// Its type in the file.
     const DTYPE: Dtype;
 }

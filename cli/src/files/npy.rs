@@ -1,10 +1,11 @@
 //! NumPy's .npy files: matrices of float16, float32 or float64 in, one row of results out.
 
 use std::fs::{self, Permissions};
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 
-use ndarray::ArrayView1;
+use tempfile::NamedTempFile;
 
 use super::matrix::{BIG_ENDIAN, Layout, Matrix};
 use super::{Dtype, Error, Fault, Item, excerpt, regular};
@@ -225,31 +226,65 @@ impl Written for f32 {}
 
 impl Written for f64 {}
 
-/// Writes an array of one dimension in version 1.0, to the byte as NumPy would.
+/// Writes an array of one dimension in version 1.0, to the byte as NumPy would, as its values come.
 ///
-/// It goes to a temporary file in the same folder, which replaces `path` once it is on the disk, so
-/// that what stands at `path` is always whole. A link is followed; what is not a file is refused.
-pub fn write<T: Written>(path: impl AsRef<Path>, data: ArrayView1<'_, T>) -> Result<(), Error> {
-    let path = path.as_ref();
-    let failed = Error::io(path, "write");
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return replace(path, None, data).map_err(failed);
-        }
-        metadata => metadata.map_err(&failed)?,
-    };
-    // A rename would replace the link, or /dev/null, where writing would go through it.
-    regular::check(path, &metadata)?;
-    let target = fs::canonicalize(path).map_err(&failed)?;
-    replace(&target, Some(metadata.permissions()), data).map_err(failed)
+/// They go to a temporary file in the same folder, which replaces `path` once it is whole and on the
+/// disk; dropped before that, it is gone. A link is followed; what is not a file is refused.
+pub struct Writer<T> {
+    /// As it was given, for messages.
+    path: PathBuf,
+    /// What it leads to.
+    target: PathBuf,
+    temporary: NamedTempFile,
+    /// How many values are to come.
+    missing: usize,
+    values: PhantomData<T>,
 }
 
-/// Puts a new file at `path`, with the permissions of the one that it replaces.
-fn replace<T: Written>(
-    path: &Path,
-    permissions: Option<Permissions>,
-    data: ArrayView1<'_, T>,
-) -> io::Result<()> {
+impl<T: Written> Writer<T> {
+    /// Begins a file of `len` values.
+    pub fn create(path: impl AsRef<Path>, len: usize) -> Result<Writer<T>, Error> {
+        let path = path.as_ref();
+        let failed = Error::io(path, "write");
+        let (target, permissions) = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.into(), None),
+            metadata => {
+                let metadata = metadata.map_err(&failed)?;
+                // A rename would replace the link, or /dev/null, where writing would go through it.
+                regular::check(path, &metadata)?;
+                let target = fs::canonicalize(path).map_err(&failed)?;
+                (target, Some(metadata.permissions()))
+            }
+        };
+        let temporary = temporary_beside(&target, permissions).map_err(&failed)?;
+        header::<T>(temporary.as_file(), len).map_err(&failed)?;
+        let path = path.into();
+        Ok(Writer { path, target, temporary, missing: len, values: PhantomData })
+    }
+
+    /// Writes the next values.
+    pub fn write(&mut self, values: &[T]) -> Result<(), Error> {
+        let failed = Error::io(&self.path, "write");
+        let too_many = || io::Error::other("more values than its header says");
+        self.missing =
+            self.missing.checked_sub(values.len()).ok_or_else(too_many).map_err(&failed)?;
+        self.temporary.write_all(bytemuck::cast_slice(values)).map_err(failed)
+    }
+
+    /// Puts the file in its place.
+    pub fn finish(self) -> Result<(), Error> {
+        let failed = Error::io(&self.path, "write");
+        if self.missing > 0 {
+            return Err(failed(io::Error::other("fewer values than its header says")));
+        }
+        self.temporary.as_file().sync_all().map_err(&failed)?;
+        self.temporary.persist(self.target).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// A temporary file in the same folder, with the permissions of the one that it is to replace.
+fn temporary_beside(path: &Path, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
     #[cfg_attr(not(unix), expect(unused_mut))]
     let mut builder = tempfile::Builder::new();
     // What File::create asks for, less the umask. A temporary file would be its owner's only.
@@ -260,25 +295,19 @@ fn replace<T: Written>(
     if let Some(permissions) = permissions {
         temporary.as_file().set_permissions(permissions)?;
     }
+    Ok(temporary)
+}
 
+fn header<T: Written>(mut out: impl Write, len: usize) -> io::Result<()> {
     let endian = if BIG_ENDIAN { '>' } else { '<' };
-    let (size, len) = (size_of::<T>(), data.len());
-    let header =
+    let size = size_of::<T>();
+    let dict =
         format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
-    let mut out = BufWriter::new(temporary.as_file());
     out.write_all(MAGIC)?;
     out.write_all(&[1, 0, 118, 0])?;
     // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension
     // that comes to 128, of whatever length it is.
-    writeln!(out, "{header:<117}")?;
-    for item in data {
-        out.write_all(bytemuck::bytes_of(item))?;
-    }
-    out.flush()?;
-    drop(out);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    Ok(())
+    writeln!(out, "{dict:<117}")
 }
 
 #[cfg(test)]
@@ -286,13 +315,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use std::fs::File;
-    use std::path::PathBuf;
 
     use half::f16;
-    use ndarray::{Array1, Array2, Axis, Slice, array};
+    use ndarray::{Array1, Array2, array};
 
     use super::super::matrix::CHUNK;
-    use super::super::testing::{self, temporary};
+    use super::super::testing::{self, read, temporary};
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
@@ -323,6 +351,15 @@ mod tests {
     fn contents_of(file: &[u8]) -> Result<Array2<f64>, Error> {
         let (_folder, path) = temporary(file);
         contents(&path)
+    }
+
+    fn write<T: Written>(path: &Path, values: &[T]) -> Result<(), Error> {
+        let mut writer = Writer::create(path, values.len())?;
+        // In two parts, as it may come.
+        let (first, second) = values.split_at(values.len() / 3);
+        writer.write(first)?;
+        writer.write(second)?;
+        writer.finish()
     }
 
     /// What a file is refused for, less the path that it must begin with.
@@ -380,12 +417,6 @@ mod tests {
     }
 
     #[test]
-    fn reads_again_from_the_start() {
-        let mut matrix = open(&fixture("f8-C-little-v1")).unwrap();
-        assert_eq!(matrix.read::<f64>().unwrap(), matrix.read::<f64>().unwrap());
-    }
-
-    #[test]
     fn reads_more_than_a_chunk() {
         let values = Array1::from_iter((0..CHUNK / 8 * 2 + 5).map(|value| value as f64));
         let big: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
@@ -403,8 +434,8 @@ mod tests {
         let signalling = 0x7fa0_1234_u32;
         let dict = "{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}";
         let (_folder, path) = temporary(&version_1(dict, &signalling.to_be_bytes()));
-        let read = open(&path).unwrap().read::<f32>().unwrap();
-        assert_eq!(read.map(|value| value.to_bits()), array![[signalling]]);
+        let values = read::<f32>(open(&path).unwrap()).unwrap();
+        assert_eq!(values.map(|value| value.to_bits()), array![[signalling]]);
     }
 
     #[test]
@@ -677,19 +708,17 @@ mod tests {
 
     #[test]
     fn refuses_to_read_as_the_other_type() {
-        let mut matrix = open(&fixture("f4-row")).unwrap();
-        let error = matrix.read::<f64>().unwrap_err();
+        let error = read::<f64>(open(&fixture("f4-row")).unwrap()).unwrap_err();
         assert!(matches!(error, Error::Item { expected: Dtype::F64, found: Dtype::F32, .. }));
-        let mut matrix = open(&fixture("f8-row")).unwrap();
-        assert!(matches!(matrix.read::<f32>(), Err(Error::Item { .. })));
+        assert!(matches!(read::<f32>(open(&fixture("f8-row")).unwrap()), Err(Error::Item { .. })));
     }
 
     #[test]
     fn notices_a_file_that_shrinks() {
         let (_folder, path) = temporary(&fs::read(fixture("f4-row")).unwrap());
-        let mut matrix = open(&path).unwrap();
+        let matrix = open(&path).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(135).unwrap();
-        let error = matrix.read::<f32>().unwrap_err();
+        let error = read::<f32>(matrix).unwrap_err();
         assert!(matches!(error, Error::Length { expected: 140, found: 135, .. }), "{error}");
     }
 
@@ -710,7 +739,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
         assert!(matches!(open(&fifo), Err(Error::NotRegular { .. })));
-        assert!(matches!(write(&fifo, array![1.0].view()), Err(Error::NotRegular { .. })));
+        assert!(matches!(write(&fifo, &[1.0]), Err(Error::NotRegular { .. })));
         assert_eq!(names(folder.path()), ["fifo"]);
     }
 
@@ -728,13 +757,13 @@ mod tests {
         let written = || fs::read(&path).unwrap();
         let bytes = |name| fs::read(fixture(name)).unwrap();
 
-        write(&path, array![0.25_f32, 0.5, 0.125].view()).unwrap();
+        write(&path, &[0.25_f32, 0.5, 0.125]).unwrap();
         assert_eq!(written(), bytes("f4-row"));
-        write(&path, array![0.25_f64, 0.5, 0.125].view()).unwrap();
+        write(&path, &[0.25_f64, 0.5, 0.125]).unwrap();
         assert_eq!(written(), bytes("f8-row"));
-        write(&path, ArrayView1::<f32>::from(&[])).unwrap();
+        write::<f32>(&path, &[]).unwrap();
         assert_eq!(written(), bytes("f4-none"));
-        write(&path, ArrayView1::<f64>::from(&[])).unwrap();
+        write::<f64>(&path, &[]).unwrap();
         assert_eq!(written(), bytes("f8-none"));
         assert_eq!(names(folder.path()), ["row.npy"]);
     }
@@ -743,30 +772,45 @@ mod tests {
     fn reads_back_what_it_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("row.npy");
-        let values = Array1::from_iter((0..100_003).map(|value| value as f32 / 7.0));
-        write(&path, values.view()).unwrap();
-        assert_eq!(open(&path).unwrap().read::<f32>().unwrap().row(0), values);
-
-        let every_third = values.slice_axis(Axis(0), Slice::from(..).step_by(-3));
-        write(&path, every_third).unwrap();
-        assert_eq!(open(&path).unwrap().read::<f32>().unwrap().row(0), every_third);
+        let values: Vec<_> = (0..100_003).map(|value| value as f32 / 7.0).collect();
+        write(&path, &values).unwrap();
+        let row = read::<f32>(open(&path).unwrap()).unwrap();
+        assert_eq!(row.as_slice(), Some(&values[..]));
         assert_eq!(names(folder.path()), ["row.npy"]);
     }
 
     #[test]
     fn a_failed_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let values = array![1.0, 2.0];
+        let values = [1.0, 2.0];
         let missing = folder.path().join("missing").join("row.npy");
-        assert!(matches!(write(&missing, values.view()), Err(Error::Io { action: "write", .. })));
+        assert!(matches!(write(&missing, &values), Err(Error::Io { action: "write", .. })));
         assert!(names(folder.path()).is_empty());
 
         let taken = folder.path().join("taken");
         fs::create_dir(&taken).unwrap();
-        assert!(matches!(write(&taken, values.view()), Err(Error::NotRegular { .. })));
-        assert!(replace(&taken, None, values.view()).is_err());
+        assert!(matches!(write(&taken, &values), Err(Error::NotRegular { .. })));
         assert_eq!(names(folder.path()), ["taken"]);
         assert!(names(&taken).is_empty());
+
+        // What stands there stays, and nothing beside it, unless all the values have come.
+        let kept = folder.path().join("kept");
+        fs::write(&kept, "kept").unwrap();
+        for (first, second) in [(&values[..1], &[][..]), (&values, &values[..1])] {
+            let mut writer = Writer::create(&kept, 2).unwrap();
+            writer.write(first).unwrap();
+            assert_eq!(names(folder.path()).len(), 3);
+            let done = writer.write(second).and_then(|()| writer.finish());
+            assert!(matches!(done, Err(Error::Io { action: "write", .. })));
+            assert_eq!(fs::read(&kept).unwrap(), b"kept");
+            assert_eq!(names(folder.path()).len(), 2);
+        }
+        // A folder that came meanwhile.
+        let late = folder.path().join("late");
+        let writer = Writer::<f32>::create(&late, 0).unwrap();
+        fs::create_dir(&late).unwrap();
+        assert!(writer.finish().is_err());
+        assert_eq!(names(folder.path()).len(), 3);
     }
 
     #[cfg(unix)]
@@ -777,12 +821,12 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         let [ordinary, written] = ["ordinary", "written"].map(|name| folder.path().join(name));
         File::create(&ordinary).unwrap();
-        write(&written, array![1.0].view()).unwrap();
+        write(&written, &[1.0]).unwrap();
         assert_eq!(mode(&written), mode(&ordinary));
 
         // Those of an earlier file are kept, as they would be by writing into it.
         fs::set_permissions(&written, Permissions::from_mode(0o622)).unwrap();
-        write(&written, array![2.0].view()).unwrap();
+        write(&written, &[2.0]).unwrap();
         assert_eq!(mode(&written) & 0o777, 0o622);
     }
 
@@ -792,7 +836,7 @@ mod tests {
         let (folder, path) = temporary(b"old");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("matrix", &link).unwrap();
-        write(&link, array![1.5].view()).unwrap();
+        write(&link, &[1.5]).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(contents(&path).unwrap(), array![[1.5]]);
     }

@@ -3,10 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
-
 use super::matrix::Matrix;
-use super::{Dtype, Error, Item, npy, safetensors};
+use super::{Dtype, Error, npy, safetensors};
 
 /// `FILE.npy`, or `FILE.safetensors:TENSOR`, or `FILE.safetensors` if it has one tensor only.
 #[derive(Debug)]
@@ -39,18 +37,12 @@ impl Source {
 
     /// The type of its values.
     pub fn dtype(&self) -> Dtype {
-        self.matrix.dtype()
+        self.matrix.layout().dtype
     }
 
-    /// Rows and bins.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for plans that come before the values"))]
-    pub fn shape(&self) -> (usize, usize) {
-        self.matrix.shape()
-    }
-
-    /// Reads the values, which must be of this type.
-    pub fn read<T: Item>(&mut self) -> Result<Array2<T>, Error> {
-        self.matrix.read()
+    /// The matrix.
+    pub fn into_matrix(self) -> Matrix {
+        self.matrix
     }
 }
 
@@ -71,7 +63,7 @@ fn file_and_tensor(written: &Path) -> Option<(&Path, &str)> {
 mod tests {
     use std::fs;
 
-    use super::super::testing::fixture;
+    use super::super::testing::{fixture, read};
     use super::*;
 
     #[test]
@@ -87,7 +79,7 @@ mod tests {
         ] {
             let source = Source::open(&written).unwrap();
             assert_eq!(source.path(), Path::new(&path));
-            assert_eq!((source.dtype(), source.shape()), (dtype, shape));
+            assert_eq!((source.dtype(), source.matrix.shape()), (dtype, shape));
             assert_eq!(source.to_string(), written);
         }
     }
@@ -104,7 +96,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name, file| fs::write(folder.path().join(name), file).unwrap();
         let open = |name| Source::open(folder.path().join(name));
-        let value = |name| open(name).unwrap().read::<f32>().unwrap()[[0, 0]];
+        let value = |name| read::<f32>(open(name).unwrap().into_matrix()).unwrap()[[0, 0]];
         write("a.safetensors", one_tensor("b.safetensors:c:d", 1.0));
         assert_eq!(value("a.safetensors:b.safetensors:c:d"), 1.0);
         assert_eq!(value("a.safetensors"), 1.0);

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
+use kullback::Element;
 use ndarray::Array2;
 use tempfile::TempDir;
 
 use super::matrix::Matrix;
-use super::{Dtype, Error};
+use super::rows::Rows;
+use super::{Error, Item};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -32,14 +33,30 @@ pub fn temporary(contents: &[u8]) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Reads a matrix of any type.
-pub fn contents(mut matrix: Matrix) -> Result<Array2<f64>, Error> {
-    let array = match matrix.dtype() {
-        Dtype::F16 => matrix.read::<f16>()?.mapv(f64::from),
-        Dtype::BF16 => matrix.read::<bf16>()?.mapv(f64::from),
-        Dtype::F32 => matrix.read::<f32>()?.mapv(f64::from),
-        Dtype::F64 => matrix.read()?,
-    };
-    assert_eq!(array.dim(), matrix.shape());
-    Ok(array)
+/// Reads the values of a matrix of this type.
+pub fn read<T: Item + Element>(matrix: Matrix) -> Result<Array2<T>, Error> {
+    gather(matrix.rows())
+}
+
+/// Reads the values of a matrix of any type.
+pub fn contents(matrix: Matrix) -> Result<Array2<f64>, Error> {
+    gather(matrix.widened())
+}
+
+/// Reads rows at once, and holds against them what comes in parts of every length.
+fn gather<T: Item + Element>(mut source: Rows<T>) -> Result<Array2<T>, Error> {
+    let (rows, bins) = source.shape();
+    let mut whole = vec![T::from_f64(-7.0); rows * bins];
+    source.read(0..rows, &mut whole)?;
+    for most in 1..rows {
+        for first in (0..rows).step_by(most).rev() {
+            let part = first..rows.min(first + most);
+            let whole = &whole[part.start * bins..part.end * bins];
+            let mut read = vec![T::from_f64(-7.0); whole.len()];
+            source.read(part, &mut read)?;
+            let [read, whole]: [&[u8]; 2] = [&read, whole].map(bytemuck::cast_slice);
+            assert_eq!(read, whole);
+        }
+    }
+    Ok(Array2::from_shape_vec((rows, bins), whole).expect("as many values"))
 }

@@ -127,12 +127,10 @@ fn reads_more_than_a_chunk_and_from_anywhere() {
     ];
     let file = file(format!("{{{}}}", header.join(",")), &[b"x", &bytes[..], b"yyy"].concat());
     let (_folder, path) = temporary(&file);
-    let mut matrix = open(&path, Some("p")).unwrap();
-    assert_eq!((matrix.shape(), matrix.dtype()), ((1, len), Dtype::BF16));
-    let read = matrix.read::<bf16>().unwrap();
-    assert_eq!(read.as_slice().unwrap(), values);
-    assert_eq!(matrix.read::<bf16>().unwrap(), read);
-    let error = matrix.read::<f16>().unwrap_err();
+    let matrix = || open(&path, Some("p")).unwrap();
+    assert_eq!((matrix().shape(), matrix().layout().dtype), ((1, len), Dtype::BF16));
+    assert_eq!(testing::read::<bf16>(matrix()).unwrap().as_slice().unwrap(), values);
+    let error = testing::read::<f16>(matrix()).unwrap_err();
     assert!(matches!(error, Error::Item { expected: f16::DTYPE, found: bf16::DTYPE, .. }));
 }
 
@@ -410,9 +408,9 @@ fn refuses_trailing_bytes() {
 #[test]
 fn notices_a_file_that_shrinks() {
     let (_folder, path) = temporary(&fs::read(fixture("many.safetensors")).unwrap());
-    let mut matrix = open(&path, Some("f64")).unwrap();
+    let matrix = open(&path, Some("f64")).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(800).unwrap();
-    let error = matrix.read::<f64>().unwrap_err();
+    let error = testing::read::<f64>(matrix).unwrap_err();
     assert!(matches!(error, Error::Length { expected: 914, found: 800, .. }), "{error}");
 }
 

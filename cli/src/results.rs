@@ -1,0 +1,141 @@
+//! What is done with the results as they come.
+
+use std::ops::Range;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use kullback::{Element, Outcome};
+
+use crate::args::{Base, Rows};
+use crate::failure::Failure;
+use crate::files::npy::{Writer, Written};
+use crate::statistics::{Statistics, Values};
+
+/// Takes the results of one part after another: into the file, the statistics and the counts.
+pub struct Results<V> {
+    base: Base,
+    rows: usize,
+    /// Of the input.
+    bytes: u64,
+    file: Option<Writer<V>>,
+    /// Unless nothing is to be said about them.
+    values: Option<Values<V>>,
+    counts: Counts,
+    progress: ProgressBar,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// What is counted on the way.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub backend: &'static str,
+    pub adapter: Option<String>,
+    pub infinite_rows: usize,
+    pub invalid_rows: usize,
+    pub closer_looks: usize,
+}
+
+impl<V: Written + Element> Results<V> {
+    /// Makes ready for so many rows, read from so many bytes, with this much memory for values.
+    pub fn new(options: &Rows, rows: usize, bytes: u64, memory: usize) -> Result<Self, Failure> {
+        // Before there is a file that it would leave behind.
+        let interrupted = listen()?;
+        let file = options.output.as_ref().map(|path| Writer::create(path, rows));
+        let values = (!options.quiet).then(|| Values::new(rows, memory));
+        Ok(Results {
+            base: options.base,
+            rows,
+            bytes,
+            file: file.transpose().map_err(Failure::other)?,
+            values: values.transpose().map_err(spool)?,
+            counts: Counts::default(),
+            progress: progress_bar(options, bytes),
+            interrupted,
+        })
+    }
+
+    /// Takes the next rows.
+    pub fn take(&mut self, rows: Range<usize>, mut outcome: Outcome<V>) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        if self.base != Base::E {
+            let nats = self.base.nats();
+            outcome.values.mapv_inplace(|value| V::from_f64(value.to_f64() / nats));
+        }
+        // An outcome's arrays are contiguous.
+        let values = outcome.values.as_slice().unwrap_or_default();
+        if let Some(file) = &mut self.file {
+            file.write(values).map_err(Failure::other)?;
+        }
+        if let Some(kept) = &mut self.values {
+            kept.extend(values).map_err(spool)?;
+        }
+        self.counts.add(&outcome);
+        let done = u128::from(self.bytes) * rows.end as u128 / self.rows.max(1) as u128;
+        self.progress.set_position(done as u64);
+        Ok(())
+    }
+
+    /// Puts the file in its place; the statistics of all values, unless they are not wanted.
+    pub fn finish(self) -> Result<(Counts, Option<Statistics>), Failure> {
+        self.progress.finish_and_clear();
+        if let Some(file) = self.file {
+            file.finish().map_err(Failure::other)?;
+        }
+        let statistics = self.values.map(Values::statistics).transpose().map_err(spool)?;
+        Ok((self.counts, statistics))
+    }
+}
+
+impl Counts {
+    fn add<V>(&mut self, outcome: &Outcome<V>) {
+        self.backend = match self.backend {
+            "" => outcome.backend,
+            same if same == outcome.backend => same,
+            _ => "mixed",
+        };
+        if self.adapter.is_none() {
+            self.adapter.clone_from(&outcome.adapter);
+        }
+        self.infinite_rows += outcome.infinite_rows();
+        self.invalid_rows += outcome.invalid_rows();
+        self.closer_looks += outcome.closer_looks;
+    }
+}
+
+/// What Ctrl-C sets, so that this ends with the present part and takes its unfinished file along. A
+/// second one does not wait for that.
+fn listen() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let set = interrupted.clone();
+    let listening = ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            process::exit(130);
+        }
+    });
+    listening.map_err(Failure::other)?;
+    Ok(interrupted)
+}
+
+/// The failure to keep values for the statistics.
+fn spool(error: std::io::Error) -> Failure {
+    let folder = std::env::temp_dir();
+    Failure::other(format!("{}: cannot keep a temporary file: {error}", folder.display()))
+}
+
+/// A bar on stderr, if that is a terminal. It is gone in the end, whatever the end.
+fn progress_bar(options: &Rows, bytes: u64) -> ProgressBar {
+    if options.quiet {
+        return ProgressBar::hidden();
+    }
+    let style =
+        "{bar:40} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_finish(ProgressFinish::AndClear)
+}

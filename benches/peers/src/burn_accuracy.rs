@@ -19,17 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for cell in &manifest {
         values.insert(text(cell, "id")?.to_owned(), divergences(folder, cell)?.into());
     }
-    let about = format!("burn {}, Flex backend, on the CPU", version());
+    let about = format!("burn {}, Flex backend, on the CPU", contest::version("burn"));
     let answers = json!({ "about": about, "values": values });
     Ok(fs::write(folder.join("burn.json"), answers.to_string())?)
-}
-
-/// The version of burn that this was built with; burn does not say it itself.
-fn version() -> &'static str {
-    let lock = include_str!("../Cargo.lock");
-    let entry =
-        lock.split("[[package]]\n").find_map(|entry| entry.strip_prefix("name = \"burn\"\n"));
-    entry.and_then(|entry| entry.split('"').nth(1)).unwrap_or("of an unknown version")
 }
 
 /// One divergence per row of a cell.
@@ -62,7 +54,7 @@ fn rows(folder: &Path, cell: &Value, side: &str) -> Result<Tensor<2>, Box<dyn Er
 fn tensor<T: Element + bytemuck::Pod>(bytes: &[u8], shape: [usize; 2]) -> Tensor<2> {
     let data = TensorData::new(bytemuck::pod_collect_to_vec::<u8, T>(bytes), shape);
     let dtype: DType = T::dtype();
-    Tensor::from_data(data, (&Device::default(), dtype))
+    Tensor::from_data(data, (&Device::flex(), dtype))
 }
 
 fn text<'a>(cell: &'a Value, name: &str) -> Result<&'a str, String> {

@@ -1,0 +1,170 @@
+//! What wgpu's adapter can do, and this library on it.
+//!
+//! Work that stays on the device is handed over several calls at a time and waited for once, so that
+//! the way there and back does not count.
+
+use contest::{Case, Kind, Tool, Values, version};
+use kullback::resident::{Format, Rows, Settings, Task};
+use kullback::{Adapter, Batch, Divergence, Engine};
+use ndarray::Array2;
+use wgpu::BufferUsages;
+
+/// The tool of a name with the case in its hands, or why it cannot take part.
+pub fn open(name: &str, case: &Case, sides: [Vec<f32>; 2]) -> Result<Tool, String> {
+    let engine = Engine::gpu().map_err(text)?;
+    let adapter = engine.adapter().ok_or("the engine is on no adapter")?.clone();
+    match name {
+        "copy" => Device::open(&adapter)?.copy(sides),
+        "upload" => Device::open(&adapter)?.upload(sides),
+        "host" => host(engine, case, sides),
+        "resident" => Device::open(&adapter)?.resident(case, sides),
+        other => Err(format!("there is no tool {other}")),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn about(adapter: &Adapter) -> String {
+    format!("{}; {}; {}", adapter.name(), adapter.driver(), adapter.api())
+}
+
+/// This library with P and Q in host memory: up to the device, over them, and back with the values.
+fn host(engine: Engine, case: &Case, [p, q]: [Vec<f32>; 2]) -> Result<Tool, String> {
+    let matrix = |side| Array2::from_shape_vec((case.rows, case.bins), side).map_err(text);
+    let (p, q, kind) = (matrix(p)?, matrix(q)?, case.kind);
+    let on = engine.adapter().map(about).unwrap_or_default();
+    let tool = Tool::new(format!("kullback {}, {on}; from host memory", version("kullback")));
+    Ok(tool.with("rows", move || {
+        let batch = match kind {
+            Kind::Probs => Batch::probs(&p, &q),
+            Kind::Logits => Batch::logits(&p, &q),
+        };
+        let outcome = engine.rows(Divergence::Kl, &batch.map_err(text)?).map_err(text)?;
+        Ok(Values::F32(outcome.values.into_raw_vec_and_offset().0))
+    }))
+}
+
+/// A device of its own on the adapter that the library took.
+#[derive(Clone)]
+struct Device {
+    about: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+}
+
+impl Device {
+    fn open(adapter: &Adapter) -> Result<Device, String> {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        let instance = wgpu::Instance::new(descriptor);
+        let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+        let same = |other: &wgpu::Adapter| {
+            let info = other.get_info();
+            info.name == adapter.name() && info.backend.to_string() == adapter.api()
+        };
+        let handle = found.into_iter().find(same).ok_or("the library's adapter is gone")?;
+        let opened = pollster::block_on(handle.request_device(&wgpu::DeviceDescriptor {
+            required_limits: handle.limits(),
+            ..Default::default()
+        }));
+        let (device, queue) = opened.map_err(text)?;
+        let about = format!("wgpu {}, {}", version("wgpu"), about(adapter));
+        Ok(Device { about, device, queue })
+    }
+
+    fn buffer(&self, side: &[f32], usage: BufferUsages) -> wgpu::Buffer {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: size_of_val(side) as u64,
+            usage: usage | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(side));
+        buffer
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map(drop).map_err(text)
+    }
+
+    /// One side over the other: as many bytes move as are in both.
+    fn copy(self, [p, q]: [Vec<f32>; 2]) -> Result<Tool, String> {
+        let from = self.buffer(&p, BufferUsages::COPY_SRC);
+        let to = self.buffer(&q, BufferUsages::COPY_SRC);
+        self.queue.submit([]);
+        self.wait()?;
+        let tool = Tool::new(format!("{}; a buffer copied to another", self.about));
+        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let copy = move || {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
+            queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        let nothing = || Ok(Values::None);
+        Ok(tool.with_on_device("copy_buffer_to_buffer", copy, move || self.wait(), nothing))
+    }
+
+    /// This library with P and Q on the device already; the values stay there.
+    fn resident(self, case: &Case, [p, q]: [Vec<f32>; 2]) -> Result<Tool, String> {
+        let kind = match case.kind {
+            Kind::Probs => kullback::Kind::Probs,
+            Kind::Logits => kullback::Kind::Logits,
+        };
+        let settings = Settings::of(Format::F32, kind, kind);
+        let mut kernels = Rows::new(&self.device, settings).map_err(text)?;
+        let sides = [&p, &q].map(|side| self.buffer(side, BufferUsages::STORAGE));
+        let zeros = vec![0.0; case.rows];
+        let values = self.buffer(&zeros, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        self.queue.submit([]);
+        self.wait()?;
+        let about = format!("kullback {}, {}; resident", version("kullback"), self.about);
+        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let (bins, results) = (case.bins, values.clone());
+        let call = move || {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            let [p, q] = [&sides[0], &sides[1]].map(|side| side.slice(..));
+            let task = Task { p, q, bins, values: results.slice(..), statuses: None };
+            kernels.encode(&mut encoder, &task).map_err(text)?;
+            queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        let (waiting, reading) = (self.clone(), self);
+        let fetch = move || reading.read(&values).map(Values::F32);
+        Ok(Tool::new(about).with_on_device("resident", call, move || waiting.wait(), fetch))
+    }
+
+    /// What is in a buffer.
+    fn read(&self, from: &wgpu::Buffer) -> Result<Vec<f32>, String> {
+        let to = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: from.size(),
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(from, 0, &to, 0, from.size());
+        encoder.map_buffer_on_submit(&to, wgpu::MapMode::Read, .., |_| ());
+        self.queue.submit([encoder.finish()]);
+        self.wait()?;
+        let view = to.get_mapped_range(..).map_err(text)?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+
+    /// Both sides from host memory into buffers that are there.
+    fn upload(self, sides: [Vec<f32>; 2]) -> Result<Tool, String> {
+        let buffers = [0, 1].map(|side| self.buffer(&sides[side], BufferUsages::STORAGE));
+        self.queue.submit([]);
+        self.wait()?;
+        let tool = Tool::new(format!("{}; both sides written to buffers", self.about));
+        Ok(tool.with("write_buffer", move || {
+            for (buffer, side) in buffers.iter().zip(&sides) {
+                self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(side));
+            }
+            self.queue.submit([]);
+            self.wait()?;
+            Ok(Values::None)
+        }))
+    }
+}

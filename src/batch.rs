@@ -123,6 +123,7 @@ pub struct Batch<'a, T> {
     mass: Mass,
     tolerance: f64,
     on_invalid: OnInvalid,
+    masses: bool,
 }
 
 impl<'a, T: Element> Batch<'a, T> {
@@ -207,6 +208,7 @@ impl<'a, T: Element> Batch<'a, T> {
             mass: Mass::default(),
             tolerance: T::MASS_TOLERANCE,
             on_invalid: OnInvalid::default(),
+            masses: false,
         })
     }
 
@@ -243,6 +245,15 @@ impl<'a, T: Element> Batch<'a, T> {
     #[must_use]
     pub fn with_on_invalid(mut self, on_invalid: OnInvalid) -> Self {
         self.on_invalid = on_invalid;
+        self
+    }
+
+    /// Asks for the masses of the rows as well, which come in
+    /// [`Outcome::masses`](crate::Outcome::masses). Where rows are short this takes more memory than
+    /// the results.
+    #[must_use]
+    pub fn with_masses(mut self) -> Self {
+        self.masses = true;
         self
     }
 
@@ -287,6 +298,11 @@ impl<'a, T: Element> Batch<'a, T> {
     /// What happens to rows that are no distributions.
     pub fn on_invalid(&self) -> OnInvalid {
         self.on_invalid
+    }
+
+    /// Whether the masses of the rows are asked for.
+    pub fn wants_masses(&self) -> bool {
+        self.masses
     }
 
     /// The same reading of some of the rows. A side with a single row is kept whole.

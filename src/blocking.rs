@@ -72,10 +72,10 @@ impl Engine {
     ///
     /// let counts = array![[30.0_f32, 10.0, 0.0], [20.0, 20.0, 20.0]];
     /// let model = array![[0.5_f32, 0.25, 0.25]];
-    /// let batch = Batch::probs(&counts, &model)?.with_mass(Mass::Normalize);
+    /// let batch = Batch::probs(&counts, &model)?.with_mass(Mass::Normalize).with_masses();
     /// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
     /// assert!((outcome.values[0] - 0.304099).abs() < 1e-6);
-    /// assert_eq!(outcome.p_masses[1], 60.0);
+    /// assert_eq!(outcome.masses.map(|masses| masses.p[1]), Some(60.0));
     /// # Ok::<(), kullback::Error>(())
     /// ```
     ///

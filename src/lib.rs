@@ -53,7 +53,7 @@
 //! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
 //! 7. One function makes value and status of a row's sums or node, for both backends; where these
 //!    lack digits (counts, subnormal masses) the row is looked at once more in f64.
-//! 8. [`Outcome`] holds values, statuses and masses; [`Engine::cross_check`] holds them against the
+//! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
 //! # When to use something else
@@ -103,7 +103,7 @@ pub use error::{Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use kind::Kind;
-pub use outcome::{Outcome, Status};
+pub use outcome::{Masses, Outcome, Status};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {

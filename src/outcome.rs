@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use ndarray::{Array1, Axis};
 
-use rayon::prelude::*;
-
-use crate::element::Value;
+use crate::batch::Batch;
+use crate::element::{Element, Value};
 use crate::error::Rule;
 
 /// What a row turned out to be.
@@ -44,11 +43,8 @@ pub struct Outcome<T> {
     pub values: Array1<T>,
     /// What each row turned out to be.
     pub statuses: Array1<Status>,
-    /// The mass of each row of P, whatever the mass policy; 1 for logits; NaN where a bin is
-    /// invalid.
-    pub p_masses: Array1<T>,
-    /// The mass of each row of Q.
-    pub q_masses: Array1<T>,
+    /// The masses of the rows, if the batch [asked for them](crate::Batch::with_masses).
+    pub masses: Option<Masses<T>>,
     /// The backend that computed it: `cpu`, `gpu`, or `mixed` where parts were appended that
     /// different backends computed.
     pub backend: &'static str,
@@ -59,6 +55,17 @@ pub struct Outcome<T> {
     /// others whose masses are far apart, rows with invalid bins or numbers at the ends of the
     /// range, and masses next to the tolerance.
     pub closer_looks: usize,
+}
+
+/// The masses of the rows of both sides, whatever the mass policy; 1 for logits; NaN where a bin is
+/// invalid.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Masses<T> {
+    /// Of each row of P.
+    pub p: Array1<T>,
+    /// Of each row of Q.
+    pub q: Array1<T>,
 }
 
 impl<T> Outcome<T> {
@@ -82,8 +89,7 @@ impl<T> Outcome<T> {
 pub(crate) struct Row<T> {
     pub value: T,
     pub status: Status,
-    pub p_mass: T,
-    pub q_mass: T,
+    pub masses: [T; 2],
     /// It was computed once more in f64.
     pub looked_closer: bool,
 }
@@ -92,12 +98,12 @@ pub(crate) struct Row<T> {
 pub(crate) struct Slots<'a, T> {
     pub values: &'a mut [T],
     pub statuses: &'a mut [Status],
-    pub p_masses: &'a mut [T],
-    pub q_masses: &'a mut [T],
+    /// Of P and Q, if they are wanted.
+    pub masses: Option<[&'a mut [T]; 2]>,
 }
 
 impl<T: Value> Outcome<T> {
-    /// Adds the rows of a later part of the same batch.
+    /// Adds the rows of a later part of the same batch. The masses are kept if both have them.
     pub fn append(&mut self, later: Outcome<T>) {
         fn join<A: Clone>(one: &mut Array1<A>, other: Array1<A>) {
             let joined = one.append(Axis(0), other.view());
@@ -110,17 +116,21 @@ impl<T: Value> Outcome<T> {
         self.closer_looks += later.closer_looks;
         join(&mut self.values, later.values);
         join(&mut self.statuses, later.statuses);
-        join(&mut self.p_masses, later.p_masses);
-        join(&mut self.q_masses, later.q_masses);
+        self.masses = self.masses.take().zip(later.masses).map(|(mut masses, later)| {
+            join(&mut masses.p, later.p);
+            join(&mut masses.q, later.q);
+            masses
+        });
     }
 
-    /// An outcome whose rows are still to be filled in.
-    pub(crate) fn with_rows(rows: usize, backend: &'static str) -> Outcome<T> {
+    /// An outcome for a batch, whose rows are still to be filled in.
+    pub(crate) fn of<E: Element<Value = T>>(batch: &Batch<'_, E>, backend: &'static str) -> Self {
+        let rows = batch.rows();
+        let masses = batch.wants_masses().then(|| Masses { p: blank(rows), q: blank(rows) });
         Outcome {
             values: blank(rows),
             statuses: blank(rows),
-            p_masses: blank(rows),
-            q_masses: blank(rows),
+            masses,
             backend,
             adapter: None,
             closer_looks: 0,
@@ -129,11 +139,12 @@ impl<T: Value> Outcome<T> {
 
     /// Some of its rows.
     fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
+        let masses = self.masses.as_mut();
         Slots {
             values: &mut slice(&mut self.values)[rows.clone()],
             statuses: &mut slice(&mut self.statuses)[rows.clone()],
-            p_masses: &mut slice(&mut self.p_masses)[rows.clone()],
-            q_masses: &mut slice(&mut self.q_masses)[rows],
+            masses: masses
+                .map(|Masses { p, q }| [&mut slice(p)[rows.clone()], &mut slice(q)[rows]]),
         }
     }
 
@@ -160,7 +171,7 @@ impl<T: Value> Outcome<T> {
         rows_per_task: usize,
         task: impl Fn(usize, Slots<'_, T>) -> usize + Sync,
     ) {
-        self.closer_looks += self.slots(rows).in_tasks(rows_per_task, task);
+        self.closer_looks += self.slots(rows).in_tasks(0, rows_per_task, &task);
     }
 }
 
@@ -169,38 +180,54 @@ fn blank<A: Clone + Default>(rows: usize) -> Array1<A> {
     Array1::from_vec(vec![A::default(); rows])
 }
 
-/// The elements of an array that [`Outcome::with_rows`] made, and so made contiguous.
+/// The elements of an array that [`Outcome::of`] made, and so made contiguous.
 fn slice<A>(array: &mut Array1<A>) -> &mut [A] {
     array.as_slice_mut().unwrap_or_default()
 }
 
-impl<T: Value> Slots<'_, T> {
+impl<'a, T: Value> Slots<'a, T> {
     fn in_tasks(
         self,
+        first: usize,
         rows_per_task: usize,
-        task: impl Fn(usize, Slots<'_, T>) -> usize + Sync,
+        task: &(impl Fn(usize, Slots<'_, T>) -> usize + Sync),
     ) -> usize {
-        if self.values.len() <= rows_per_task {
-            return task(0, self);
+        let tasks = self.values.len().div_ceil(rows_per_task);
+        if tasks <= 1 {
+            return task(first, self);
         }
-        let results = self.values.par_chunks_mut(rows_per_task);
-        let results = results.zip(self.statuses.par_chunks_mut(rows_per_task));
-        let masses = self.p_masses.par_chunks_mut(rows_per_task);
-        let masses = masses.zip(self.q_masses.par_chunks_mut(rows_per_task));
-        let done = results.zip(masses).enumerate().map(
-            |(at, ((values, statuses), (p_masses, q_masses)))| {
-                task(at * rows_per_task, Slots { values, statuses, p_masses, q_masses })
-            },
+        let half = tasks / 2 * rows_per_task;
+        let (one, other) = self.split_at(half);
+        let (one, other) = rayon::join(
+            || one.in_tasks(first, rows_per_task, task),
+            || other.in_tasks(first + half, rows_per_task, task),
         );
-        done.sum()
+        one + other
+    }
+
+    fn split_at(self, row: usize) -> (Slots<'a, T>, Slots<'a, T>) {
+        let (values, later_values) = self.values.split_at_mut(row);
+        let (statuses, later_statuses) = self.statuses.split_at_mut(row);
+        let (masses, later_masses) = match self.masses {
+            Some([p, q]) => {
+                let ((p, later_p), (q, later_q)) = (p.split_at_mut(row), q.split_at_mut(row));
+                (Some([p, q]), Some([later_p, later_q]))
+            }
+            None => (None, None),
+        };
+        (
+            Slots { values, statuses, masses },
+            Slots { values: later_values, statuses: later_statuses, masses: later_masses },
+        )
     }
 
     /// Puts a row in its place; returns whether it took a closer look.
     pub(crate) fn put(&mut self, at: usize, row: Row<T>) -> bool {
         self.values[at] = row.value;
         self.statuses[at] = row.status;
-        self.p_masses[at] = row.p_mass;
-        self.q_masses[at] = row.q_mass;
+        if let Some([p, q]) = &mut self.masses {
+            [p[at], q[at]] = row.masses;
+        }
         row.looked_closer
     }
 }

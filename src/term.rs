@@ -4,18 +4,21 @@
 //! terms cannot cancel, whatever its order. `g` itself is formed without subtracting nearly
 //! equal numbers:
 //!
-//! * `k` is the whole number of octaves that p and q lie apart, rounded towards 0 and read off the
-//!   two bit patterns; `q' = q·2^k` is exact. (The nearest integer would make s smaller, but what is
-//!   added below larger, and more of it cancel.)
-//! * `n = p − q'` and `s = n / (p + q')`, so that `ln(p/q) = k·ln 2 + 2·atanh(s)`, `|s| < 1/3`.
+//! * `k` is the number of octaves that p and q lie apart, an integer read off the two bit patterns;
+//!   `q' = q·2^k` is exact.
+//! * `n = p − q'` and `s = n / (p + q')`, so that `ln(p/q) = k·ln 2 + 2·atanh(s)`.
 //! * With `atanh(s) = s·(1 + t)`:
 //!   `g = n·(s + (1 + s)·t) + p·k·ln 2 + (q − q')`. For `k = 0` the last two summands are exactly
 //!   0 and what remains is a product; for `k = ±1`, where they cancel most, the last one is exact.
 //!
+//! k is rounded towards 0, so that `|s| < 1/3`. The nearest integer would leave `|s| ≤ 1/5` and a
+//! shorter series, but more to cancel between the last two summands. Where a fused multiply-add
+//! rounds them once, that does no harm, and so it is done in f32.
+//!
 //! The same steps stand in `shaders/shared/term_f32.wgsl` and `shaders/shared/term_f64.wgsl`.
 
 use std::fmt::{Debug, Display, LowerExp};
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, BitAnd, BitOr, Mul, Sub};
 
 /// What one bin adds to the sums of its row.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,14 @@ pub trait Term:
     + 'static
 {
     /// An unsigned integer as wide as the type.
-    type Bits: Copy + Default + Ord + Send + Sync + Debug;
+    type Bits: Copy
+        + Default
+        + Ord
+        + Send
+        + Sync
+        + Debug
+        + BitAnd<Output = Self::Bits>
+        + BitOr<Output = Self::Bits>;
 
     /// The bit pattern of +inf.
     const INFINITE: Self::Bits;
@@ -56,13 +66,25 @@ pub trait Term:
     /// A mass below this may owe digits to subnormal numbers.
     const FAINT: f64;
 
-    /// Whether the number is positive, neither so small that it would have to be lifted nor huge.
-    fn is_usual(self) -> bool;
+    /// −0, which no sum has to be told of: a compiler leaves out what adds to it.
+    const NOTHING: Self;
+    /// The least usual number.
+    const LEAST_USUAL: Self;
+    /// The bits of what follows that tell a number which is not usual.
+    const STRANGE: Self::Bits;
+
+    /// Has bits of [`STRANGE`](Self::STRANGE) unless the number is usual: positive, not so small that
+    /// it would have to be lifted, and of no more octaves above that than two bits of the exponent
+    /// tell. These may be collected from many numbers.
+    fn strangeness(self) -> Self::Bits;
     /// One bin of usual numbers: `g` and `d`, with the same bits as [`bin`](Self::bin).
     fn usual_bin<const FUSED: bool>(p: Self, q: Self) -> (Self, Self);
     /// One bin. `FUSED` says whether products are rounded before something is added to them.
     fn bin<const FUSED: bool>(p: Self, q: Self) -> Bin<Self>;
 }
+
+/// The same over `|s| ≤ 1/5`: minimax fit of the relative error of `g`, which is below 2.9e-8.
+const ATANH_FIFTH: [f32; 3] = [0.333_334_2, 0.199_832_3, 0.151_033_27];
 
 /// `atanh(s) = s·(1 + s²·(c₀ + c₁s² + …))`: Chebyshev fit over `|s| ≤ 1/3` in 40-digit
 /// arithmetic, coefficients rounded to f32; relative error of `g` below 4e-9.
@@ -89,17 +111,20 @@ impl Term for f32 {
     const INFINITE: u32 = 0x7f80_0000;
     const HUGE: u32 = (127 + 64) << 23;
     const FAINT: f64 = 8.673617379884035e-19; // 2^-60
+    const NOTHING: f32 = -0.0;
+    const LEAST_USUAL: f32 = f32::from_bits(TINY_F32);
+    const STRANGE: u32 = 3 << 30;
 
     #[inline(always)]
-    fn is_usual(self) -> bool {
-        self.to_bits().wrapping_sub(TINY_F32) < Self::HUGE - TINY_F32
+    fn strangeness(self) -> u32 {
+        self.to_bits().wrapping_sub(TINY_F32)
     }
 
     #[inline(always)]
     fn usual_bin<const FUSED: bool>(p: f32, q: f32) -> (f32, f32) {
         /// ln 2 in units of the exponent's lowest bit.
         const LN_2: f32 = std::f32::consts::LN_2 / ONE_OCTAVE_F32 as f32;
-        let k = whole_octaves_f32(p.to_bits().wrapping_sub(q.to_bits()) as i32);
+        let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
         let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
         let n = p - q_near;
         let s = n / (p + q_near);
@@ -117,7 +142,7 @@ impl Term for f32 {
         let (p1, p_exponent) = lift_f32(if both { pb } else { ONE });
         let (q1, q_exponent) = lift_f32(if both { qb } else { ONE });
 
-        let k = whole_octaves_f32(p1.wrapping_sub(q1) as i32) >> 23;
+        let k = octaves_f32::<FUSED>(p1.wrapping_sub(q1) as i32) >> 23;
         let pv = f32::from_bits(p1);
         let qv = f32::from_bits(q1.wrapping_add((k << 23) as u32));
         let n = pv - qv;
@@ -146,10 +171,13 @@ impl Term for f64 {
     const INFINITE: u64 = 0x7ff0_0000_0000_0000;
     const HUGE: u64 = (1023 + 900) << 52;
     const FAINT: f64 = 1.1830521861667747e-271; // 2^-900
+    const NOTHING: f64 = -0.0;
+    const LEAST_USUAL: f64 = f64::from_bits(TINY_F64);
+    const STRANGE: u64 = 3 << 62;
 
     #[inline(always)]
-    fn is_usual(self) -> bool {
-        self.to_bits().wrapping_sub(TINY_F64) < Self::HUGE - TINY_F64
+    fn strangeness(self) -> u64 {
+        self.to_bits().wrapping_sub(TINY_F64)
     }
 
     #[inline(always)]
@@ -173,13 +201,14 @@ impl Term for f64 {
 const ONE_OCTAVE_F32: i32 = 1 << 23;
 const ONE_OCTAVE_F64: i64 = 1 << 52;
 
-/// The exponent's part of a difference of bit patterns, rounded towards 0.
+/// The exponent's part of a difference of bit patterns, rounded to the nearest or towards 0.
 #[inline(always)]
-fn whole_octaves_f32(apart: i32) -> i32 {
-    apart.wrapping_add((apart >> 31) & (ONE_OCTAVE_F32 - 1)) & -ONE_OCTAVE_F32
+fn octaves_f32<const NEAREST: bool>(apart: i32) -> i32 {
+    let towards_0 = (apart >> 31) & (ONE_OCTAVE_F32 - 1);
+    apart.wrapping_add(if NEAREST { ONE_OCTAVE_F32 / 2 } else { towards_0 }) & -ONE_OCTAVE_F32
 }
 
-/// The same in f64, without the shift that few vector units have.
+/// The same in f64, towards 0 and without the shift that few vector units have.
 #[inline(always)]
 fn whole_octaves_f64(apart: i64) -> i64 {
     apart.wrapping_add(if apart < 0 { ONE_OCTAVE_F64 - 1 } else { 0 }) & -ONE_OCTAVE_F64
@@ -193,14 +222,16 @@ fn exponent(k: i64) -> f64 {
     f64::from_bits(biased) - (f64::from_bits(TWO_TO_52) + 2048.0)
 }
 
-/// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for `|s| ≤ 1/3`. Its terms are paired (Estrin 1960),
-/// since the length of the chain of operations is what takes the time.
+/// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for the s that [`octaves_f32`] leaves.
 #[inline(always)]
 fn atanh_tail_f32<const FUSED: bool>(z: f32) -> f32 {
-    let [c0, c1, c2, c3, c4] = ATANH_F32;
     let fma = mul_add::<FUSED>;
-    let z2 = z * z;
-    z * fma(z2, fma(z2, c4, fma(c3, z, c2)), fma(c1, z, c0))
+    if FUSED {
+        let [c0, c1, c2] = ATANH_FIFTH;
+        return z * fma(fma(c2, z, c1), z, c0);
+    }
+    let [c0, c1, c2, c3, c4] = ATANH_F32;
+    z * fma(fma(fma(fma(c4, z, c3), z, c2), z, c1), z, c0)
 }
 
 /// The same in f64.

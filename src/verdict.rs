@@ -40,8 +40,8 @@ impl Judged {
             Verdict::Infinite => (f64::INFINITY, Status::Infinite),
             Verdict::Invalid(_, rule) => (f64::NAN, Status::Invalid(rule)),
         };
-        let [p_mass, q_mass] = self.masses.map(V::from_f64);
-        Row { value: V::from_f64(value), status, p_mass, q_mass, looked_closer: false }
+        let masses = self.masses.map(V::from_f64);
+        Row { value: V::from_f64(value), status, masses, looked_closer: false }
     }
 
     /// What is wrong with a row that was called invalid as a whole.

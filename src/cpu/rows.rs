@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Cpu;
 use super::logs;
 use super::plain::Plain;
-use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Wide};
+use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::chain;
@@ -25,7 +25,7 @@ impl Backend for Cpu {
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
-        let mut outcome = Outcome::with_rows(batch.rows(), "cpu");
+        let mut outcome = Outcome::of(batch, "cpu");
         let (all, bins) = (0..batch.rows(), batch.bins());
         // Whole groups of rows.
         let rows_per_task =
@@ -82,12 +82,13 @@ impl<T: Element> Rows<'_, '_, T> {
     fn settled<const FUSED: bool>(self) -> usize {
         let Rows { batch, first, mut slots } = self;
         let plain = Plain::of(batch);
+        let mut scratch = Scratch::of(batch.bins(), slots.values.len());
         let mut space = [Vec::new(), Vec::new()];
         let mut looked_closer = 0;
         for start in (0..slots.values.len()).step_by(LANES) {
             let group = start..(start + LANES).min(slots.values.len());
             let rows = first + group.start..first + group.end;
-            let columns = columns::<T, FUSED>(batch, rows, &mut space);
+            let columns = columns::<T, FUSED>(batch, rows, &mut scratch, &mut space);
             looked_closer += settle(batch, &plain, first, group, &columns, &mut slots);
         }
         looked_closer
@@ -124,37 +125,64 @@ impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
 fn columns<T: Element, const FUSED: bool>(
     batch: &Batch<'_, T>,
     rows: Range<usize>,
+    scratch: &mut Scratch<T::Value>,
     space: &mut [Vec<T>; 2],
 ) -> Columns<T::Value> {
-    // The lengths of short rows are constants, so that their bins are moved by whole vectors.
-    match batch.bins() {
-        1 => Columns::of_short_rows::<T, 1, FUSED>(rows.len(), packed(batch, rows, space)),
-        2 => Columns::of_short_rows::<T, 2, FUSED>(rows.len(), packed(batch, rows, space)),
-        3 => Columns::of_short_rows::<T, 3, FUSED>(rows.len(), packed(batch, rows, space)),
-        4 => Columns::of_short_rows::<T, 4, FUSED>(rows.len(), packed(batch, rows, space)),
-        5 => Columns::of_short_rows::<T, 5, FUSED>(rows.len(), packed(batch, rows, space)),
-        6 => Columns::of_short_rows::<T, 6, FUSED>(rows.len(), packed(batch, rows, space)),
-        7 => Columns::of_short_rows::<T, 7, FUSED>(rows.len(), packed(batch, rows, space)),
-        8 => Columns::of_short_rows::<T, 8, FUSED>(rows.len(), packed(batch, rows, space)),
-        bins if bins <= Middling::<T::Value>::BINS && rows.len() > 1 => {
-            let mut middling = Middling::empty();
+    let (bins, some) = (batch.bins(), rows.len());
+    match scratch {
+        Scratch::Short(short) => {
+            let sides = packed(batch, rows, space);
+            // Lengths are constants where they are known, so that bins are moved by whole vectors.
+            match bins {
+                1 => short.columns::<T, 1, FUSED>(1, some, sides),
+                2 => short.columns::<T, 2, FUSED>(2, some, sides),
+                3 => short.columns::<T, 4, FUSED>(3, some, sides),
+                4 => short.columns::<T, 4, FUSED>(4, some, sides),
+                5 => short.columns::<T, 8, FUSED>(5, some, sides),
+                6 => short.columns::<T, 8, FUSED>(6, some, sides),
+                7 => short.columns::<T, 8, FUSED>(7, some, sides),
+                8 => short.columns::<T, 8, FUSED>(8, some, sides),
+                16 => short.columns::<T, 16, FUSED>(16, some, sides),
+                _ => short.columns::<T, 16, FUSED>(bins, some, sides),
+            }
+        }
+        Scratch::Middling(middling) => {
             for (lane, row) in rows.enumerate() {
                 let [p, q] = packed(batch, row..row + 1, space);
                 middling.put(lane, &Lanes::of_row::<T, FUSED>(p, q));
             }
             middling.columns()
         }
-        bins if bins <= Middling::<T::Value>::BINS => {
+        Scratch::None if bins <= Middling::<T::Value>::BINS => {
             let [p, q] = packed(batch, rows, space);
             Columns::of_one(&Lanes::of_row::<T, FUSED>(p, q))
         }
-        _ => {
+        Scratch::None => {
             let mut columns = Columns::empty();
             for (lane, row) in rows.enumerate() {
                 let [p, q] = packed(batch, row..row + 1, space);
                 columns.put(lane, &Wide::of::<T, FUSED>(p, q));
             }
             columns
+        }
+    }
+}
+
+/// Where rows are put side by side before their sums are taken.
+enum Scratch<V: Value> {
+    Short(Short<V>),
+    Middling(Middling<V>),
+    /// Long rows and single ones need none.
+    None,
+}
+
+impl<V: Value> Scratch<V> {
+    #[inline(always)]
+    fn of(bins: usize, rows: usize) -> Scratch<V> {
+        match bins {
+            ..=LANES => Scratch::Short(Short::empty()),
+            _ if bins <= Middling::<V>::BINS && rows > 1 => Scratch::Middling(Middling::empty()),
+            _ => Scratch::None,
         }
     }
 }
@@ -183,8 +211,10 @@ fn settle<T: Element>(
 ) -> usize {
     let values = plain.values(columns);
     put(&mut slots.values[group.clone()], &values);
-    put(&mut slots.p_masses[group.clone()], &columns.p);
-    put(&mut slots.q_masses[group.clone()], &columns.q);
+    if let Some([p_masses, q_masses]) = &mut slots.masses {
+        put(&mut p_masses[group.clone()], &columns.p);
+        put(&mut q_masses[group.clone()], &columns.q);
+    }
     if values.iter().fold(false, |some, value| some | value.is_nan()) {
         return settle_others(batch, first, group, columns, &values, slots);
     }
@@ -210,7 +240,10 @@ fn settle_others<T: Element>(
 /// Puts the values of a group into their places.
 #[inline(always)]
 fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
-    let rounded = values.map(V::from_f64);
+    let mut rounded = [V::default(); LANES];
+    for lane in 0..LANES {
+        rounded[lane] = V::from_f64(values[lane]);
+    }
     match places.first_chunk_mut() {
         Some(all) => *all = rounded,
         None => places.copy_from_slice(&rounded[..places.len()]),
@@ -272,10 +305,12 @@ mod tests {
 
         #[inline(always)]
         fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
-            let (rows, mut space) = (0..self.batch.rows(), Default::default());
+            let (batch, rows) = (&self.batch, self.batch.rows());
+            let mut scratch = Scratch::of(batch.bins(), rows);
+            let mut space = Default::default();
             match S::IS_SCALAR {
-                true => columns::<f32, false>(&self.batch, rows, &mut space).row(0),
-                false => columns::<f32, true>(&self.batch, rows, &mut space).row(0),
+                true => columns::<f32, false>(batch, 0..rows, &mut scratch, &mut space).row(0),
+                false => columns::<f32, true>(batch, 0..rows, &mut scratch, &mut space).row(0),
             }
         }
     }
@@ -315,7 +350,7 @@ mod tests {
                 [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
             let batch = Batch::probs(p, q).unwrap();
             let sums = match bins <= SEGMENT {
-                true => columns::<f32, true>(&batch, 0..1, &mut Default::default()).row(0),
+                true => pulp::Arch::new().dispatch(Equal { batch }),
                 false => long_row(&sides[0], &sides[1]),
             };
             assert_sums(&sums, &sides, &format!("{bins} bins"));

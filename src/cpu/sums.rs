@@ -77,76 +77,106 @@ impl<V: Value> Columns<V> {
         columns
     }
 
-    /// The sums of up to `LANES` rows of `BINS` bins, next to each other or, on a side that has only
-    /// one, all the same.
+    /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `LANES`.
     #[inline(always)]
-    pub(super) fn of_short_rows<T: Element<Value = V>, const BINS: usize, const FUSED: bool>(
-        rows: usize,
-        [p, q]: [&[T]; 2],
+    fn of_short_rows<const WIDTH: usize, const FUSED: bool>(
+        block: impl Fn(usize) -> [[V; LANES]; 2],
     ) -> Columns<V> {
-        match (p.as_chunks::<BINS>().0.first_chunk(), q.as_chunks::<BINS>().0.first_chunk()) {
-            (Some(p), Some(q)) => Columns::of_whole_group::<T, BINS, FUSED>(rows, p, q),
-            _ => Columns::of_whole_group::<T, BINS, FUSED>(rows, &filled_up(p), &filled_up(q)),
-        }
-    }
-
-    #[inline(always)]
-    fn of_whole_group<T: Element<Value = V>, const BINS: usize, const FUSED: bool>(
-        rows: usize,
-        p: &[[T; BINS]; LANES],
-        q: &[[T; BINS]; LANES],
-    ) -> Columns<V> {
-        // First bin by bin, whatever row it belongs to; then row by row.
-        let mut terms = [[[V::default(); BINS]; LANES]; 4];
-        let [g, p_wide, q_wide, d] = &mut terms;
-        let mut top = V::Bits::default();
-        for at in 0..BINS {
-            let block = |side: &[[T; BINS]; LANES]| widen(&side.as_flattened().as_chunks().0[at]);
-            let (p, q) = (block(p), block(q));
-            let bins = Bins::of::<FUSED>(&p, &q, 0..LANES);
-            top = top.max(bins.top);
-            for (place, values) in [(&mut *g, bins.g), (p_wide, p), (q_wide, q), (d, bins.d)] {
-                place.as_flattened_mut().as_chunks_mut().0[at] = values;
+        let mut sums = [[[V::default(); LANES]; WIDTH]; 4];
+        let mut strange = [V::Bits::default(); LANES];
+        for at in 0..WIDTH {
+            let [p, q] = block(at);
+            for lane in 0..LANES {
+                strange[lane] = strange[lane] | p[lane].strangeness() | q[lane].strangeness();
+                let (g, d) = V::usual_bin::<FUSED>(p[lane], q[lane]);
+                sums[0][at][lane] = g;
+                sums[1][at][lane] = p[lane];
+                sums[2][at][lane] = q[lane];
+                sums[3][at][lane] = d;
             }
         }
-        let mut columns = Columns::<V>::empty();
-        sum_rows(&terms[0][..rows], &mut columns.g);
-        sum_rows(&terms[1][..rows], &mut columns.p);
-        sum_rows(&terms[2][..rows], &mut columns.q);
-        sum_rows(&terms[3][..rows], &mut columns.d);
-        if top > V::Bits::default() {
-            // Whose bin it was matters to that row alone.
-            for ((top, p), q) in columns.top.iter_mut().zip(p).zip(q) {
-                for (p, q) in p.iter().zip(q) {
-                    *top = (*top).max(V::bin::<FUSED>(p.widen(), q.widen()).top);
-                }
-            }
+        let mut top = [V::Bits::default(); LANES];
+        if is_strange::<V>(&strange) {
+            careful::<V, WIDTH, FUSED>(block, &mut sums, &mut top);
         }
-        columns
+        Columns {
+            g: sum_lanes(&sums[0]),
+            p: sum_lanes(&sums[1]),
+            q: sum_lanes(&sums[2]),
+            d: sum_lanes(&sums[3]),
+            top,
+        }
     }
 }
 
-/// The sums of short rows.
+/// Whether a number was not usual, from what its like were collected in.
 #[inline(always)]
-fn sum_rows<V: Value, const BINS: usize>(rows: &[[V; BINS]], sums: &mut [f64; LANES]) {
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        let mut total = V::default();
-        for chain in row.chunks(CHAIN) {
-            total = total + chain.iter().fold(V::default(), |sum, &bin| sum + bin);
+fn is_strange<V: Value>(strange: &[V::Bits; LANES]) -> bool {
+    let mut some = false;
+    for &bits in strange {
+        some |= bits & V::STRANGE != V::Bits::default();
+    }
+    some
+}
+
+/// What the bins of short rows add to their sums, whatever the bins are, and the largest bit pattern
+/// of each row.
+#[cold]
+#[inline(never)]
+fn careful<V: Value, const WIDTH: usize, const FUSED: bool>(
+    block: impl Fn(usize) -> [[V; LANES]; 2],
+    sums: &mut [[[V; LANES]; WIDTH]; 4],
+    top: &mut [V::Bits; LANES],
+) {
+    for at in 0..WIDTH {
+        let [p, q] = block(at);
+        for lane in 0..LANES {
+            let bin = V::bin::<FUSED>(p[lane], q[lane]);
+            (sums[0][at][lane], sums[3][at][lane]) = (bin.g, bin.d);
+            let top = &mut top[(at * LANES + lane) / WIDTH];
+            *top = (*top).max(bin.top);
         }
-        *sum = total.to_f64();
     }
 }
 
-/// Up to `LANES` short rows, of which the last stands for those that are missing.
-#[inline(always)]
-fn filled_up<T: Element, const BINS: usize>(side: &[T]) -> [[T; BINS]; LANES] {
-    let rows = side.as_chunks::<BINS>().0;
-    let mut filled = [[T::default(); BINS]; LANES];
-    for (lane, row) in filled.iter_mut().enumerate() {
-        *row = rows[lane.min(rows.len() - 1)];
+/// A group of short rows, each filled up to a length that vectors divide.
+pub(super) struct Short<V: Value> {
+    sides: [[V; LANES * LANES]; 2],
+}
+
+impl<V: Value> Short<V> {
+    /// Every bin is neutral: the sides are equal, and too small to be seen beside others.
+    #[inline(always)]
+    pub(super) fn empty() -> Short<V> {
+        Short { sides: [[V::LEAST_USUAL; LANES * LANES]; 2] }
     }
-    filled
+
+    /// The sums of up to `LANES` rows of `bins` bins, which are as many in every call, filled up to
+    /// `WIDTH`. They are next to each other or, on a side that has only one, all the same.
+    #[inline(always)]
+    pub(super) fn columns<T: Element<Value = V>, const WIDTH: usize, const FUSED: bool>(
+        &mut self,
+        bins: usize,
+        rows: usize,
+        sides: [&[T]; 2],
+    ) -> Columns<V> {
+        if let [Some(p), Some(q)] = sides.map(|side| side.as_chunks().0.first_chunk::<WIDTH>())
+            && bins == WIDTH
+        {
+            return Columns::of_short_rows::<WIDTH, FUSED>(|at| [widen(&p[at]), widen(&q[at])]);
+        }
+        for (filled_up, side) in self.sides.iter_mut().zip(sides) {
+            let places = filled_up.as_chunks_mut::<WIDTH>().0;
+            for (row, place) in places.iter_mut().enumerate().take(rows) {
+                let first = if side.len() == bins { 0 } else { row * bins };
+                let row = &side[first..first + bins];
+                place.iter_mut().zip(row).for_each(|(place, bin)| *place = bin.widen());
+            }
+        }
+        let [p, q] = &self.sides;
+        let block = |side: &[V; LANES * LANES], at: usize| side.as_chunks().0[at];
+        Columns::of_short_rows::<WIDTH, FUSED>(|at| [block(p, at), block(q, at)])
+    }
 }
 
 /// The lanes of rows of middling length, one after the other, to be summed across all at once.
@@ -180,10 +210,10 @@ impl<V: Value> Middling<V> {
     #[inline(always)]
     pub(super) fn columns(&self) -> Columns<V> {
         Columns {
-            g: sum_lanes(&self.g),
-            p: sum_lanes(&self.p),
-            q: sum_lanes(&self.q),
-            d: sum_lanes(&self.d),
+            g: sum_lanes::<V, LANES>(&self.g),
+            p: sum_lanes::<V, LANES>(&self.p),
+            q: sum_lanes::<V, LANES>(&self.q),
+            d: sum_lanes::<V, LANES>(&self.d),
             top: self.top,
         }
     }
@@ -197,21 +227,45 @@ fn sum_row<V: Value>(row: &[V; LANES]) -> f64 {
     sums[0].to_f64()
 }
 
-/// The sums of the lanes of each row, halves upon halves: those of two rows make one vector, again
-/// and again. Pairs of equal terms are added without an error.
+/// The sums of `LANES` rows, of each `WIDTH` numbers side by side: halves upon halves, of which those
+/// of two vectors make one, again and again. Pairs of equal terms are added without an error.
 #[inline(always)]
-fn sum_lanes<V: Value>(rows: &[[V; LANES]; LANES]) -> [f64; LANES] {
-    let mut rows = *rows;
-    for row in 0..8 {
-        rows[row] = halves::<V, 8>(&rows[2 * row], &rows[2 * row + 1]);
+fn sum_lanes<V: Value, const WIDTH: usize>(rows: &[[V; LANES]; WIDTH]) -> [f64; LANES] {
+    // Spelt out: of loops the compiler makes gathers.
+    #[inline(always)]
+    fn of_16<V: Value>(v: &[[V; LANES]; 16]) -> [V; LANES] {
+        let (a, b) = (halves::<V, 8>(&v[0], &v[1]), halves::<V, 8>(&v[2], &v[3]));
+        let (c, d) = (halves::<V, 8>(&v[4], &v[5]), halves::<V, 8>(&v[6], &v[7]));
+        let (e, f) = (halves::<V, 8>(&v[8], &v[9]), halves::<V, 8>(&v[10], &v[11]));
+        let (g, h) = (halves::<V, 8>(&v[12], &v[13]), halves::<V, 8>(&v[14], &v[15]));
+        of_8(&[a, b, c, d, e, f, g, h])
     }
-    for row in 0..4 {
-        rows[row] = halves::<V, 4>(&rows[2 * row], &rows[2 * row + 1]);
+    #[inline(always)]
+    fn of_8<V: Value>(v: &[[V; LANES]; 8]) -> [V; LANES] {
+        let (a, b) = (halves::<V, 4>(&v[0], &v[1]), halves::<V, 4>(&v[2], &v[3]));
+        let (c, d) = (halves::<V, 4>(&v[4], &v[5]), halves::<V, 4>(&v[6], &v[7]));
+        of_4(&[a, b, c, d])
     }
-    for row in 0..2 {
-        rows[row] = halves::<V, 2>(&rows[2 * row], &rows[2 * row + 1]);
+    #[inline(always)]
+    fn of_4<V: Value>(v: &[[V; LANES]; 4]) -> [V; LANES] {
+        of_2(&[halves::<V, 2>(&v[0], &v[1]), halves::<V, 2>(&v[2], &v[3])])
     }
-    halves::<V, 1>(&rows[0], &rows[1]).map(V::to_f64)
+    #[inline(always)]
+    fn of_2<V: Value>(v: &[[V; LANES]; 2]) -> [V; LANES] {
+        halves::<V, 1>(&v[0], &v[1])
+    }
+    let sums = if let Some(rows) = rows.first_chunk() {
+        of_16(rows)
+    } else if let Some(rows) = rows.first_chunk() {
+        of_8(rows)
+    } else if let Some(rows) = rows.first_chunk() {
+        of_4(rows)
+    } else if let Some(rows) = rows.first_chunk() {
+        of_2(rows)
+    } else {
+        rows[0]
+    };
+    in_f64(&sums)
 }
 
 /// Each lane added to the one `WIDTH` further on, of stretches of `2·WIDTH`.
@@ -255,10 +309,10 @@ impl<V: Value> Wide<V> {
     #[inline(always)]
     fn from(lanes: &Lanes<V>) -> Wide<V> {
         Wide {
-            g: lanes.g.map(V::to_f64),
-            p: lanes.p.map(V::to_f64),
-            q: lanes.q.map(V::to_f64),
-            d: lanes.d.map(V::to_f64),
+            g: in_f64(&lanes.g),
+            p: in_f64(&lanes.p),
+            q: in_f64(&lanes.q),
+            d: in_f64(&lanes.d),
             top: lanes.top,
         }
     }
@@ -295,7 +349,7 @@ impl<V: Value> Default for Lanes<V> {
 }
 
 impl<V: Value> Lanes<V> {
-    /// The sums of a row of up to `Middling::BINS` bins.
+    /// The sums of a row of more than `LANES` bins, up to `Middling::BINS`.
     #[inline(always)]
     pub(super) fn of_row<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
         let mut lanes = Lanes::of::<T, FUSED>(p.as_chunks().0, q.as_chunks().0);
@@ -313,11 +367,51 @@ impl<V: Value> Lanes<V> {
     ) -> Lanes<V> {
         let mut lanes = Lanes::default();
         for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
-            let mut chain = Lanes::default();
-            for (p, q) in p.iter().zip(q) {
-                chain.add::<FUSED>(&widen(p), &widen(q), 0..LANES);
+            lanes.merge(&Lanes::chain::<T, FUSED>(p, q));
+        }
+        lanes
+    }
+
+    /// The sums of up to `CHAIN` blocks.
+    #[inline(always)]
+    fn chain<T: Element<Value = V>, const FUSED: bool>(
+        p: &[[T; LANES]],
+        q: &[[T; LANES]],
+    ) -> Lanes<V> {
+        // Each by itself, so that they stay in registers.
+        let none = [V::NOTHING; LANES];
+        let (mut g_sums, mut p_sums, mut q_sums, mut d_sums) = (none, none, none, none);
+        let mut strange = [V::Bits::default(); LANES];
+        for (p, q) in p.iter().zip(q) {
+            let (p, q) = (widen(p), widen(q));
+            for lane in 0..LANES {
+                let (p, q) = (p[lane], q[lane]);
+                strange[lane] = strange[lane] | p.strangeness() | q.strangeness();
+                let (g, d) = V::usual_bin::<FUSED>(p, q);
+                g_sums[lane] = g_sums[lane] + g;
+                p_sums[lane] = p_sums[lane] + p;
+                q_sums[lane] = q_sums[lane] + q;
+                d_sums[lane] = d_sums[lane] + d;
             }
-            lanes.merge(&chain);
+        }
+        match is_strange::<V>(&strange) {
+            true => Lanes::careful_chain::<T, FUSED>(p, q),
+            false => {
+                Lanes { g: g_sums, p: p_sums, q: q_sums, d: d_sums, top: V::Bits::default() }
+            }
+        }
+    }
+
+    /// The same of any bins.
+    #[cold]
+    #[inline(never)]
+    fn careful_chain<T: Element<Value = V>, const FUSED: bool>(
+        p: &[[T; LANES]],
+        q: &[[T; LANES]],
+    ) -> Lanes<V> {
+        let mut lanes = Lanes::default();
+        for (p, q) in p.iter().zip(q) {
+            lanes.add::<FUSED>(&widen(p), &widen(q), 0..LANES);
         }
         lanes
     }
@@ -334,7 +428,7 @@ impl<V: Value> Lanes<V> {
             // A block that reaches back to bins that are counted already.
             lanes.add::<FUSED>(&widen(p), &widen(q), LANES - rest..LANES);
         } else {
-            // Any bin of the row may stand where there is none.
+            // The end of a long row. Any bin of it may stand where there is none.
             let (mut p_block, mut q_block) = ([p[0]; LANES], [q[0]; LANES]);
             p_block.iter_mut().zip(p).for_each(|(place, &bin)| *place = bin);
             q_block.iter_mut().zip(q).for_each(|(place, &bin)| *place = bin);
@@ -382,23 +476,33 @@ impl<V: Value> Bins<V> {
     fn of<const FUSED: bool>(p: &[V; LANES], q: &[V; LANES], counted: Range<usize>) -> Bins<V> {
         let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
         let mut top = V::Bits::default();
-        let mut usual = true;
+        let mut strange = [V::Bits::default(); LANES];
         for lane in 0..LANES {
-            usual &= p[lane].is_usual() & q[lane].is_usual();
+            strange[lane] = p[lane].strangeness() | q[lane].strangeness();
         }
-        if usual {
-            for lane in 0..LANES {
-                (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
-            }
-        } else {
+        if is_strange::<V>(&strange) {
             for lane in 0..LANES {
                 let bin = V::bin::<FUSED>(p[lane], q[lane]);
                 (g[lane], d[lane]) = (bin.g, bin.d);
                 top = if counted.contains(&lane) { top.max(bin.top) } else { top };
             }
+        } else {
+            for lane in 0..LANES {
+                (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
+            }
         }
         Bins { g, d, top }
     }
+}
+
+/// The same numbers. (`array::map` would be a call of a function without vectors.)
+#[inline(always)]
+fn in_f64<V: Value>(values: &[V; LANES]) -> [f64; LANES] {
+    let mut wide = [0.0; LANES];
+    for lane in 0..LANES {
+        wide[lane] = values[lane].to_f64();
+    }
+    wide
 }
 
 #[inline(always)]

@@ -155,7 +155,7 @@ impl Backend for Gpu {
         let layout = variant.layout();
         let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
         let plan = Plan::new(shape, self.limits())?;
-        let mut outcome = Outcome::with_rows(batch.rows(), "gpu");
+        let mut outcome = Outcome::of(batch, "gpu");
         outcome.adapter = Some(self.adapter().name().to_owned());
         let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
         let mut long_row = none.clone();

@@ -185,12 +185,14 @@ fn masked_entries() {
     // Two bins of σ(1) and σ(−1), exchanged: (2σ(1) − 1)·1, by mpmath.
     let first = 0.462_117_157_260_009_76;
     for engine in engines() {
-        let outcome = engine.rows(Divergence::Kl, &Batch::logits(&p, &q).unwrap()).unwrap();
+        let batch = Batch::logits(&p, &q).unwrap().with_masses();
+        let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
         assert!(close(outcome.values[0].into(), first, 5e-7), "{engine:?}: {outcome:?}");
         let statuses = [Status::Ok, Status::Infinite, Status::Infinite, Status::Ok];
         assert_eq!(outcome.statuses.to_vec(), statuses, "{engine:?}");
         assert_eq!((outcome.values[1], outcome.values[3]), (inf, 0.0), "{engine:?}");
-        assert_eq!(outcome.p_masses, array![1.0, 1.0, 1.0, 1.0], "{engine:?}");
+        let masses = outcome.masses.unwrap();
+        assert_eq!(masses.p, array![1.0, 1.0, 1.0, 1.0], "{engine:?}");
     }
 }
 
@@ -209,10 +211,11 @@ fn invalid_rows_are_named() {
                     error.to_string(),
                     format!("P row 3, bin 17: the value is {value}; a {what} is a number or -inf")
                 );
-                let both = both.with_on_invalid(OnInvalid::Nan);
+                let both = both.with_on_invalid(OnInvalid::Nan).with_masses();
                 let outcome = engine.rows(Divergence::Kl, &both).unwrap();
                 assert_eq!(outcome.statuses[3], Status::Invalid(rule), "{engine:?}");
-                assert!(outcome.values[3].is_nan() && outcome.p_masses[3].is_nan());
+                let masses = outcome.masses.as_ref().unwrap();
+                assert!(outcome.values[3].is_nan() && masses.p[3].is_nan());
                 let rest = engine.rows(Divergence::Kl, &both.slice(4..5)).unwrap();
                 assert_eq!(outcome.values[4], rest.values[0], "{engine:?}");
                 assert_eq!(outcome.invalid_rows(), 1, "{engine:?}");

@@ -74,7 +74,8 @@ fn swapped<'a, T: Element>(p: View<'a, T>, q: View<'a, T>) -> Result<Batch<'a, T
 
 /// As few errors as possible.
 fn lenient<'a, T: Element>(p: View<'a, T>, q: View<'a, T>) -> Result<Batch<'a, T>, Error> {
-    Ok(Batch::probs(p, q)?.with_mass(Mass::Normalize).with_on_invalid(OnInvalid::Nan))
+    let batch = Batch::probs(p, q)?.with_mass(Mass::Normalize).with_masses();
+    Ok(batch.with_on_invalid(OnInvalid::Nan))
 }
 
 /// All parts in one outcome, and how many there were.
@@ -106,7 +107,8 @@ fn joined<T: Element>(
 /// Bits, so that NaN is itself.
 fn bits<T: Element>(outcome: &Outcome<T>) -> Vec<[u64; 3]> {
     let bits = |value: &T| value.to_f64().to_bits();
-    let masses = outcome.p_masses.iter().zip(&outcome.q_masses);
+    let masses = outcome.masses.as_ref().expect("they were asked for");
+    let masses = masses.p.iter().zip(&masses.q);
     outcome.values.iter().zip(masses).map(|(v, (p, q))| [bits(v), bits(p), bits(q)]).collect()
 }
 

@@ -6,6 +6,7 @@
 
 mod case;
 mod machine;
+mod memory;
 mod process;
 mod report;
 mod turns;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use case::{Case, Kind};
 pub use machine::Machine;
+pub use memory::{read, read_part};
 pub use report::{Results, grouped};
 pub use turns::{Entrant, Line, Role};
 pub use worker::{Tool, Values};

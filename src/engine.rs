@@ -13,7 +13,7 @@ use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, adapter::Adapter};
-use crate::{Divergence, Error, InvalidRow, Outcome, Status, auto, chain, self_test, sums};
+use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
 ///
@@ -220,8 +220,7 @@ fn admit<T: Element>(
     if batch.on_invalid() == OnInvalid::Nan {
         return Ok(outcome);
     }
-    let invalid = |status: &Status| matches!(status, Status::Invalid(_));
-    let first = outcome.statuses.iter().position(invalid);
+    let first = outcome.first_invalid();
     match first.and_then(|row| explain(batch, row)) {
         Some(offender) => Err(Error::Invalid(offender)),
         None => Ok(outcome),

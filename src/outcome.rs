@@ -79,6 +79,19 @@ impl<T> Outcome<T> {
         self.count(|status| matches!(status, Status::Invalid(_)))
     }
 
+    /// The first row that is no distribution.
+    pub(crate) fn first_invalid(&self) -> Option<usize> {
+        /// Statuses that are looked at as a whole, which is many times faster than one by one.
+        const SOME: usize = 1 << 12;
+        let is_invalid = |status: &Status| matches!(status, Status::Invalid(_));
+        let statuses = self.statuses.as_slice().unwrap_or_default();
+        let mut some = statuses.chunks(SOME);
+        let before =
+            some.position(|some| some.iter().fold(false, |any, one| any | is_invalid(one)));
+        let first = before? * SOME;
+        statuses[first..].iter().position(is_invalid).map(|at| first + at)
+    }
+
     fn count(&self, is: impl Fn(Status) -> bool) -> usize {
         self.statuses.iter().filter(|&&status| is(status)).count()
     }

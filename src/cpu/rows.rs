@@ -149,13 +149,13 @@ fn columns<T: Element, const FUSED: bool>(
         Scratch::Middling(middling) => {
             for (lane, row) in rows.enumerate() {
                 let [p, q] = packed(batch, row..row + 1, space);
-                middling.put(lane, &Lanes::of_row::<T, FUSED>(p, q));
+                middling.put(lane, &Lanes::of::<T, FUSED>(p, q));
             }
             middling.columns()
         }
         Scratch::None if bins <= Middling::<T::Value>::BINS => {
             let [p, q] = packed(batch, rows, space);
-            Columns::of_one(&Lanes::of_row::<T, FUSED>(p, q))
+            Columns::of_one(&Lanes::of::<T, FUSED>(p, q))
         }
         Scratch::None => {
             let mut columns = Columns::empty();

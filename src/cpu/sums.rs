@@ -6,10 +6,9 @@
 //! at run time. No product is fused with a sum, and lanes are a constant of the arithmetic, not of
 //! the machine: every copy gives the same bits.
 
-use std::ops::Range;
-
 use crate::element::{Element, Value};
 use crate::sums::Sums;
+use crate::term::Term;
 
 /// Columns that are summed side by side.
 pub(super) const LANES: usize = 16;
@@ -69,15 +68,16 @@ impl<V: Value> Columns<V> {
     #[inline(always)]
     pub(super) fn of_one(lanes: &Lanes<V>) -> Columns<V> {
         let mut columns = Columns::<V>::empty();
-        columns.g[0] = sum_row(&lanes.g);
-        columns.p[0] = sum_row(&lanes.p);
-        columns.q[0] = sum_row(&lanes.q);
-        columns.d[0] = sum_row(&lanes.d);
+        columns.g[0] = sum_row(&lanes.sums.g);
+        columns.p[0] = sum_row(&lanes.sums.p);
+        columns.q[0] = sum_row(&lanes.sums.q);
+        columns.d[0] = sum_row(&lanes.sums.d);
         columns.top[0] = lanes.top;
         columns
     }
 
     /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `LANES`.
+    #[expect(clippy::needless_range_loop, reason = "four arrays are walked through at a time")]
     #[inline(always)]
     fn of_short_rows<const WIDTH: usize, const FUSED: bool>(
         block: impl Fn(usize) -> [[V; LANES]; 2],
@@ -97,7 +97,7 @@ impl<V: Value> Columns<V> {
         }
         let mut top = [V::Bits::default(); LANES];
         if is_strange::<V>(&strange) {
-            careful::<V, WIDTH, FUSED>(block, &mut sums, &mut top);
+            AnyShortRows::<V, WIDTH, FUSED> { sums: &mut sums, top: &mut top }.dispatch();
         }
         Columns {
             g: sum_lanes(&sums[0]),
@@ -120,21 +120,38 @@ fn is_strange<V: Value>(strange: &[V::Bits; LANES]) -> bool {
 }
 
 /// What the bins of short rows add to their sums, whatever the bins are, and the largest bit pattern
-/// of each row.
-#[cold]
-#[inline(never)]
-fn careful<V: Value, const WIDTH: usize, const FUSED: bool>(
-    block: impl Fn(usize) -> [[V; LANES]; 2],
-    sums: &mut [[[V; LANES]; WIDTH]; 4],
-    top: &mut [V::Bits; LANES],
-) {
-    for at in 0..WIDTH {
-        let [p, q] = block(at);
-        for lane in 0..LANES {
-            let bin = V::bin::<FUSED>(p[lane], q[lane]);
-            (sums[0][at][lane], sums[3][at][lane]) = (bin.g, bin.d);
-            let top = &mut top[(at * LANES + lane) / WIDTH];
-            *top = (*top).max(bin.top);
+/// of each row. A dispatch of its own, to which the loops over usual bins pay no heed.
+struct AnyShortRows<'a, V: Value, const WIDTH: usize, const FUSED: bool> {
+    sums: &'a mut [[[V; LANES]; WIDTH]; 4],
+    top: &'a mut [V::Bits; LANES],
+}
+
+impl<V: Value, const WIDTH: usize, const FUSED: bool> AnyShortRows<'_, V, WIDTH, FUSED> {
+    #[cold]
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self);
+    }
+}
+
+impl<V: Value, const WIDTH: usize, const FUSED: bool> pulp::WithSimd
+    for AnyShortRows<'_, V, WIDTH, FUSED>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let [g, p, q, d] = self.sums;
+        for at in 0..WIDTH {
+            let mut tops = [V::Bits::default(); LANES];
+            for lane in 0..LANES {
+                let bin = V::bin::<FUSED>(p[at][lane], q[at][lane]);
+                (g[at][lane], d[at][lane], tops[lane]) = (bin.g, bin.d, bin.top);
+            }
+            for (lane, &bits) in tops.iter().enumerate() {
+                let top = &mut self.top[(at * LANES + lane) / WIDTH];
+                *top = (*top).max(bits);
+            }
         }
     }
 }
@@ -200,10 +217,8 @@ impl<V: Value> Middling<V> {
 
     #[inline(always)]
     pub(super) fn put(&mut self, lane: usize, lanes: &Lanes<V>) {
-        self.g[lane] = lanes.g;
-        self.p[lane] = lanes.p;
-        self.q[lane] = lanes.q;
-        self.d[lane] = lanes.d;
+        let Four { g, p, q, d } = lanes.sums;
+        (self.g[lane], self.p[lane], self.q[lane], self.d[lane]) = (g, p, q, d);
         self.top[lane] = lanes.top;
     }
 
@@ -294,11 +309,11 @@ impl<V: Value> Wide<V> {
     /// The sums of more than `Middling::BINS` bins, up to `SEGMENT`.
     #[inline(always)]
     pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Wide<V> {
-        let (p_blocks, q_blocks) = (p.as_chunks::<LANES>().0, q.as_chunks::<LANES>().0);
-        let mut wide = Wide::from(&Lanes::rest::<T, FUSED>(p, q));
-        for (p, q) in p_blocks.chunks(FOLD * FOLDS).zip(q_blocks.chunks(FOLD * FOLDS)) {
+        const BINS: usize = LANES * FOLD;
+        let mut wide = Wide::from(&Lanes::default());
+        for (p, q) in p.chunks(BINS * FOLDS).zip(q.chunks(BINS * FOLDS)) {
             let mut folds = Wide::from(&Lanes::default());
-            for (p, q) in p.chunks(FOLD).zip(q.chunks(FOLD)) {
+            for (p, q) in p.chunks(BINS).zip(q.chunks(BINS)) {
                 folds.merge(&Wide::from(&Lanes::of::<T, FUSED>(p, q)));
             }
             wide.merge(&folds);
@@ -309,10 +324,10 @@ impl<V: Value> Wide<V> {
     #[inline(always)]
     fn from(lanes: &Lanes<V>) -> Wide<V> {
         Wide {
-            g: in_f64(&lanes.g),
-            p: in_f64(&lanes.p),
-            q: in_f64(&lanes.q),
-            d: in_f64(&lanes.d),
+            g: in_f64(&lanes.sums.g),
+            p: in_f64(&lanes.sums.p),
+            q: in_f64(&lanes.sums.q),
+            d: in_f64(&lanes.sums.d),
             top: lanes.top,
         }
     }
@@ -332,166 +347,170 @@ impl<V: Value> Wide<V> {
 /// Running sums of `LANES` columns in the type of the arithmetic.
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<V: Value> {
+    sums: Four<V>,
+    /// The largest bit pattern of bins that are not usual.
+    top: V::Bits,
+}
+
+/// Columns of g, p, q and d.
+#[derive(Clone, Copy)]
+struct Four<V> {
     g: [V; LANES],
     p: [V; LANES],
     q: [V; LANES],
     d: [V; LANES],
-    /// The largest bit pattern of bins that are not usual.
-    top: V::Bits,
+}
+
+impl<V: Value> Four<V> {
+    #[inline(always)]
+    fn all(value: V) -> Four<V> {
+        let all = [value; LANES];
+        Four { g: all, p: all, q: all, d: all }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, more: &Four<V>) {
+        for lane in 0..LANES {
+            self.g[lane] = self.g[lane] + more.g[lane];
+            self.p[lane] = self.p[lane] + more.p[lane];
+            self.q[lane] = self.q[lane] + more.q[lane];
+            self.d[lane] = self.d[lane] + more.d[lane];
+        }
+    }
 }
 
 impl<V: Value> Default for Lanes<V> {
     #[inline(always)]
     fn default() -> Lanes<V> {
-        let none = [V::default(); LANES];
-        Lanes { g: none, p: none, q: none, d: none, top: V::Bits::default() }
+        Lanes { sums: Four::all(V::default()), top: V::Bits::default() }
     }
 }
 
 impl<V: Value> Lanes<V> {
-    /// The sums of a row of more than `LANES` bins, up to `Middling::BINS`.
+    /// The sums of up to `FOLD` blocks of bins, of which the last need not be full.
     #[inline(always)]
-    pub(super) fn of_row<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut lanes = Lanes::of::<T, FUSED>(p.as_chunks().0, q.as_chunks().0);
-        if !p.len().is_multiple_of(LANES) {
-            lanes.merge(&Lanes::rest::<T, FUSED>(p, q));
-        }
-        lanes
-    }
-
-    /// The sums of up to `FOLD` blocks.
-    #[inline(always)]
-    fn of<T: Element<Value = V>, const FUSED: bool>(
-        p: &[[T; LANES]],
-        q: &[[T; LANES]],
-    ) -> Lanes<V> {
-        let mut lanes = Lanes::default();
-        for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
-            lanes.merge(&Lanes::chain::<T, FUSED>(p, q));
-        }
-        lanes
-    }
-
-    /// The sums of up to `CHAIN` blocks.
-    #[inline(always)]
-    fn chain<T: Element<Value = V>, const FUSED: bool>(
-        p: &[[T; LANES]],
-        q: &[[T; LANES]],
-    ) -> Lanes<V> {
-        // Each by itself, so that they stay in registers.
-        let none = [V::NOTHING; LANES];
-        let (mut g_sums, mut p_sums, mut q_sums, mut d_sums) = (none, none, none, none);
+    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
+        let mut sums = Four::all(V::NOTHING);
         let mut strange = [V::Bits::default(); LANES];
-        for (p, q) in p.iter().zip(q) {
-            let (p, q) = (widen(p), widen(q));
-            for lane in 0..LANES {
-                let (p, q) = (p[lane], q[lane]);
-                strange[lane] = strange[lane] | p.strangeness() | q.strangeness();
-                let (g, d) = V::usual_bin::<FUSED>(p, q);
-                g_sums[lane] = g_sums[lane] + g;
-                p_sums[lane] = p_sums[lane] + p;
-                q_sums[lane] = q_sums[lane] + q;
-                d_sums[lane] = d_sums[lane] + d;
+        let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
+        for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
+            let mut chain = Four::all(V::NOTHING);
+            for (p, q) in p.iter().zip(q) {
+                chain.add(&terms::<V, FUSED>(&widen(p), &widen(q), &mut strange));
             }
+            sums.add(&chain);
         }
-        match is_strange::<V>(&strange) {
-            true => Lanes::careful_chain::<T, FUSED>(p, q),
-            false => {
-                Lanes { g: g_sums, p: p_sums, q: q_sums, d: d_sums, top: V::Bits::default() }
-            }
+        if !p.len().is_multiple_of(LANES) {
+            sums.add(&terms::<V, FUSED>(&last_block(p), &last_block(q), &mut strange));
         }
+        if is_strange::<V>(&strange) {
+            return AnyBins::<T, FUSED> { p, q }.dispatch();
+        }
+        Lanes { sums, top: V::Bits::default() }
     }
+}
 
-    /// The same of any bins.
+/// The same as [`Lanes::of`], whatever the bins are: a dispatch of its own, too.
+struct AnyBins<'a, T, const FUSED: bool> {
+    p: &'a [T],
+    q: &'a [T],
+}
+
+impl<T: Element, const FUSED: bool> AnyBins<'_, T, FUSED> {
     #[cold]
     #[inline(never)]
-    fn careful_chain<T: Element<Value = V>, const FUSED: bool>(
-        p: &[[T; LANES]],
-        q: &[[T; LANES]],
-    ) -> Lanes<V> {
-        let mut lanes = Lanes::default();
-        for (p, q) in p.iter().zip(q) {
-            lanes.add::<FUSED>(&widen(p), &widen(q), 0..LANES);
-        }
-        lanes
-    }
-
-    /// The sums of the last bins of a row, those that fill no block.
-    #[inline(always)]
-    fn rest<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut lanes = Lanes::default();
-        let rest = p.len() % LANES;
-        if rest == 0 {
-            return lanes;
-        }
-        if let (Some(p), Some(q)) = (p.last_chunk(), q.last_chunk()) {
-            // A block that reaches back to bins that are counted already.
-            lanes.add::<FUSED>(&widen(p), &widen(q), LANES - rest..LANES);
-        } else {
-            // The end of a long row. Any bin of it may stand where there is none.
-            let (mut p_block, mut q_block) = ([p[0]; LANES], [q[0]; LANES]);
-            p_block.iter_mut().zip(p).for_each(|(place, &bin)| *place = bin);
-            q_block.iter_mut().zip(q).for_each(|(place, &bin)| *place = bin);
-            lanes.add::<FUSED>(&widen(&p_block), &widen(&q_block), 0..rest);
-        }
-        lanes
-    }
-
-    #[inline(always)]
-    fn merge(&mut self, later: &Lanes<V>) {
-        for lane in 0..LANES {
-            self.g[lane] = self.g[lane] + later.g[lane];
-            self.p[lane] = self.p[lane] + later.p[lane];
-            self.q[lane] = self.q[lane] + later.q[lane];
-            self.d[lane] = self.d[lane] + later.d[lane];
-        }
-        self.top = self.top.max(later.top);
-    }
-
-    /// Adds those bins of a block that count.
-    #[inline(always)]
-    fn add<const FUSED: bool>(&mut self, p: &[V; LANES], q: &[V; LANES], counted: Range<usize>) {
-        let Bins { g, d, top } = Bins::of::<FUSED>(p, q, counted.clone());
-        self.top = self.top.max(top);
-        for lane in 0..LANES {
-            let value = |value: V| if counted.contains(&lane) { value } else { V::default() };
-            self.g[lane] = self.g[lane] + value(g[lane]);
-            self.p[lane] = self.p[lane] + value(p[lane]);
-            self.q[lane] = self.q[lane] + value(q[lane]);
-            self.d[lane] = self.d[lane] + value(d[lane]);
-        }
+    fn dispatch(self) -> Lanes<T::Value> {
+        pulp::Arch::new().dispatch(self)
     }
 }
 
-/// What the bins of a block add to the sums of their rows.
-struct Bins<V: Value> {
-    g: [V; LANES],
-    d: [V; LANES],
-    /// The largest bit pattern, if one of the bins is not usual.
-    top: V::Bits,
+impl<T: Element, const FUSED: bool> pulp::WithSimd for AnyBins<'_, T, FUSED> {
+    type Output = Lanes<T::Value>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
+        let AnyBins { p, q } = self;
+        let mut lanes = Lanes::default();
+        let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
+        for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
+            let mut chain = Four::all(T::Value::NOTHING);
+            for (p, q) in p.iter().zip(q) {
+                chain.add(&lanes.any_terms::<FUSED>(&widen(p), &widen(q)));
+            }
+            lanes.sums.add(&chain);
+        }
+        if !p.len().is_multiple_of(LANES) {
+            let terms = lanes.any_terms::<FUSED>(&last_block(p), &last_block(q));
+            lanes.sums.add(&terms);
+        }
+        lanes
+    }
 }
 
-impl<V: Value> Bins<V> {
+impl<V: Value> Lanes<V> {
+    /// What the bins of a block add, whatever they are.
     #[inline(always)]
-    fn of<const FUSED: bool>(p: &[V; LANES], q: &[V; LANES], counted: Range<usize>) -> Bins<V> {
-        let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
-        let mut top = V::Bits::default();
+    fn any_terms<const FUSED: bool>(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
         let mut strange = [V::Bits::default(); LANES];
-        for lane in 0..LANES {
-            strange[lane] = p[lane].strangeness() | q[lane].strangeness();
-        }
+        let mut terms = terms::<V, FUSED>(p, q, &mut strange);
         if is_strange::<V>(&strange) {
             for lane in 0..LANES {
                 let bin = V::bin::<FUSED>(p[lane], q[lane]);
-                (g[lane], d[lane]) = (bin.g, bin.d);
-                top = if counted.contains(&lane) { top.max(bin.top) } else { top };
-            }
-        } else {
-            for lane in 0..LANES {
-                (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
+                (terms.g[lane], terms.d[lane]) = (bin.g, bin.d);
+                self.top = self.top.max(bin.top);
             }
         }
-        Bins { g, d, top }
+        terms
+    }
+}
+
+/// What the bins of a block add if they are usual. Collects what tells whether they are.
+#[inline(always)]
+fn terms<V: Value, const FUSED: bool>(
+    p: &[V; LANES],
+    q: &[V; LANES],
+    strange: &mut [V::Bits; LANES],
+) -> Four<V> {
+    let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
+    for lane in 0..LANES {
+        strange[lane] = strange[lane] | p[lane].strangeness() | q[lane].strangeness();
+        (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
+    }
+    Four { g, p: *p, q: *q, d }
+}
+
+/// The last bins of a row, those that fill no block, beside bins that are neutral.
+#[inline(always)]
+fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
+    /// Of which bins of a block to keep as many of the last as there are. Looked up, since of
+    /// comparisons with a lane's number the compiler makes branches.
+    const KEPT: [u8; 2 * LANES] = {
+        let mut kept = [0; 2 * LANES];
+        let mut lane = LANES;
+        while lane < 2 * LANES {
+            kept[lane] = 1;
+            lane += 1;
+        }
+        kept
+    };
+    let rest = side.len() % LANES;
+    let neutral = T::Value::LEAST_USUAL;
+    match side.last_chunk() {
+        // A whole block is read at once; most of it was counted already.
+        Some(last) => {
+            let mut block = widen(last);
+            let kept = &KEPT[rest..rest + LANES];
+            for (bin, &kept) in block.iter_mut().zip(kept) {
+                *bin = if kept == 0 { neutral } else { *bin };
+            }
+            block
+        }
+        // The end of a long row.
+        None => {
+            let mut block = [neutral; LANES];
+            block.iter_mut().zip(side).for_each(|(place, bin)| *place = bin.widen());
+            block
+        }
     }
 }
 

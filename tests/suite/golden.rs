@@ -60,7 +60,8 @@ fn check_row<T: Element>(engine: &Engine, row: &Row, p: &[T], q: &[T], tolerance
             continue;
         }
         let what = format!("{engine:?}, {mass}, {}", row.name);
-        let outcome = engine.rows(Divergence::Kl, &batch.with_mass(mass).with_masses()).expect(&what);
+        let outcome =
+            engine.rows(Divergence::Kl, &batch.with_mass(mass).with_masses()).expect(&what);
         let got = outcome.values[0].to_f64();
         let status = if want.is_infinite() { Status::Infinite } else { Status::Ok };
         assert_eq!(outcome.statuses[0], status, "{what}");

@@ -78,7 +78,9 @@ fn check(kind: &str, tolerance: f64) {
             batch = batch.with_temperature(row.temperature).unwrap();
         }
         for engine in roomy_engines() {
-            let outcome = engine.rows(Divergence::Kl, &batch.with_mass(Mass::Normalize).with_masses()).unwrap();
+            let outcome = engine
+                .rows(Divergence::Kl, &batch.with_mass(Mass::Normalize).with_masses())
+                .unwrap();
             let (got, want) = (f64::from(outcome.values[0]), row.check.parse::<f64>().unwrap());
             let what = format!("{engine:?}, {}", row.name);
             assert!(

@@ -433,3 +433,17 @@ fn the_tolerance_itself_is_within_it() {
         assert!(values(0.25_f64.next_down()).is_err(), "{engine:?}");
     }
 }
+
+#[test]
+fn an_invalid_row_is_found_among_many() {
+    let good = distributions::<f32>(10_000, 2, 71);
+    for row in [0, 4_095, 4_096, 9_999] {
+        let mut p = good.clone();
+        p[[row, 1]] = f32::NAN;
+        let error = Engine::cpu().kl(&p, &good).unwrap_err();
+        assert!(
+            matches!(error, Error::Invalid(at) if (at.row, at.bin) == (row, Some(1))),
+            "{error}"
+        );
+    }
+}

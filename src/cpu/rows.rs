@@ -1,5 +1,6 @@
 //! Row-wise divergences on the CPU.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Cpu;
@@ -27,20 +28,16 @@ impl Backend for Cpu {
         let Divergence::Kl = divergence;
         let mut outcome = Outcome::of(batch, "cpu");
         let (all, bins) = (0..batch.rows(), batch.bins());
-        // Whole groups of rows.
-        let rows_per_task =
-            if bins < TASK { (TASK / bins.max(1)).next_multiple_of(LANES) } else { 1 };
-        let arch = pulp::Arch::new();
+        let rows_per_task = rows_per_task(bins);
         if batch.is_probs() && bins <= SEGMENT {
-            outcome.fill_in_tasks(all, rows_per_task, |first, slots| {
-                arch.dispatch(Rows { batch, first, slots })
-            });
+            in_manner_of(bins, batch.rows(), FillIn { batch, outcome: &mut outcome });
         } else if batch.is_probs() {
             outcome.fill_in_parallel(all, rows_per_task, |row| {
                 let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
                 sums::settle(batch, row, &long_row(&p, &q))
             });
         } else if logs::take(batch) && bins <= logs::SEGMENT {
+            let arch = pulp::Arch::new();
             outcome.fill_in_tasks(all, rows_per_task, |first, slots| {
                 arch.dispatch(LogRows { batch, first, slots })
             });
@@ -58,16 +55,77 @@ impl Backend for Cpu {
     }
 }
 
+/// Whole groups of rows.
+fn rows_per_task(bins: usize) -> usize {
+    if bins < TASK { (TASK / bins.max(1)).next_multiple_of(LANES) } else { 1 }
+}
+
+/// Does something in the manner in which rows of at most `SEGMENT` bins are summed.
+fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
+    // Lengths are constants where they are known, so that bins are moved by whole vectors.
+    match bins {
+        1 => user.take::<ShortRows<T::Value, 1, 1>>(),
+        2 => user.take::<ShortRows<T::Value, 2, 2>>(),
+        3 => user.take::<ShortRows<T::Value, 4, 3>>(),
+        4 => user.take::<ShortRows<T::Value, 4, 4>>(),
+        5 => user.take::<ShortRows<T::Value, 8, 5>>(),
+        6 => user.take::<ShortRows<T::Value, 8, 6>>(),
+        7 => user.take::<ShortRows<T::Value, 8, 7>>(),
+        8 => user.take::<ShortRows<T::Value, 8, 8>>(),
+        16 => user.take::<ShortRows<T::Value, 16, 16>>(),
+        ..=LANES => user.take::<ShortRows<T::Value, 16, ANY>>(),
+        bins if bins > Middling::<T::Value>::BINS => user.take::<LongRows>(),
+        _ if rows > 1 => user.take::<Middling<T::Value>>(),
+        _ => user.take::<OneRow>(),
+    }
+}
+
+/// Who does something in a manner that depends on the length of rows.
+trait User<T: Element> {
+    fn take<M: Manner<T>>(self);
+}
+
+/// Fills in the rows of an outcome.
+struct FillIn<'a, 'b, T: Element> {
+    batch: &'a Batch<'b, T>,
+    outcome: &'a mut Outcome<T::Value>,
+}
+
+impl<T: Element> User<T> for FillIn<'_, '_, T> {
+    fn take<M: Manner<T>>(self) {
+        let FillIn { batch, outcome } = self;
+        let arch = pulp::Arch::new();
+        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
+            arch.dispatch(Rows { batch, first, slots, manner: PhantomData::<M> })
+        });
+    }
+}
+
+/// A way to sum the rows of a task, with the memory that it takes.
+trait Manner<T: Element> {
+    fn new() -> Self;
+
+    /// The sums of up to `LANES` rows.
+    fn columns<const FUSED: bool>(
+        &mut self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        space: &mut [Vec<T>; 2],
+    ) -> Columns<T::Value>;
+}
+
 /// Some rows of probabilities, each of at most `SEGMENT` bins. `dispatch` inlines all that
 /// `with_simd` calls into one copy of the loops for each vector instruction set, and runs the best
-/// that the machine has.
-struct Rows<'a, 'b, T: Element> {
+/// that the machine has. Each manner has a copy of its own: of many in one the compiler makes
+/// slower code.
+struct Rows<'a, 'b, T: Element, M> {
     batch: &'a Batch<'b, T>,
     first: usize,
     slots: Slots<'a, T::Value>,
+    manner: PhantomData<M>,
 }
 
-impl<T: Element> pulp::WithSimd for Rows<'_, '_, T> {
+impl<T: Element, M: Manner<T>> pulp::WithSimd for Rows<'_, '_, T, M> {
     type Output = usize;
 
     #[inline(always)]
@@ -76,22 +134,118 @@ impl<T: Element> pulp::WithSimd for Rows<'_, '_, T> {
     }
 }
 
-impl<T: Element> Rows<'_, '_, T> {
+impl<T: Element, M: Manner<T>> Rows<'_, '_, T, M> {
     /// Fills in the rows; returns how many took a closer look.
     #[inline(always)]
     fn settled<const FUSED: bool>(self) -> usize {
-        let Rows { batch, first, mut slots } = self;
+        let Rows { batch, first, mut slots, .. } = self;
         let plain = Plain::of(batch);
-        let mut scratch = Scratch::of(batch.bins(), slots.values.len());
+        let mut manner = M::new();
         let mut space = [Vec::new(), Vec::new()];
         let mut looked_closer = 0;
         for start in (0..slots.values.len()).step_by(LANES) {
             let group = start..(start + LANES).min(slots.values.len());
             let rows = first + group.start..first + group.end;
-            let columns = columns::<T, FUSED>(batch, rows, &mut scratch, &mut space);
+            let columns = manner.columns::<FUSED>(batch, rows, &mut space);
             looked_closer += settle(batch, &plain, first, group, &columns, &mut slots);
         }
         looked_closer
+    }
+}
+
+/// Rows of `BINS` bins, or of any number, filled up to `WIDTH`.
+struct ShortRows<V: Value, const WIDTH: usize, const BINS: usize> {
+    short: Short<V>,
+}
+
+/// Where the number of bins is not known.
+const ANY: usize = 0;
+
+impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
+    for ShortRows<T::Value, WIDTH, BINS>
+{
+    #[inline(always)]
+    fn new() -> Self {
+        ShortRows { short: Short::empty() }
+    }
+
+    #[inline(always)]
+    fn columns<const FUSED: bool>(
+        &mut self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        space: &mut [Vec<T>; 2],
+    ) -> Columns<T::Value> {
+        let (bins, count) = (if BINS == ANY { batch.bins() } else { BINS }, rows.len());
+        self.short.columns::<T, WIDTH, FUSED>(bins, count, packed(batch, rows, space))
+    }
+}
+
+impl<T: Element> Manner<T> for Middling<T::Value> {
+    #[inline(always)]
+    fn new() -> Self {
+        Middling::empty()
+    }
+
+    #[inline(always)]
+    fn columns<const FUSED: bool>(
+        &mut self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        space: &mut [Vec<T>; 2],
+    ) -> Columns<T::Value> {
+        for (lane, row) in rows.enumerate() {
+            let [p, q] = packed(batch, row..row + 1, space);
+            self.put(lane, &Lanes::of::<T, FUSED>(p, q));
+        }
+        self.sums()
+    }
+}
+
+/// A single row of middling length.
+struct OneRow;
+
+impl<T: Element> Manner<T> for OneRow {
+    #[inline(always)]
+    fn new() -> Self {
+        OneRow
+    }
+
+    #[inline(always)]
+    fn columns<const FUSED: bool>(
+        &mut self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        space: &mut [Vec<T>; 2],
+    ) -> Columns<T::Value> {
+        let [p, q] = packed(batch, rows, space);
+        Columns::of_one(&Lanes::of::<T, FUSED>(p, q))
+    }
+}
+
+/// Rows of more bins than those of middling length have.
+struct LongRows;
+
+impl<T: Element> Manner<T> for LongRows {
+    #[inline(always)]
+    fn new() -> Self {
+        LongRows
+    }
+
+    #[inline(always)]
+    fn columns<const FUSED: bool>(
+        &mut self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        space: &mut [Vec<T>; 2],
+    ) -> Columns<T::Value> {
+        let (arch, mut columns) = (pulp::Arch::new(), Columns::empty());
+        for (lane, row) in rows.enumerate() {
+            let [p, q] = packed(batch, row..row + 1, space);
+            // A function of its own, whose loop is better for it.
+            columns.put(lane, &arch.dispatch(Segment { p, q }));
+        }
+        columns
     }
 }
 
@@ -117,73 +271,6 @@ impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
             slots.put(at, logs::settle(batch, row, &node))
         })
         .count()
-    }
-}
-
-/// The sums of up to `LANES` rows.
-#[inline(always)]
-fn columns<T: Element, const FUSED: bool>(
-    batch: &Batch<'_, T>,
-    rows: Range<usize>,
-    scratch: &mut Scratch<T::Value>,
-    space: &mut [Vec<T>; 2],
-) -> Columns<T::Value> {
-    let (bins, some) = (batch.bins(), rows.len());
-    match scratch {
-        Scratch::Short(short) => {
-            let sides = packed(batch, rows, space);
-            // Lengths are constants where they are known, so that bins are moved by whole vectors.
-            match bins {
-                1 => short.columns::<T, 1, FUSED>(1, some, sides),
-                2 => short.columns::<T, 2, FUSED>(2, some, sides),
-                3 => short.columns::<T, 4, FUSED>(3, some, sides),
-                4 => short.columns::<T, 4, FUSED>(4, some, sides),
-                5 => short.columns::<T, 8, FUSED>(5, some, sides),
-                6 => short.columns::<T, 8, FUSED>(6, some, sides),
-                7 => short.columns::<T, 8, FUSED>(7, some, sides),
-                8 => short.columns::<T, 8, FUSED>(8, some, sides),
-                16 => short.columns::<T, 16, FUSED>(16, some, sides),
-                _ => short.columns::<T, 16, FUSED>(bins, some, sides),
-            }
-        }
-        Scratch::Middling(middling) => {
-            for (lane, row) in rows.enumerate() {
-                let [p, q] = packed(batch, row..row + 1, space);
-                middling.put(lane, &Lanes::of::<T, FUSED>(p, q));
-            }
-            middling.columns()
-        }
-        Scratch::None if bins <= Middling::<T::Value>::BINS => {
-            let [p, q] = packed(batch, rows, space);
-            Columns::of_one(&Lanes::of::<T, FUSED>(p, q))
-        }
-        Scratch::None => {
-            let mut columns = Columns::empty();
-            for (lane, row) in rows.enumerate() {
-                let [p, q] = packed(batch, row..row + 1, space);
-                columns.put(lane, &Wide::of::<T, FUSED>(p, q));
-            }
-            columns
-        }
-    }
-}
-
-/// Where rows are put side by side before their sums are taken.
-enum Scratch<V: Value> {
-    Short(Short<V>),
-    Middling(Middling<V>),
-    /// Long rows and single ones need none.
-    None,
-}
-
-impl<V: Value> Scratch<V> {
-    #[inline(always)]
-    fn of(bins: usize, rows: usize) -> Scratch<V> {
-        match bins {
-            ..=LANES => Scratch::Short(Short::empty()),
-            _ if bins <= Middling::<V>::BINS && rows > 1 => Scratch::Middling(Middling::empty()),
-            _ => Scratch::None,
-        }
     }
 }
 
@@ -289,71 +376,102 @@ impl<T: Element> pulp::WithSimd for Segment<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::ArrayView2;
+    use ndarray::Array2;
 
     use super::*;
     use crate::cpu::tests::on_every_vector_unit;
     use crate::sums::tests::{assert_sums, sides};
 
-    /// The sums of some equal rows.
-    struct Equal<'a> {
-        batch: Batch<'a, f32>,
+    const LENGTHS: [usize; 16] =
+        [1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 100, 256, 257, 1_000, 5_000, 65_000];
+
+    /// Some equal rows of each side.
+    fn equal_rows(bins: usize, rows: usize) -> [Array2<f32>; 2] {
+        sides(bins).map(|side| Array2::from_shape_fn((rows, bins), |(_, bin)| side[bin]))
     }
 
-    impl pulp::WithSimd for Equal<'_> {
+    /// The sums of the first row of a batch.
+    struct First<'a, 'b, M> {
+        batch: &'a Batch<'b, f32>,
+        manner: PhantomData<M>,
+    }
+
+    impl<M: Manner<f32>> pulp::WithSimd for First<'_, '_, M> {
         type Output = Sums;
 
         #[inline(always)]
         fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
-            let (batch, rows) = (&self.batch, self.batch.rows());
-            let mut scratch = Scratch::of(batch.bins(), rows);
-            let mut space = Default::default();
+            let (batch, rows) = (self.batch, self.batch.rows());
+            let (mut manner, mut space) = (M::new(), Default::default());
             match S::IS_SCALAR {
-                true => columns::<f32, false>(batch, 0..rows, &mut scratch, &mut space).row(0),
-                false => columns::<f32, true>(batch, 0..rows, &mut scratch, &mut space).row(0),
+                true => manner.columns::<false>(batch, 0..rows, &mut space).row(0),
+                false => manner.columns::<true>(batch, 0..rows, &mut space).row(0),
             }
         }
     }
 
-    const LENGTHS: [usize; 14] = [1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 257, 1_000, 5_000, 65_000];
+    struct Agree<'a, 'b>(&'a Batch<'b, f32>);
+
+    impl User<f32> for Agree<'_, '_> {
+        fn take<M: Manner<f32>>(self) {
+            let first = || First { batch: self.0, manner: PhantomData::<M> };
+            on_every_vector_unit(first, |sums| sums.g / sums.p);
+        }
+    }
 
     #[test]
     fn vector_units_agree() {
         for bins in LENGTHS {
-            let sides = sides(bins);
-            let [p, q] =
-                [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
-            let equal = || Equal { batch: Batch::probs(p, q).unwrap() };
-            on_every_vector_unit(equal, |sums| sums.g / sums.p);
+            for rows in [1, 3, 16] {
+                let [p, q] = equal_rows(bins, rows);
+                in_manner_of(bins, rows, Agree(&Batch::probs(&p, &q).unwrap()));
+            }
         }
+    }
+
+    #[test]
+    fn vector_units_agree_on_segments() {
+        let [p, q] = sides(5_000);
+        let value = |wide: &Wide<f32>| {
+            let mut columns = Columns::empty();
+            columns.put(0, wide);
+            columns.g[0] / columns.p[0]
+        };
+        on_every_vector_unit(|| Segment { p: &p, q: &q }, value);
+    }
+
+    struct Sum<'a, 'b>(&'a Batch<'b, f32>, &'a mut Sums);
+
+    impl User<f32> for Sum<'_, '_> {
+        fn take<M: Manner<f32>>(self) {
+            let first = First { batch: self.0, manner: PhantomData::<M> };
+            *self.1 = pulp::Arch::new().dispatch(first);
+        }
+    }
+
+    fn sums_of_first(bins: usize, rows: usize) -> Sums {
+        let [p, q] = equal_rows(bins, rows);
+        let mut sums = Sums::default();
+        in_manner_of(bins, rows, Sum(&Batch::probs(&p, &q).unwrap(), &mut sums));
+        sums
     }
 
     #[test]
     fn a_row_has_the_same_sums_in_any_company() {
         for bins in LENGTHS {
-            let sides = sides(bins);
-            let sums = |rows| {
-                let [p, q] = [0, 1].map(|side| {
-                    ndarray::Array2::from_shape_fn((rows, bins), |(_, bin)| sides[side][bin])
-                });
-                pulp::Arch::new().dispatch(Equal { batch: Batch::probs(&p, &q).unwrap() })
-            };
-            assert!(sums(1) == sums(2) && sums(1) == sums(16), "{bins} bins");
+            let [one, two, many] = [1, 2, 16].map(|rows| sums_of_first(bins, rows));
+            assert!(one == two && one == many, "{bins} bins: {one:?}, {two:?}, {many:?}");
         }
     }
 
     #[test]
     fn the_sums_themselves_are_right() {
-        for bins in LENGTHS.into_iter().chain([70_000, 140_000]) {
+        for bins in LENGTHS {
+            assert_sums(&sums_of_first(bins, 1), &sides(bins), &format!("{bins} bins"));
+        }
+        for bins in [70_000, 140_000] {
             let sides = sides(bins);
-            let [p, q] =
-                [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
-            let batch = Batch::probs(p, q).unwrap();
-            let sums = match bins <= SEGMENT {
-                true => pulp::Arch::new().dispatch(Equal { batch }),
-                false => long_row(&sides[0], &sides[1]),
-            };
-            assert_sums(&sums, &sides, &format!("{bins} bins"));
+            assert_sums(&long_row(&sides[0], &sides[1]), &sides, &format!("{bins} bins"));
         }
     }
 }

@@ -223,7 +223,7 @@ impl<V: Value> Middling<V> {
     }
 
     #[inline(always)]
-    pub(super) fn columns(&self) -> Columns<V> {
+    pub(super) fn sums(&self) -> Columns<V> {
         Columns {
             g: sum_lanes::<V, LANES>(&self.g),
             p: sum_lanes::<V, LANES>(&self.p),
@@ -296,7 +296,7 @@ fn halves<V: Value, const WIDTH: usize>(x: &[V; LANES], y: &[V; LANES]) -> [V; L
 }
 
 /// Running sums of `LANES` columns of a row in f64.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Wide<V: Value> {
     g: [f64; LANES],
     p: [f64; LANES],

@@ -118,14 +118,16 @@ impl<'a, T: Element> Ahead<'a, T> {
         self.p.is_empty()
     }
 
-    /// Looks at the next `LANES` bins, if there are so many.
+    /// Looks at the next bins, as many as a chain has, if there are so many.
     #[inline(always)]
-    fn look_at_block(&mut self) {
-        if let (Some((p, p_rest)), Some((q, q_rest))) =
-            (self.p_unseen.split_first_chunk(), self.q_unseen.split_first_chunk())
-        {
-            self.p_top.look_at(&widen(p));
-            self.q_top.look_at(&widen(q));
+    fn look_at_chain(&mut self) {
+        const CHAINED: usize = LANES * CHAIN;
+        if let (Some((p, p_rest)), Some((q, q_rest))) = (
+            self.p_unseen.split_first_chunk::<CHAINED>(),
+            self.q_unseen.split_first_chunk::<CHAINED>(),
+        ) {
+            self.p_top.look_at_all(p);
+            self.q_top.look_at_all(q);
             (self.p_unseen, self.q_unseen) = (p_rest, q_rest);
         }
     }
@@ -362,8 +364,8 @@ impl Terms {
             let mut chain = Lanes::default();
             let (p_blocks, p_rest) = p.as_chunks();
             let (q_blocks, q_rest) = q.as_chunks();
+            ahead.look_at_chain();
             for (p, q) in p_blocks.iter().zip(q_blocks) {
-                ahead.look_at_block();
                 chain.add(&self.lanes::<FUSED, FAR>(&widen(p), &widen(q)));
             }
             if !p_rest.is_empty() {

@@ -194,11 +194,8 @@ impl<T: Element> Manner<T> for Middling<T::Value> {
         rows: Range<usize>,
         space: &mut [Vec<T>; 2],
     ) -> Columns<T::Value> {
-        for (lane, row) in rows.enumerate() {
-            let [p, q] = packed(batch, row..row + 1, space);
-            self.put(lane, &Lanes::of::<T, FUSED>(p, q));
-        }
-        self.sums()
+        let count = rows.len();
+        self.columns::<T, FUSED>(batch.bins(), count, packed(batch, rows, space))
     }
 }
 

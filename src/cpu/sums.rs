@@ -202,7 +202,6 @@ pub(super) struct Middling<V: Value> {
     p: [[V; LANES]; LANES],
     q: [[V; LANES]; LANES],
     d: [[V; LANES]; LANES],
-    top: [V::Bits; LANES],
 }
 
 impl<V: Value> Middling<V> {
@@ -212,25 +211,50 @@ impl<V: Value> Middling<V> {
     #[inline(always)]
     pub(super) fn empty() -> Middling<V> {
         let none = [[V::default(); LANES]; LANES];
-        Middling { g: none, p: none, q: none, d: none, top: [V::Bits::default(); LANES] }
+        Middling { g: none, p: none, q: none, d: none }
     }
 
+    /// The sums of up to `LANES` rows of `bins` bins, next to each other or, on a side that has only
+    /// one, all the same.
     #[inline(always)]
-    pub(super) fn put(&mut self, lane: usize, lanes: &Lanes<V>) {
-        let Four { g, p, q, d } = lanes.sums;
-        (self.g[lane], self.p[lane], self.q[lane], self.d[lane]) = (g, p, q, d);
-        self.top[lane] = lanes.top;
-    }
-
-    #[inline(always)]
-    pub(super) fn sums(&self) -> Columns<V> {
+    pub(super) fn columns<T: Element<Value = V>, const FUSED: bool>(
+        &mut self,
+        bins: usize,
+        rows: usize,
+        sides: [&[T]; 2],
+    ) -> Columns<V> {
+        let row = |lane: usize| {
+            sides.map(|side| match side.len() == bins {
+                true => side,
+                false => &side[lane * bins..(lane + 1) * bins],
+            })
+        };
+        let mut strange = [V::Bits::default(); LANES];
+        for lane in 0..rows {
+            let [p, q] = row(lane);
+            self.put(lane, &usual_sums::<T, FUSED>(p, q, &mut strange));
+        }
+        let mut top = [V::Bits::default(); LANES];
+        if is_strange::<V>(&strange) {
+            for (lane, top) in top.iter_mut().enumerate().take(rows) {
+                let [p, q] = row(lane);
+                let any = AnyBins::<T, FUSED> { p, q }.dispatch();
+                self.put(lane, &any.sums);
+                *top = any.top;
+            }
+        }
         Columns {
             g: sum_lanes::<V, LANES>(&self.g),
             p: sum_lanes::<V, LANES>(&self.p),
             q: sum_lanes::<V, LANES>(&self.q),
             d: sum_lanes::<V, LANES>(&self.d),
-            top: self.top,
+            top,
         }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, lane: usize, sums: &Four<V>) {
+        (self.g[lane], self.p[lane], self.q[lane], self.d[lane]) = (sums.g, sums.p, sums.q, sums.d);
     }
 }
 
@@ -390,24 +414,35 @@ impl<V: Value> Lanes<V> {
     /// The sums of up to `FOLD` blocks of bins, of which the last need not be full.
     #[inline(always)]
     pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut sums = Four::all(V::NOTHING);
         let mut strange = [V::Bits::default(); LANES];
-        let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
-        for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
-            let mut chain = Four::all(V::NOTHING);
-            for (p, q) in p.iter().zip(q) {
-                chain.add(&terms::<V, FUSED>(&widen(p), &widen(q), &mut strange));
-            }
-            sums.add(&chain);
-        }
-        if !p.len().is_multiple_of(LANES) {
-            sums.add(&terms::<V, FUSED>(&last_block(p), &last_block(q), &mut strange));
-        }
+        let sums = usual_sums::<T, FUSED>(p, q, &mut strange);
         if is_strange::<V>(&strange) {
             return AnyBins::<T, FUSED> { p, q }.dispatch();
         }
         Lanes { sums, top: V::Bits::default() }
     }
+}
+
+/// The same if the bins are usual. Collects what tells whether they are.
+#[inline(always)]
+fn usual_sums<T: Element, const FUSED: bool>(
+    p: &[T],
+    q: &[T],
+    strange: &mut [<T::Value as Term>::Bits; LANES],
+) -> Four<T::Value> {
+    let mut sums = Four::all(T::Value::NOTHING);
+    let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
+    for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
+        let mut chain = Four::all(T::Value::NOTHING);
+        for (p, q) in p.iter().zip(q) {
+            chain.add(&terms::<T::Value, FUSED>(&widen(p), &widen(q), strange));
+        }
+        sums.add(&chain);
+    }
+    if !p.len().is_multiple_of(LANES) {
+        sums.add(&terms::<T::Value, FUSED>(&last_block(p), &last_block(q), strange));
+    }
+    sums
 }
 
 /// The same as [`Lanes::of`], whatever the bins are: a dispatch of its own, too.

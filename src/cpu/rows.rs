@@ -72,7 +72,7 @@ fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
         6 => user.take::<ShortRows<T::Value, 8, 6>>(),
         7 => user.take::<ShortRows<T::Value, 8, 7>>(),
         8 => user.take::<ShortRows<T::Value, 8, 8>>(),
-        16 => user.take::<ShortRows<T::Value, 16, 16>>(),
+        16 if rows > 1 => user.take::<Middling<T::Value>>(),
         ..=LANES => user.take::<ShortRows<T::Value, 16, ANY>>(),
         bins if bins > Middling::<T::Value>::BINS => user.take::<LongRows>(),
         _ if rows > 1 => user.take::<Middling<T::Value>>(),

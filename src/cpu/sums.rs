@@ -198,10 +198,10 @@ impl<V: Value> Short<V> {
 
 /// The lanes of rows of middling length, one after the other, to be summed across all at once.
 pub(super) struct Middling<V: Value> {
-    g: [[V; LANES]; LANES],
-    p: [[V; LANES]; LANES],
-    q: [[V; LANES]; LANES],
-    d: [[V; LANES]; LANES],
+    g: [[V; 4]; LANES],
+    p: [[V; 4]; LANES],
+    q: [[V; 4]; LANES],
+    d: [[V; 4]; LANES],
 }
 
 impl<V: Value> Middling<V> {
@@ -210,7 +210,7 @@ impl<V: Value> Middling<V> {
 
     #[inline(always)]
     pub(super) fn empty() -> Middling<V> {
-        let none = [[V::default(); LANES]; LANES];
+        let none = [[V::default(); 4]; LANES];
         Middling { g: none, p: none, q: none, d: none }
     }
 
@@ -244,77 +244,76 @@ impl<V: Value> Middling<V> {
             }
         }
         Columns {
-            g: sum_lanes::<V, LANES>(&self.g),
-            p: sum_lanes::<V, LANES>(&self.p),
-            q: sum_lanes::<V, LANES>(&self.q),
-            d: sum_lanes::<V, LANES>(&self.d),
+            g: in_f64(&sum_fours(&self.g)),
+            p: in_f64(&sum_fours(&self.p)),
+            q: in_f64(&sum_fours(&self.q)),
+            d: in_f64(&sum_fours(&self.d)),
             top,
         }
     }
 
     #[inline(always)]
     fn put(&mut self, lane: usize, sums: &Four<V>) {
-        (self.g[lane], self.p[lane], self.q[lane], self.d[lane]) = (sums.g, sums.p, sums.q, sums.d);
+        self.g[lane] = four_of(&sums.g);
+        self.p[lane] = four_of(&sums.p);
+        self.q[lane] = four_of(&sums.q);
+        self.d[lane] = four_of(&sums.d);
     }
+}
+
+/// The sums of the lanes of each row, `WIDTH` of them: halves upon halves, so that pairs of equal terms
+/// are added without an error.
+#[inline(always)]
+fn sum_lanes<V: Value, const WIDTH: usize>(rows: &[[V; LANES]; WIDTH]) -> [f64; LANES] {
+    let mut sums = [V::default(); LANES];
+    let rows = rows.as_flattened();
+    match WIDTH {
+        1 => sums.copy_from_slice(rows),
+        2 => {
+            for (sum, row) in sums.iter_mut().zip(rows.as_chunks::<2>().0) {
+                *sum = row[0] + row[1];
+            }
+        }
+        _ => {
+            let mut fours = [[V::default(); 4]; LANES];
+            for (four, row) in fours.iter_mut().zip(rows.as_chunks::<WIDTH>().0) {
+                *four = four_of(row);
+            }
+            sums = sum_fours(&fours);
+        }
+    }
+    in_f64(&sums)
 }
 
 /// The sum of the lanes of one row: the same bits, at less cost where there is no other.
 #[inline(always)]
 fn sum_row<V: Value>(row: &[V; LANES]) -> f64 {
-    let sums = halves::<V, 4>(&halves::<V, 8>(row, row), row);
-    let sums = halves::<V, 1>(&halves::<V, 2>(&sums, row), row);
-    sums[0].to_f64()
+    let four = four_of(row);
+    ((four[0] + four[2]) + (four[1] + four[3])).to_f64()
 }
 
-/// The sums of `LANES` rows, of each `WIDTH` numbers side by side: halves upon halves, of which those
-/// of two vectors make one, again and again. Pairs of equal terms are added without an error.
+/// A row of lanes, 4, 8 or 16 of them, folded into 4.
 #[inline(always)]
-fn sum_lanes<V: Value, const WIDTH: usize>(rows: &[[V; LANES]; WIDTH]) -> [f64; LANES] {
-    // Spelt out: of loops the compiler makes gathers.
-    #[inline(always)]
-    fn of_16<V: Value>(v: &[[V; LANES]; 16]) -> [V; LANES] {
-        let (a, b) = (halves::<V, 8>(&v[0], &v[1]), halves::<V, 8>(&v[2], &v[3]));
-        let (c, d) = (halves::<V, 8>(&v[4], &v[5]), halves::<V, 8>(&v[6], &v[7]));
-        let (e, f) = (halves::<V, 8>(&v[8], &v[9]), halves::<V, 8>(&v[10], &v[11]));
-        let (g, h) = (halves::<V, 8>(&v[12], &v[13]), halves::<V, 8>(&v[14], &v[15]));
-        of_8(&[a, b, c, d, e, f, g, h])
+fn four_of<V: Value, const WIDTH: usize>(row: &[V; WIDTH]) -> [V; 4] {
+    let mut four = [V::default(); 4];
+    if WIDTH == LANES {
+        let mut eight = [V::default(); 8];
+        for lane in 0..8 {
+            eight[lane] = row[lane] + row[lane + 8];
+        }
+        return four_of(&eight);
     }
-    #[inline(always)]
-    fn of_8<V: Value>(v: &[[V; LANES]; 8]) -> [V; LANES] {
-        let (a, b) = (halves::<V, 4>(&v[0], &v[1]), halves::<V, 4>(&v[2], &v[3]));
-        let (c, d) = (halves::<V, 4>(&v[4], &v[5]), halves::<V, 4>(&v[6], &v[7]));
-        of_4(&[a, b, c, d])
+    for lane in 0..4 {
+        four[lane] = if WIDTH == 8 { row[lane] + row[lane + 4] } else { row[lane] };
     }
-    #[inline(always)]
-    fn of_4<V: Value>(v: &[[V; LANES]; 4]) -> [V; LANES] {
-        of_2(&[halves::<V, 2>(&v[0], &v[1]), halves::<V, 2>(&v[2], &v[3])])
-    }
-    #[inline(always)]
-    fn of_2<V: Value>(v: &[[V; LANES]; 2]) -> [V; LANES] {
-        halves::<V, 1>(&v[0], &v[1])
-    }
-    let sums = if let Some(rows) = rows.first_chunk() {
-        of_16(rows)
-    } else if let Some(rows) = rows.first_chunk() {
-        of_8(rows)
-    } else if let Some(rows) = rows.first_chunk() {
-        of_4(rows)
-    } else if let Some(rows) = rows.first_chunk() {
-        of_2(rows)
-    } else {
-        rows[0]
-    };
-    in_f64(&sums)
+    four
 }
 
-/// Each lane added to the one `WIDTH` further on, of stretches of `2·WIDTH`.
 #[inline(always)]
-fn halves<V: Value, const WIDTH: usize>(x: &[V; LANES], y: &[V; LANES]) -> [V; LANES] {
+fn sum_fours<V: Value>(fours: &[[V; 4]; LANES]) -> [V; LANES] {
     let mut sums = [V::default(); LANES];
-    for lane in 0..LANES / 2 {
-        let at = lane / WIDTH * 2 * WIDTH + lane % WIDTH;
-        sums[lane] = x[at] + x[at + WIDTH];
-        sums[lane + LANES / 2] = y[at] + y[at + WIDTH];
+    for (sum, four) in sums.iter_mut().zip(fours) {
+        *sum = (four[0] + four[2]) + (four[1] + four[3]);
     }
     sums
 }

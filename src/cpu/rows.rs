@@ -72,8 +72,6 @@ fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
         6 => user.take::<ShortRows<T::Value, 8, 6>>(),
         7 => user.take::<ShortRows<T::Value, 8, 7>>(),
         8 => user.take::<ShortRows<T::Value, 8, 8>>(),
-        16 if rows > 1 => user.take::<Middling<T::Value>>(),
-        ..=LANES => user.take::<ShortRows<T::Value, 16, ANY>>(),
         bins if bins > Middling::<T::Value>::BINS => user.take::<LongRows>(),
         _ if rows > 1 => user.take::<Middling<T::Value>>(),
         _ => user.take::<OneRow>(),
@@ -153,13 +151,10 @@ impl<T: Element, M: Manner<T>> Rows<'_, '_, T, M> {
     }
 }
 
-/// Rows of `BINS` bins, or of any number, filled up to `WIDTH`.
+/// Rows of `BINS` bins, filled up to `WIDTH`.
 struct ShortRows<V: Value, const WIDTH: usize, const BINS: usize> {
     short: Short<V>,
 }
-
-/// Where the number of bins is not known.
-const ANY: usize = 0;
 
 impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
     for ShortRows<T::Value, WIDTH, BINS>
@@ -176,8 +171,8 @@ impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
         rows: Range<usize>,
         space: &mut [Vec<T>; 2],
     ) -> Columns<T::Value> {
-        let (bins, count) = (if BINS == ANY { batch.bins() } else { BINS }, rows.len());
-        self.short.columns::<T, WIDTH, FUSED>(bins, count, packed(batch, rows, space))
+        let count = rows.len();
+        self.short.columns::<T, WIDTH, FUSED>(BINS, count, packed(batch, rows, space))
     }
 }
 

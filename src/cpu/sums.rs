@@ -3,8 +3,11 @@
 //!
 //! The functions here have no instruction set of their own. They are inlined into the loop over the
 //! rows of a task, of which `pulp` holds one copy for each (AVX-512, AVX2, NEON, none), and picks one
-//! at run time. No product is fused with a sum, and lanes are a constant of the arithmetic, not of
-//! the machine: every copy gives the same bits.
+//! at run time. Lanes are a constant of the arithmetic, not of the machine, and products are fused
+//! with sums in every copy but the one without vectors: all of these give the same bits.
+//!
+//! How something is written here is often what it takes for the compiler to make good vectors of it:
+//! arrays of their own for what is to stay in registers, and no `map` of arrays.
 
 use crate::element::{Element, Value};
 use crate::sums::Sums;
@@ -76,7 +79,7 @@ impl<V: Value> Columns<V> {
         columns
     }
 
-    /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `LANES`.
+    /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `WIDEST`.
     #[expect(clippy::needless_range_loop, reason = "four arrays are walked through at a time")]
     #[inline(always)]
     fn of_short_rows<const WIDTH: usize, const FUSED: bool>(
@@ -158,14 +161,17 @@ impl<V: Value, const WIDTH: usize, const FUSED: bool> pulp::WithSimd
 
 /// A group of short rows, each filled up to a length that vectors divide.
 pub(super) struct Short<V: Value> {
-    sides: [[V; LANES * LANES]; 2],
+    sides: [[V; LANES * WIDEST]; 2],
 }
+
+/// The longest of them.
+const WIDEST: usize = 8;
 
 impl<V: Value> Short<V> {
     /// Every bin is neutral: the sides are equal, and too small to be seen beside others.
     #[inline(always)]
     pub(super) fn empty() -> Short<V> {
-        Short { sides: [[V::LEAST_USUAL; LANES * LANES]; 2] }
+        Short { sides: [[V::LEAST_USUAL; LANES * WIDEST]; 2] }
     }
 
     /// The sums of up to `LANES` rows of `bins` bins, which are as many in every call, filled up to
@@ -191,7 +197,7 @@ impl<V: Value> Short<V> {
             }
         }
         let [p, q] = &self.sides;
-        let block = |side: &[V; LANES * LANES], at: usize| side.as_chunks().0[at];
+        let block = |side: &[V; LANES * WIDEST], at: usize| side.as_chunks().0[at];
         Columns::of_short_rows::<WIDTH, FUSED>(|at| [block(p, at), block(q, at)])
     }
 }
@@ -223,16 +229,21 @@ impl<V: Value> Middling<V> {
         rows: usize,
         sides: [&[T]; 2],
     ) -> Columns<V> {
-        let row = |lane: usize| {
-            sides.map(|side| match side.len() == bins {
-                true => side,
-                false => &side[lane * bins..(lane + 1) * bins],
-            })
+        // From a row on.
+        let from = |lane: usize| {
+            sides.map(|side| if side.len() == bins { side } else { &side[lane * bins..] })
         };
+        let row = |lane: usize| from(lane).map(|side| &side[..bins]);
         let mut strange = [V::Bits::default(); LANES];
         for lane in 0..rows {
-            let [p, q] = row(lane);
-            self.put(lane, &usual_sums::<T, FUSED>(p, q, &mut strange));
+            if bins < LANES {
+                let [p, q] = from(lane);
+                let (p, q) = (first_block(p, bins), first_block(q, bins));
+                self.put(lane, &terms::<V, FUSED>(&p, &q, &mut strange));
+            } else {
+                let [p, q] = row(lane);
+                self.put(lane, &usual_sums::<T, FUSED>(p, q, &mut strange));
+            }
         }
         let mut top = [V::Bits::default(); LANES];
         if is_strange::<V>(&strange) {
@@ -513,39 +524,55 @@ fn terms<V: Value, const FUSED: bool>(
     Four { g, p: *p, q: *q, d }
 }
 
+/// `LANES` times 0, and as many times 1: which bins of a block are kept, looked up, since of
+/// comparisons with a lane's number the compiler makes branches.
+const KEPT: [u8; 2 * LANES] = {
+    let mut kept = [0; 2 * LANES];
+    let mut lane = LANES;
+    while lane < 2 * LANES {
+        kept[lane] = 1;
+        lane += 1;
+    }
+    kept
+};
+
 /// The last bins of a row, those that fill no block, beside bins that are neutral.
 #[inline(always)]
 fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
-    /// Of which bins of a block to keep as many of the last as there are. Looked up, since of
-    /// comparisons with a lane's number the compiler makes branches.
-    const KEPT: [u8; 2 * LANES] = {
-        let mut kept = [0; 2 * LANES];
-        let mut lane = LANES;
-        while lane < 2 * LANES {
-            kept[lane] = 1;
-            lane += 1;
-        }
-        kept
-    };
     let rest = side.len() % LANES;
-    let neutral = T::Value::LEAST_USUAL;
     match side.last_chunk() {
         // A whole block is read at once; most of it was counted already.
         Some(last) => {
             let mut block = widen(last);
-            let kept = &KEPT[rest..rest + LANES];
-            for (bin, &kept) in block.iter_mut().zip(kept) {
-                *bin = if kept == 0 { neutral } else { *bin };
+            for (bin, &kept) in block.iter_mut().zip(&KEPT[rest..rest + LANES]) {
+                *bin = if kept == 0 { T::Value::LEAST_USUAL } else { *bin };
             }
             block
         }
-        // The end of a long row.
-        None => {
-            let mut block = [neutral; LANES];
-            block.iter_mut().zip(side).for_each(|(place, bin)| *place = bin.widen());
+        // A short row, or the end of a long one.
+        None => filled_up(side),
+    }
+}
+
+/// A row of fewer bins than a block, of a side that may go on after it, beside bins that are neutral.
+#[inline(always)]
+fn first_block<T: Element>(side: &[T], bins: usize) -> [T::Value; LANES] {
+    match side.first_chunk() {
+        Some(first) => {
+            let mut block = widen(first);
+            for (bin, &kept) in block.iter_mut().zip(&KEPT[LANES - bins..]) {
+                *bin = if kept == 0 { *bin } else { T::Value::LEAST_USUAL };
+            }
             block
         }
+        None => filled_up(&side[..bins]),
     }
+}
+
+fn filled_up<T: Element>(bins: &[T]) -> [T::Value; LANES] {
+    let mut block = [T::Value::LEAST_USUAL; LANES];
+    block.iter_mut().zip(bins).for_each(|(place, bin)| *place = bin.widen());
+    block
 }
 
 /// The same numbers. (`array::map` would be a call of a function without vectors.)

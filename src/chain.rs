@@ -368,9 +368,9 @@ impl<const N: usize> Leaves<N> {
     }
 }
 
-/// The sum of the lanes, halves upon halves.
+/// The sum of a power of two of lanes, halves upon halves.
 #[inline(always)]
-fn tree_sum(mut lanes: [f64; LANES]) -> f64 {
+pub(crate) fn tree_sum<const LANES: usize>(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {

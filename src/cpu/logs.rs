@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use crate::batch::Batch;
-use crate::chain::{self, Node};
+use crate::chain::{self, Node, tree_sum};
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
@@ -487,19 +487,6 @@ fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
     let low = fma(y2, fma(FIT[3], y, FIT[2]), fma(FIT[1], y, FIT[0]));
     let high = fma(y2, fma(FIT[7], y, FIT[6]), fma(FIT[5], y, FIT[4]));
     y2 * fma(y4, high, low)
-}
-
-/// The sum of the lanes, halves upon halves.
-#[inline(always)]
-fn tree_sum(mut lanes: [f64; LANES]) -> f64 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 fn in_two_parts(value: f64) -> [f32; 2] {

@@ -9,6 +9,7 @@
 //! How something is written here is often what it takes for the compiler to make good vectors of it:
 //! arrays of their own for what is to stay in registers, and no `map` of arrays.
 
+use crate::chain::tree_sum;
 use crate::element::{Element, Value};
 use crate::sums::Sums;
 use crate::term::Term;
@@ -299,8 +300,7 @@ fn sum_lanes<V: Value, const WIDTH: usize>(rows: &[[V; LANES]; WIDTH]) -> [f64; 
 /// The sum of the lanes of one row: the same bits, at less cost where there is no other.
 #[inline(always)]
 fn sum_row<V: Value>(row: &[V; LANES]) -> f64 {
-    let four = four_of(row);
-    ((four[0] + four[2]) + (four[1] + four[3])).to_f64()
+    sum_four(&four_of(row)).to_f64()
 }
 
 /// A row of lanes, 4, 8 or 16 of them, folded into 4.
@@ -324,9 +324,14 @@ fn four_of<V: Value, const WIDTH: usize>(row: &[V; WIDTH]) -> [V; 4] {
 fn sum_fours<V: Value>(fours: &[[V; 4]; LANES]) -> [V; LANES] {
     let mut sums = [V::default(); LANES];
     for (sum, four) in sums.iter_mut().zip(fours) {
-        *sum = (four[0] + four[2]) + (four[1] + four[3]);
+        *sum = sum_four(four);
     }
     sums
+}
+
+#[inline(always)]
+fn sum_four<V: Value>(four: &[V; 4]) -> V {
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Running sums of `LANES` columns of a row in f64.
@@ -343,11 +348,11 @@ impl<V: Value> Wide<V> {
     /// The sums of more than `Middling::BINS` bins, up to `SEGMENT`.
     #[inline(always)]
     pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Wide<V> {
-        const BINS: usize = LANES * FOLD;
+        let bins = Middling::<V>::BINS;
         let mut wide = Wide::from(&Lanes::default());
-        for (p, q) in p.chunks(BINS * FOLDS).zip(q.chunks(BINS * FOLDS)) {
+        for (p, q) in p.chunks(bins * FOLDS).zip(q.chunks(bins * FOLDS)) {
             let mut folds = Wide::from(&Lanes::default());
-            for (p, q) in p.chunks(BINS).zip(q.chunks(BINS)) {
+            for (p, q) in p.chunks(bins).zip(q.chunks(bins)) {
                 folds.merge(&Wide::from(&Lanes::of::<T, FUSED>(p, q)));
             }
             wide.merge(&folds);
@@ -592,17 +597,4 @@ fn widen<T: Element>(block: &[T; LANES]) -> [T::Value; LANES] {
         wide[lane] = block[lane].widen();
     }
     wide
-}
-
-/// The sum of the lanes, halves upon halves.
-#[inline(always)]
-fn tree_sum(mut lanes: [f64; LANES]) -> f64 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }

@@ -75,6 +75,7 @@ pub struct Recovery {
 
 impl Recovery {
     /// Counts a fault.
+    #[cfg(feature = "gpu")]
     pub(crate) fn note(&mut self, error: &Error) {
         self.faults += 1;
         self.reason.get_or_insert_with(|| error.to_string());
@@ -193,6 +194,7 @@ impl<T: Value> Outcome<T> {
     }
 
     /// The outcome with the rows from `first` on as the CPU computed them after an error.
+    #[cfg(feature = "gpu")]
     pub(crate) fn completed(mut self, first: usize, cpu: Outcome<T>, error: &Error) -> Outcome<T> {
         fn put<A: Clone>(all: &mut Array1<A>, first: usize, rest: Array1<A>) {
             all.slice_axis_mut(Axis(0), (first..).into()).assign(&rest);

@@ -1,10 +1,10 @@
 //! What is printed about the results.
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::files::printable;
 use crate::statistics::Statistics;
 
 /// Everything the summary says. `None` where there is nothing to take a statistic of.
@@ -29,7 +29,8 @@ pub struct Summary {
     pub cross_checked_rows: usize,
     pub seconds: f64,
     pub bytes_per_second: f64,
-    pub output: Option<PathBuf>,
+    /// As far as it is Unicode.
+    pub output: Option<String>,
 }
 
 impl Summary {
@@ -93,7 +94,7 @@ impl Display for Summary {
         let speed = self.bytes_per_second / 1e9;
         line(f, "time", &format_args!("{} at {speed:.2} GB/s", duration(self.seconds)))?;
         match &self.output {
-            Some(path) => line(f, "written", &path.display()),
+            Some(path) => line(f, "written", &printable(path)),
             None => Ok(()),
         }
     }

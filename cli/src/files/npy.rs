@@ -1,13 +1,11 @@
 //! NumPy's .npy files: matrices of float16, float32 or float64 in, one row of results out.
 
-use std::fs::{self, Permissions};
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::path::Path;
 
 use super::matrix::{BIG_ENDIAN, Layout, Matrix};
+use super::whole::{Unfinished, WholeFile};
 use super::{Dtype, Error, Fault, Item, excerpt, regular};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -227,15 +225,8 @@ impl Written for f32 {}
 impl Written for f64 {}
 
 /// Writes an array of one dimension in version 1.0, to the byte as NumPy would, as its values come.
-///
-/// They go to a temporary file in the same folder, which replaces `path` once it is whole and on the
-/// disk; dropped before that, it is gone. A link is followed; what is not a file is refused.
 pub struct Writer<T> {
-    /// As it was given, for messages.
-    path: PathBuf,
-    /// What it leads to.
-    target: PathBuf,
-    temporary: NamedTempFile,
+    file: WholeFile,
     /// How many values are to come.
     missing: usize,
     values: PhantomData<T>,
@@ -243,83 +234,51 @@ pub struct Writer<T> {
 
 impl<T: Written> Writer<T> {
     /// Begins a file of `len` values.
-    pub fn create(path: impl AsRef<Path>, len: usize) -> Result<Writer<T>, Error> {
-        let path = path.as_ref();
-        let failed = Error::io(path, "write");
-        let (target, permissions) = match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.into(), None),
-            metadata => {
-                let metadata = metadata.map_err(&failed)?;
-                // A rename would replace the link, or /dev/null, where writing would go through it.
-                regular::check(path, &metadata)?;
-                let target = fs::canonicalize(path).map_err(&failed)?;
-                (target, Some(metadata.permissions()))
-            }
-        };
-        let temporary = temporary_beside(&target, permissions).map_err(&failed)?;
-        header::<T>(temporary.as_file(), len).map_err(&failed)?;
-        let path = path.into();
-        Ok(Writer { path, target, temporary, missing: len, values: PhantomData })
+    pub fn create(path: &Path, len: usize, unfinished: &Unfinished) -> Result<Writer<T>, Error> {
+        let mut file = WholeFile::create(path, unfinished)?;
+        file.write(&header::<T>(len))?;
+        Ok(Writer { file, missing: len, values: PhantomData })
     }
 
     /// Writes the next values.
     pub fn write(&mut self, values: &[T]) -> Result<(), Error> {
-        let failed = Error::io(&self.path, "write");
-        let too_many = || io::Error::other("more values than its header says");
-        self.missing =
-            self.missing.checked_sub(values.len()).ok_or_else(too_many).map_err(&failed)?;
-        self.temporary.write_all(bytemuck::cast_slice(values)).map_err(failed)
+        let missing = self.missing.checked_sub(values.len());
+        let too_many = || self.file.wrong_length("more values than its header says");
+        self.missing = missing.ok_or_else(too_many)?;
+        self.file.write(bytemuck::cast_slice(values))
     }
 
     /// Puts the file in its place.
     pub fn finish(self) -> Result<(), Error> {
-        let failed = Error::io(&self.path, "write");
-        if self.missing > 0 {
-            return Err(failed(io::Error::other("fewer values than its header says")));
+        match self.missing {
+            0 => self.file.finish(),
+            _ => Err(self.file.wrong_length("fewer values than its header says")),
         }
-        self.temporary.as_file().sync_all().map_err(&failed)?;
-        self.temporary.persist(self.target).map_err(|error| failed(error.error))?;
-        Ok(())
     }
 }
 
-/// A temporary file in the same folder, with the permissions of the one that it is to replace.
-fn temporary_beside(path: &Path, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
-    #[cfg_attr(not(unix), expect(unused_mut))]
-    let mut builder = tempfile::Builder::new();
-    // What File::create asks for, less the umask. A temporary file would be its owner's only.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    if let Some(permissions) = permissions {
-        temporary.as_file().set_permissions(permissions)?;
-    }
-    Ok(temporary)
-}
-
-fn header<T: Written>(mut out: impl Write, len: usize) -> io::Result<()> {
+fn header<T: Written>(len: usize) -> Vec<u8> {
     let endian = if BIG_ENDIAN { '>' } else { '<' };
     let size = size_of::<T>();
     let dict =
         format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
-    out.write_all(MAGIC)?;
-    out.write_all(&[1, 0, 118, 0])?;
     // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension
     // that comes to 128, of whatever length it is.
-    writeln!(out, "{dict:<117}")
+    [MAGIC, &[1, 0, 118, 0], format!("{dict:<117}\n").as_bytes()].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use std::fs::File;
+    use std::fs::{self, File};
+    use std::path::PathBuf;
 
     use half::f16;
     use ndarray::{Array1, Array2, array};
 
     use super::super::matrix::CHUNK;
+    #[cfg(unix)]
+    use super::super::testing::fifo;
     use super::super::testing::{self, read, temporary};
     use super::*;
 
@@ -354,7 +313,7 @@ mod tests {
     }
 
     fn write<T: Written>(path: &Path, values: &[T]) -> Result<(), Error> {
-        let mut writer = Writer::create(path, values.len())?;
+        let mut writer = Writer::create(path, values.len(), &Unfinished::default())?;
         // In two parts, as it may come.
         let (first, second) = values.split_at(values.len() / 3);
         writer.write(first)?;
@@ -735,18 +694,7 @@ mod tests {
     #[test]
     fn refuses_a_fifo_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
-        let fifo = folder.path().join("fifo");
-        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
-        assert!(made.success());
-        assert!(matches!(open(&fifo), Err(Error::NotRegular { .. })));
-        assert!(matches!(write(&fifo, &[1.0]), Err(Error::NotRegular { .. })));
-        assert_eq!(names(folder.path()), ["fifo"]);
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect()
+        assert!(matches!(open(&fifo(&folder)), Err(Error::NotRegular { .. })));
     }
 
     #[test]
@@ -765,7 +713,6 @@ mod tests {
         assert_eq!(written(), bytes("f4-none"));
         write::<f64>(&path, &[]).unwrap();
         assert_eq!(written(), bytes("f8-none"));
-        assert_eq!(names(folder.path()), ["row.npy"]);
     }
 
     #[test]
@@ -776,68 +723,22 @@ mod tests {
         write(&path, &values).unwrap();
         let row = read::<f32>(open(&path).unwrap()).unwrap();
         assert_eq!(row.as_slice(), Some(&values[..]));
-        assert_eq!(names(folder.path()), ["row.npy"]);
     }
 
     #[test]
-    fn a_failed_write_leaves_nothing() {
+    fn other_than_the_announced_number_of_values_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("row.npy");
         let values = [1.0, 2.0];
-        let missing = folder.path().join("missing").join("row.npy");
-        assert!(matches!(write(&missing, &values), Err(Error::Io { action: "write", .. })));
-        assert!(names(folder.path()).is_empty());
-
-        let taken = folder.path().join("taken");
-        fs::create_dir(&taken).unwrap();
-        assert!(matches!(write(&taken, &values), Err(Error::NotRegular { .. })));
-        assert_eq!(names(folder.path()), ["taken"]);
-        assert!(names(&taken).is_empty());
-
-        // What stands there stays, and nothing beside it, unless all the values have come.
-        let kept = folder.path().join("kept");
-        fs::write(&kept, "kept").unwrap();
-        for (first, second) in [(&values[..1], &[][..]), (&values, &values[..1])] {
-            let mut writer = Writer::create(&kept, 2).unwrap();
+        for (first, second, problem) in
+            [(&values[..1], &[][..], "fewer"), (&values, &values[..1], "more")]
+        {
+            let mut writer = Writer::create(&path, 2, &Unfinished::default()).unwrap();
             writer.write(first).unwrap();
-            assert_eq!(names(folder.path()).len(), 3);
-            let done = writer.write(second).and_then(|()| writer.finish());
-            assert!(matches!(done, Err(Error::Io { action: "write", .. })));
-            assert_eq!(fs::read(&kept).unwrap(), b"kept");
-            assert_eq!(names(folder.path()).len(), 2);
+            let error = writer.write(second).and_then(|()| writer.finish()).unwrap_err();
+            let message = format!("cannot write: {problem} values than its header says");
+            assert!(error.to_string().ends_with(&message), "{error}");
+            assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
         }
-        // A folder that came meanwhile.
-        let late = folder.path().join("late");
-        let writer = Writer::<f32>::create(&late, 0).unwrap();
-        fs::create_dir(&late).unwrap();
-        assert!(writer.finish().is_err());
-        assert_eq!(names(folder.path()).len(), 3);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn permissions_are_those_of_an_ordinary_file() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        let [ordinary, written] = ["ordinary", "written"].map(|name| folder.path().join(name));
-        File::create(&ordinary).unwrap();
-        write(&written, &[1.0]).unwrap();
-        assert_eq!(mode(&written), mode(&ordinary));
-
-        // Those of an earlier file are kept, as they would be by writing into it.
-        fs::set_permissions(&written, Permissions::from_mode(0o622)).unwrap();
-        write(&written, &[2.0]).unwrap();
-        assert_eq!(mode(&written) & 0o777, 0o622);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn writes_through_a_link() {
-        let (folder, path) = temporary(b"old");
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink("matrix", &link).unwrap();
-        write(&link, &[1.5]).unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(contents(&path).unwrap(), array![[1.5]]);
     }
 }

@@ -3,10 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+mod output;
+#[cfg(unix)]
+mod signals;
 
 /// The backends that this build has. With the feature `gpu` an adapter must be there.
 const BACKENDS: &[&str] = if cfg!(feature = "gpu") { &["cpu", "gpu"] } else { &["cpu"] };
@@ -110,6 +114,15 @@ fn small() -> TempDir {
     let p = f32_npy(3, 2, &[0.5, 0.5, 0.9, 0.1, 0.5, 0.5]);
     let q = f32_npy(3, 2, &[0.25, 0.75, 0.9, 0.1, 1.0, 0.0]);
     folder(&p, &q)
+}
+
+/// What is in a folder.
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 fn project(path: &str) -> PathBuf {
@@ -409,23 +422,6 @@ fn bad_tensors_are_named() {
     assert!(error.starts_with("kullback: no.safetensors: cannot open: "), "{error}");
 }
 
-#[test]
-fn the_output_is_never_an_input() {
-    let folder = small();
-    let before = fs::read(folder.path().join("q.npy")).unwrap();
-    for output in ["q.npy", "./q.npy", "p.npy"] {
-        let error = message(&rows(&folder, &["-o", output]), 2);
-        assert!(error.ends_with("the output would replace an input"), "{error}");
-    }
-    assert_eq!(fs::read(folder.path().join("q.npy")).unwrap(), before);
-    let folder_of_tensors = small_safetensors();
-    let options = ["-o", "./m.safetensors"];
-    let output = rows_of(&folder_of_tensors, "m.safetensors:layer:p", "m.safetensors:q", &options);
-    assert!(message(&output, 2).ends_with("the output would replace an input"));
-    let error = message(&rows(&folder, &["-o", "no/such/folder.npy"]), 1);
-    assert!(error.contains("no/such/folder.npy: cannot write: "), "{error}");
-}
-
 /// A matrix in every type and order that a file can have, by the names that are to be given.
 fn in_every_form(
     folder: &TempDir,
@@ -579,32 +575,12 @@ fn zeros(rows: usize, bins: usize, fortran_order: &str) -> TempDir {
     folder
 }
 
-#[cfg(unix)]
-#[test]
-fn ctrl_c_leaves_nothing() {
-    // Minutes of work.
-    let folder = zeros(1 << 28, 64, "False");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
-    let command = command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "-o", "out.npy"]);
-    let command = command.args(["--mass", "generalized", "--backend", "cpu"]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let names = || fs::read_dir(&folder).unwrap().count();
-    while names() == 2 {
-        assert!(child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(message(&child.wait_with_output().unwrap(), 130), "kullback: interrupted");
-    assert_eq!(names(), 2);
-}
-
 /// The most memory that the command had at a time, in bytes.
 #[cfg(target_os = "linux")]
 fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
     let command = command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
-    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
@@ -702,14 +678,4 @@ fn the_example_data_gives_the_published_mean() {
             assert!((json[key].as_f64().unwrap() / want - 1.0).abs() < 5e-7, "{key}: {json}");
         }
     }
-}
-
-#[cfg(unix)]
-#[test]
-fn a_closed_pipe_is_no_panic() {
-    let folder = small();
-    let script = format!("'{}' rows p.npy q.npy | true", env!("CARGO_BIN_EXE_kullback"));
-    let output = Command::new("sh").current_dir(&folder).args(["-c", &script]).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!stderr.contains("panicked"), "{stderr}");
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+#[cfg(test)]
+mod bad_files;
 pub mod matrix;
 pub mod npy;
 pub mod regular;

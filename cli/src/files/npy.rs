@@ -329,14 +329,6 @@ mod tests {
         rest.strip_prefix(": ").unwrap().into()
     }
 
-    fn refusal_of_dict(dict: &str) -> String {
-        refusal(&version_1(dict, &[0; 24]))
-    }
-
-    fn refusal_of_shape(shape: &str) -> String {
-        refusal_of_dict(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"))
-    }
-
     #[test]
     fn reads_what_numpy_wrote() {
         let matrix = array![[0.5, -1.25, 3e-5], [0.0, 7.0, 1e30]];
@@ -411,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_dtypes_by_name() {
+    fn refuses_other_dtypes_and_shapes_that_numpy_wrote() {
         for (name, dtype) in [
             ("i8", "'<i8'"),
             ("c8", "'<c8'"),
@@ -426,9 +418,9 @@ mod tests {
                 format!("byte 20: dtype {dtype} is not supported: save as float32 or float64");
             assert_eq!(refusal(&file), expected);
         }
-        for descr in ["'|f4'", "'f4'", "'f3'", "'<f4 '", "u'<f4'", "'<f4", "'", "<f4", "None", ""] {
-            let dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3)}}");
-            assert!(refusal_of_dict(&dict).contains("is not supported"), "{dict}");
+        for name in ["scalar", "cube"] {
+            let message = refusal(&fs::read(fixture(&format!("refused-{name}"))).unwrap());
+            assert!(message.contains("expected a shape (bins,) or (rows, bins)"), "{message}");
         }
     }
 
@@ -454,121 +446,6 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_shapes() {
-        let rule = "expected a shape (bins,) or (rows, bins) that memory could hold, found ";
-        for shape in [
-            "()",
-            "(,)",
-            "(6)",
-            "(1, 2, 3)",
-            "(2,, 3)",
-            "(2 3,)",
-            "((2, 3), 1)",
-            "((2, 3))",
-            "(2, (3,))",
-            "[2, 3]",
-            "6",
-            "(-2, -3)",
-            "(+2, 3)",
-            "(2.0, 3)",
-            "(2, 3e0)",
-            "(02, 3)",
-            "(0x2, 3)",
-            "(2L, 3L)",
-            "(1_0, 3)",
-            "('2', 3)",
-            "(True, 3)",
-            "(2, 3",
-            "2, 3)",
-        ] {
-            let message = refusal_of_shape(shape);
-            assert!(message.starts_with("byte "), "{message}");
-        }
-        assert!(refusal_of_shape("(1, 2, 3)").ends_with(&format!("{rule}(1, 2, 3)")));
-        for name in ["scalar", "cube"] {
-            let message = refusal(&fs::read(fixture(&format!("refused-{name}"))).unwrap());
-            assert!(message.contains(rule), "{message}");
-        }
-    }
-
-    #[test]
-    fn refuses_a_shape_bomb_before_memory() {
-        for shape in [
-            "(4294967296, 4294967296, 4)",
-            "(4294967296, 4294967296)",
-            "(9223372036854775808,)",
-            "(2305843009213693952,)",
-            "(18446744073709551615, 18446744073709551615)",
-            "(99999999999999999999999, 1)",
-            "(0, 9223372036854775808)",
-            "(9223372036854775808, 0)",
-        ] {
-            let message = refusal_of_shape(shape);
-            assert!(message.contains("that memory could hold"), "{message}");
-        }
-        for shape in ["(1000000000000000000, 0)", "(1, 0)", "(0,)"] {
-            let message = refusal_of_shape(shape);
-            assert!(message.contains("expected at least one bin in a row"), "{message}");
-        }
-        // Less than an address can reach, more than the file has.
-        let message = refusal_of_shape("(1000000, 1000000000000)");
-        assert!(message.ends_with("where its header calls for 4000000000000000085"), "{message}");
-    }
-
-    #[test]
-    fn refuses_other_dicts() {
-        let rest = "'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)";
-        for (dict, expected) in [
-            ("", "byte 10: expected '{' at the start of the header, found nothing"),
-            ("[1]", "byte 10: expected '{' at the start of the header, found [1]"),
-            ("{}", "byte 12: expected the key 'descr', found nothing"),
-            ("{", "byte 11: expected 'descr', 'fortran_order' or 'shape', found nothing"),
-            (
-                "{'descr': '<f4', 'shape': (2, 3)}",
-                "byte 43: expected the key 'fortran_order', found nothing",
-            ),
-            (
-                "{'descr': '<f4', 'fortran_order': True}",
-                "byte 49: expected the key 'shape', found nothing",
-            ),
-            (
-                "{'fortran_order': 1, 'descr': '<f4', 'shape': (2, 3)}",
-                "byte 28: expected True or False, found 1",
-            ),
-            (
-                &format!("{{{rest}, 'more': 1}}"),
-                "byte 68: expected 'descr', 'fortran_order' or 'shape', found 'more'",
-            ),
-            (
-                &format!("{{{rest}, 'shape': (6,)}}"),
-                "byte 68: expected every key once, found 'shape'",
-            ),
-            (
-                &format!("{{{rest},,}}"),
-                "byte 67: expected 'descr', 'fortran_order' or 'shape', found ,}",
-            ),
-            (&format!("{{{rest}"), "byte 66: expected ',' or '}' after a value, found nothing"),
-            (
-                &format!("{{{rest}}}\0"),
-                r"byte 67: expected only blanks after the '}' of the header, found \x00",
-            ),
-        ] {
-            assert_eq!(refusal_of_dict(dict), expected, "{dict}");
-        }
-    }
-
-    #[test]
-    fn refuses_a_header_bomb() {
-        let message = refusal(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{");
-        assert_eq!(message, "byte 8: expected a header of at most 65536 bytes, found 4294967295");
-        let message = refusal(b"\x93NUMPY\x03\x00\x00\x00\x01\x00{");
-        assert_eq!(
-            message,
-            "byte 13: expected a header up to byte 65548, found the end of the file"
-        );
-    }
-
-    #[test]
     fn reads_the_longest_header() {
         let dict = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}";
         for (len, is_read) in [(HEADER_LIMIT, true), (HEADER_LIMIT + 1, false)] {
@@ -578,54 +455,6 @@ mod tests {
             file.resize(12 + len, b' ');
             file.extend(1.5_f64.to_le_bytes());
             assert_eq!(contents_of(&file).is_ok(), is_read);
-        }
-    }
-
-    #[test]
-    fn a_hostile_header_is_shown_in_short_and_escaped() {
-        let message = refusal_of_dict(&format!("{{'\x1b[2J{}': 1}}", "x".repeat(1000)));
-        assert!(message.contains(r"found '\x1b[2Jxxx"), "{message}");
-        assert!(message.len() < 200 && message.ends_with("..."), "{message}");
-    }
-
-    #[test]
-    fn deep_and_wide_headers_are_refused_in_one_pass() {
-        for text in ["(", "[", "1,", "'", "{", ":", ","] {
-            refusal_of_shape(&text.repeat(60_000 / text.len()));
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_not_npy() {
-        for (file, expected) in [
-            (&b""[..], r"byte 0: expected the magic string \x93NUMPY, found nothing"),
-            (b"0.5, 0.5", r"byte 0: expected the magic string \x93NUMPY, found 0.5, 0"),
-            (b"PK\x03\x04", r"byte 0: expected the magic string \x93NUMPY, found PK\x03\x04"),
-            (b"\x93NUMPY\x01\x01v\x00", "byte 6: expected version 1.0, 2.0 or 3.0, found 1.1"),
-            (b"\x93NUMPY\x04\x00v\x00", "byte 6: expected version 1.0, 2.0 or 3.0, found 4.0"),
-            (
-                b"\x93NUMPY\x01",
-                "byte 7: expected a header up to byte 12, found the end of the file",
-            ),
-        ] {
-            assert_eq!(refusal(file), expected);
-        }
-    }
-
-    #[test]
-    fn refuses_a_file_cut_at_any_byte() {
-        for fixture in fixtures() {
-            let (_folder, path) = temporary(&fs::read(&fixture).unwrap());
-            let file = File::options().write(true).open(&path).unwrap();
-            let whole = file.metadata().unwrap().len();
-            for len in (0..whole).rev() {
-                file.set_len(len).unwrap();
-                let error = contents(&path).unwrap_err();
-                if len >= 128 && !is_refused(&fixture) {
-                    let Error::Length { expected, found, .. } = error else { panic!("{error}") };
-                    assert_eq!((expected, found), (whole, len));
-                }
-            }
         }
     }
 

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[cfg(target_os = "linux")]
+mod capped;
 mod output;
 #[cfg(unix)]
 mod signals;
@@ -575,12 +577,9 @@ fn zeros(rows: usize, bins: usize, fortran_order: &str) -> TempDir {
     folder
 }
 
-/// The most memory that the command had at a time, in bytes.
+/// Waits for a command, and tells the most memory that it had at a time, in bytes.
 #[cfg(target_os = "linux")]
-fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
-    let command = command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+fn wait_with_peak(mut child: std::process::Child) -> (Output, usize) {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
@@ -591,10 +590,7 @@ fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
         peak = kib.map_or(peak, |kib| kib.unwrap() * 1024);
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");
-    peak
+    (child.wait_with_output().unwrap(), peak)
 }
 
 /// Files many times as large: of long rows, of rows as many as numbers, and column by column.
@@ -606,7 +602,12 @@ fn a_limit_is_kept() {
     {
         let folder = zeros(rows, bins, order);
         let options = ["--mass", "generalized", "--memory-limit", "16MiB", "-o", "out.npy"];
-        let peak = peak_memory(&folder, &[&options[..], &["--backend", "cpu"]].concat());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+        command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "--backend", "cpu"]);
+        let child = command.args(options).stdout(Stdio::piped()).spawn().unwrap();
+        let (output, peak) = wait_with_peak(child);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");
         assert!((8 << 20..48 << 20).contains(&peak), "{rows} × {bins}: {peak} bytes");
     }
 }

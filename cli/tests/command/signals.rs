@@ -185,7 +185,7 @@ fn no_random_end_leaves_half_an_output() {
     let mut jobs = vec![
         Job::new(folder(&side(2_654_435_761), &side(0x9e37_79b1)), many_parts.into()),
         // One part, and one row in it.
-        Job::new(zeros(1, 1 << 24, "False"), vec!["--backend", "cpu"]),
+        Job::new(zeros(1, 1 << 23, "False"), vec!["--backend", "cpu"]),
     ];
     if BACKENDS.contains(&"gpu") {
         let folder = folder(&side(2_654_435_761), &side(0x9e37_79b1));

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use kullback::{Element, Outcome};
+use serde::Serialize;
 
 use crate::args::{Base, Rows};
 use crate::failure::Failure;
@@ -25,13 +26,18 @@ pub struct Results<V> {
 }
 
 /// What is counted on the way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Counts {
     pub backend: &'static str,
     pub adapter: Option<String>,
     pub infinite_rows: usize,
     pub invalid_rows: usize,
     pub closer_looks: usize,
+    /// Faults of GPU devices that were survived.
+    pub device_faults: usize,
+    /// Rows that the CPU computed in the place of a GPU, and why.
+    pub fallback_rows: usize,
+    pub fallback_reason: Option<String>,
 }
 
 impl<V: Written + Element> Results<V> {
@@ -100,6 +106,11 @@ impl Counts {
         self.infinite_rows += outcome.infinite_rows();
         self.invalid_rows += outcome.invalid_rows();
         self.closer_looks += outcome.closer_looks;
+        self.device_faults += outcome.recovery.faults;
+        self.fallback_rows += outcome.recovery.cpu_rows;
+        if self.fallback_reason.is_none() {
+            self.fallback_reason.clone_from(&outcome.recovery.reason);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use kullback::stream::Stream;
 use kullback::{Batch, Element, Engine, Error, OnInvalid, Side};
 use ndarray::ArrayView2;
 
-use crate::args::{Backend, Invalid, Rows};
+use crate::args::{Backend, Fallback, Invalid, Rows};
 use crate::failure::Failure;
 use crate::files::npy::Written;
 use crate::files::source::Source;
@@ -23,6 +23,9 @@ const VALUES_SHARE: usize = 8;
 
 /// Runs the command.
 pub fn run(options: &Rows, unfinished: &Unfinished) -> Result<(), Failure> {
+    if options.fallback.is_some() && options.backend != Backend::Gpu {
+        return Err(Failure::input("--fallback needs --backend gpu: auto has one of its own"));
+    }
     let p = Source::open(&options.p).map_err(Failure::input)?;
     let q = Source::open(&options.q).map_err(Failure::input)?;
     refuse_input_as_output(options, [&p, &q])?;
@@ -80,11 +83,7 @@ impl Job<'_> {
         let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
         let stream = stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
         let (rows, bins) = stream.shape();
-        let engine = match options.backend {
-            Backend::Auto => Engine::auto(),
-            Backend::Cpu => Engine::cpu(),
-            Backend::Gpu => Engine::gpu().map_err(|error| explain(options, error))?,
-        };
+        let (engine, no_gpu) = engine(options)?;
         let mut results = Results::new(options, unfinished, rows, bytes, for_values)?;
 
         let start = Instant::now();
@@ -101,7 +100,10 @@ impl Job<'_> {
                 Stop::Failure(failure) => failure,
             })?;
         let seconds = start.elapsed().as_secs_f64();
-        let (counts, Some(statistics)) = results.finish()? else { return Ok(()) };
+        let (mut counts, Some(statistics)) = results.finish()? else { return Ok(()) };
+        if let Some(reason) = no_gpu {
+            (counts.fallback_rows, counts.fallback_reason) = (rows, Some(reason));
+        }
         let summary = Summary {
             rows,
             bins,
@@ -112,12 +114,8 @@ impl Job<'_> {
             divergence: options.divergence.name(),
             unit: options.base.unit(),
             mass: options.mass.name(),
-            backend: counts.backend,
-            adapter: counts.adapter,
+            counts,
             statistics,
-            infinite_rows: counts.infinite_rows,
-            invalid_rows: counts.invalid_rows,
-            closer_looks: counts.closer_looks,
             cross_checked_rows: check.compared,
             seconds,
             bytes_per_second: bytes as f64 / seconds,
@@ -129,6 +127,21 @@ impl Job<'_> {
         }
         crate::print(&summary.to_string())
     }
+}
+
+/// The engine that is asked for; and why it is the CPU's, if that takes the place of a GPU from the
+/// beginning.
+fn engine(options: &Rows) -> Result<(Engine, Option<String>), Failure> {
+    let engine = match (options.backend, options.fallback) {
+        (Backend::Auto, _) => Engine::auto(),
+        (Backend::Cpu, _) => Engine::cpu(),
+        (Backend::Gpu, None) => Engine::gpu().map_err(|error| explain(options, error))?,
+        (Backend::Gpu, Some(Fallback::Cpu)) => match Engine::gpu() {
+            Ok(engine) => engine.with_cpu_fallback(),
+            Err(error) => return Ok((Engine::cpu(), Some(error.to_string()))),
+        },
+    };
+    Ok((engine, None))
 }
 
 /// What ends the stream early.

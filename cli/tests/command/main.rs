@@ -237,6 +237,50 @@ fn invalid_rows_are_errors_or_nan() {
     }
 }
 
+/// A loader of Vulkan that finds no driver stands for a machine without a GPU.
+#[test]
+fn without_a_gpu_the_cpu_takes_over_only_where_it_may() {
+    let folder = small();
+    let run = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+        command.env("VK_DRIVER_FILES", "/dev/null").env("VK_ICD_FILENAMES", "/dev/null");
+        let options = [&["rows", "p.npy", "q.npy", "-o", "out.npy"], options].concat();
+        command.current_dir(&folder).args(options).output().unwrap()
+    };
+    for backend in ["auto", "cpu"] {
+        assert_eq!(summary(&run(&["--json", "--backend", backend]))["fallback_rows"], 0);
+        let error = message(&run(&["--backend", backend, "--fallback", "cpu"]), 2);
+        assert!(error.starts_with("kullback: --fallback needs --backend gpu: "), "{error}");
+    }
+    if cfg!(any(target_os = "linux", not(feature = "gpu"))) {
+        fs::remove_file(folder.path().join("out.npy")).unwrap();
+        let error = message(&run(&["--backend", "gpu"]), 1);
+        let (_, reason) = error.split_once("kullback: ").unwrap();
+        assert!(reason.starts_with("no GPU adapter can be used: "), "{error}");
+        assert_eq!(names(&folder), ["p.npy", "q.npy"]);
+
+        let json = summary(&run(&["--backend", "gpu", "--fallback", "cpu", "--json"]));
+        assert_eq!((&json["fallback_rows"], &json["backend"]), (&3.into(), &"cpu".into()));
+        assert_eq!(json["fallback_reason"], reason);
+        assert_eq!(json["device_faults"], 0);
+        let text = stdout(&run(&["--backend", "gpu", "--fallback", "cpu"]));
+        let said =
+            format!("\nfallback    3 rows, computed on the CPU instead\nbecause     {reason}\n");
+        assert!(text.contains(&said), "{text}");
+        assert_eq!(read_f32(&folder.path().join("out.npy")).len(), 3);
+    }
+}
+
+#[test]
+fn a_gpu_that_works_needs_no_fallback() {
+    if BACKENDS.contains(&"gpu") {
+        let options = ["--backend", "gpu", "--fallback", "cpu", "--json"];
+        let json = summary(&rows(&small(), &options));
+        assert_eq!((&json["fallback_rows"], &json["backend"]), (&0.into(), &"gpu".into()));
+        assert!(json["fallback_reason"].is_null(), "{json}");
+    }
+}
+
 #[test]
 fn mass_policies_are_taken() {
     let folder = folder(&f32_npy(1, 2, &[3.0, 1.0]), &f32_npy(1, 2, &[0.5, 0.5]));
@@ -285,6 +329,9 @@ fn f64_files_are_computed_in_f64() {
             assert!((got - want).abs() < 1e-15, "{got} {want}");
         } else {
             assert!(message(&output, 2).contains("the adapter has no f64 arithmetic"));
+            let output = rows(&folder, &["--backend", "gpu", "--fallback", "cpu", "--json"]);
+            let fallen: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&fallen["fallback_rows"], &fallen["mean"]), (&1.into(), &json["mean"]));
         }
     }
 }

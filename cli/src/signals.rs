@@ -20,12 +20,14 @@ pub fn listen(unfinished: &Unfinished) -> Result<(), Failure> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::iterator::Signals;
 
-    let ignored = ignored();
-    let is_ignored = |signal: i32| ignored >> (signal - 1) & 1 == 1;
-    let ends = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
+    let mut listened = vec![SIGINT, SIGTERM];
+    if !ignores_hang_up() {
+        listened.push(SIGHUP);
+    }
     // Whoever has a limit on the size of files is to get the error, and not the signal.
-    let signals = ends.chain([SIGXFSZ]);
-    let mut signals = Signals::new(signals).map_err(Failure::other)?;
+    listened.push(SIGXFSZ);
+    let failed = |error| Failure::other(format!("cannot listen for signals: {error}"));
+    let mut signals = Signals::new(listened).map_err(failed)?;
     let unfinished = unfinished.clone();
     let listen = move || {
         let Some(signal) = signals.forever().find(|&signal| signal != SIGXFSZ) else { return };
@@ -39,18 +41,18 @@ pub fn listen(unfinished: &Unfinished) -> Result<(), Failure> {
         signal_hook::low_level::exit(128 + signal)
     };
     let thread = thread::Builder::new().name("kullback-signals".into());
-    thread.spawn(listen).map_err(Failure::other)?;
+    thread.spawn(listen).map_err(failed)?;
     Ok(())
 }
 
-/// One bit for each signal that the command is not to listen to, as under nohup, where the system
-/// says so. Where it does not, that is left to the terminal that hangs up.
+/// Whether the command is to outlive its terminal, as under nohup. Where the system does not say so,
+/// a signal that is not listened to does what it was told to do.
 #[cfg(unix)]
-fn ignored() -> u64 {
-    let hang_up = 1 << (signal_hook::consts::SIGHUP - 1);
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return hang_up };
+fn ignores_hang_up() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(hang_up)
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_none_or(|bits| bits >> (signal_hook::consts::SIGHUP - 1) & 1 == 1)
 }
 
 /// Listens from now on.
@@ -68,10 +70,13 @@ pub fn listen(unfinished: &Unfinished) -> Result<(), Failure> {
 /// Says why, in the place of a progress bar that is there.
 fn say(message: &'static str) {
     let (said, done) = mpsc::channel::<()>();
-    thread::spawn(move || {
+    let saying = thread::Builder::new().spawn(move || {
         let erase = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         failure::say(erase, message);
         drop(said);
     });
-    let _ = done.recv_timeout(LAST_WORDS);
+    // Without a thread there are no words, and nothing to wait for.
+    if saying.is_ok() {
+        let _ = done.recv_timeout(LAST_WORDS);
+    }
 }

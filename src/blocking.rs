@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// The GPU backend, on the first adapter that can be opened and computes known rows right:
-    /// discrete before integrated before software.
+    /// discrete before integrated before software. Each has 20 seconds for it.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if there is none, which says of each why; there is no silent substitute.

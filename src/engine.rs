@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// The GPU backend, on the first adapter that can be opened and computes known rows right:
-    /// discrete before integrated before software.
+    /// discrete before integrated before software. Each has 20 seconds for it.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if there is none, which says of each why; there is no silent substitute.
@@ -206,10 +206,10 @@ impl Engine {
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
         match &*self.choice {
-            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => self_test::run(cpu).await,
+            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => self_test::run(cpu, self.settings).await,
             #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => self_test::run(gpu).await,
-            Choice::Auto(auto) => self_test::run(auto).await,
+            Choice::Gpu(gpu) => self_test::run(gpu, self.settings).await,
+            Choice::Auto(auto) => self_test::run(auto, self.settings).await,
         }
     }
 

@@ -233,7 +233,7 @@ async fn opened(
     until: Instant,
 ) -> Result<Gpu, Error> {
     let gpu = Gpu::open(adapter, cap, chunk_bytes, clock, until).await?;
-    self_test::prove(&gpu).await?;
+    self_test::prove(&gpu, until).await?;
     Ok(gpu)
 }
 
@@ -244,7 +244,7 @@ async fn attempt<T: Element>(
     batch: &Batch<'_, T>,
     call: &mut Call<T::Value>,
 ) -> Result<(), Error> {
-    self_test::prove_for(gpu, batch).await?;
+    self_test::prove_for(gpu, batch, call.until).await?;
     gpu.finish(divergence, batch, call).await
 }
 

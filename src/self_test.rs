@@ -17,30 +17,31 @@ pub(crate) use proof::{prove, prove_for};
 const LENGTHS: &[usize] = &[2, 3, 15, 16, 17, 64, 65, 256, 257, 1_000, 4_097, 65_536, 70_001];
 
 /// Runs them in f32, for all kernels of that type.
-pub(crate) async fn run(backend: &impl Backend) -> Result<(), Error> {
-    of_probs::<f32>(backend).await?;
-    of_logs::<f32>(backend).await
+pub(crate) async fn run(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
+    of_probs::<f32>(backend, settings).await?;
+    of_logs::<f32>(backend, settings).await
 }
 
 /// Those of probabilities, and some that hold what is not one.
-async fn of_probs<T: Element>(backend: &impl Backend) -> Result<(), Error> {
+async fn of_probs<T: Element>(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
     for &bins in LENGTHS {
         let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE).map(|side| side.mapv(T::from_f64));
-        check(backend, &some_of(Batch::probs(&p, &q)?)).await?;
+        check(backend, &some_of(Batch::probs(&p, &q)?), settings).await?;
     }
     let [p, q] = special_rows().map(|side| side.mapv(T::from_f64));
     let batch = Batch::probs(&p, &q)?.with_on_invalid(OnInvalid::Nan);
-    let outcome = backend.rows(Divergence::Kl, &batch, Settings::default()).await?;
+    let outcome = backend.rows(Divergence::Kl, &batch, settings).await?;
     cross_check(Divergence::Kl, &batch, &outcome, batch.rows()).map(|_| ())
 }
 
 /// Those of logarithms.
-async fn of_logs<T: Element>(backend: &impl Backend) -> Result<(), Error> {
+async fn of_logs<T: Element>(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
     for &bins in LENGTHS {
         let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
         let (p, q) = (p.mapv(f64::ln), q.mapv(|q| 1.01 * q.ln() + 10.0));
         let (p, q) = (p.mapv(T::from_f64), q.mapv(T::from_f64));
-        check(backend, &some_of(Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?)).await?;
+        let batch = Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?;
+        check(backend, &some_of(batch), settings).await?;
     }
     Ok(())
 }
@@ -51,8 +52,12 @@ fn some_of<T: Element>(batch: Batch<'_, T>) -> Batch<'_, T> {
     batch.slice(0..pairs)
 }
 
-async fn check<T: Element>(backend: &impl Backend, batch: &Batch<'_, T>) -> Result<(), Error> {
-    let outcome = match backend.rows(Divergence::Kl, batch, Settings::default()).await {
+async fn check<T: Element>(
+    backend: &impl Backend,
+    batch: &Batch<'_, T>,
+    settings: Settings,
+) -> Result<(), Error> {
+    let outcome = match backend.rows(Divergence::Kl, batch, settings).await {
         // What nobody can ask of it needs no proof.
         Err(Error::TooLong { .. }) => return Ok(()),
         outcome => outcome?,
@@ -113,6 +118,7 @@ fn special_rows() -> [Array2<f64>; 2] {
 #[cfg(feature = "gpu")]
 mod proof {
     use std::sync::{Mutex, PoisonError};
+    use std::time::Instant;
 
     use super::*;
     use crate::gpu::Gpu;
@@ -131,13 +137,13 @@ mod proof {
 
     static VERDICTS: Mutex<Vec<(Case, Verdict)>> = Mutex::new(Vec::new());
 
-    /// Has a device prove itself with f32 of all kinds.
+    /// Has a device prove itself with f32 of all kinds, until then.
     ///
     /// # Errors
     /// [`Error::Device`] with [`Cause::Wrong`] if it computes something wrong.
-    pub(crate) async fn prove(gpu: &Gpu) -> Result<(), Error> {
+    pub(crate) async fn prove(gpu: &Gpu, until: Instant) -> Result<(), Error> {
         for probs in [true, false] {
-            if let Err(message) = verdict::<f32>(gpu, probs).await? {
+            if let Err(message) = verdict::<f32>(gpu, probs, until).await? {
                 let adapter = gpu.adapter().name().to_owned();
                 return Err(Error::Device { adapter, cause: Cause::Wrong, message });
             }
@@ -152,16 +158,17 @@ mod proof {
     pub(crate) async fn prove_for<T: Element>(
         gpu: &Gpu,
         batch: &Batch<'_, T>,
+        until: Instant,
     ) -> Result<(), Error> {
         gpu.variant_for(batch)?;
-        verdict::<T>(gpu, batch.is_probs()).await?.map_err(|message| {
+        verdict::<T>(gpu, batch.is_probs(), until).await?.map_err(|message| {
             let adapter = gpu.adapter().name();
             let what = format!("{} input on '{adapter}': {message}", T::NAME);
             Error::Unsupported { backend: "gpu", what }
         })
     }
 
-    async fn verdict<T: Element>(gpu: &Gpu, probs: bool) -> Result<Verdict, Error> {
+    async fn verdict<T: Element>(gpu: &Gpu, probs: bool, until: Instant) -> Result<Verdict, Error> {
         let case = Case {
             adapter: gpu.adapter().identity(),
             limits: Limits { chunk_bytes: 0, ..gpu.limits() },
@@ -171,9 +178,11 @@ mod proof {
         if let Some(known) = known(&case) {
             return Ok(known);
         }
+        let deadline = until.saturating_duration_since(Instant::now());
+        let settings = Settings { deadline, ..Settings::default() };
         let result = match probs {
-            true => of_probs::<T>(gpu).await,
-            false => of_logs::<T>(gpu).await,
+            true => of_probs::<T>(gpu, settings).await,
+            false => of_logs::<T>(gpu, settings).await,
         };
         let verdict = match result {
             Ok(()) => Ok(()),

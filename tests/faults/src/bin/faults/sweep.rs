@@ -1,0 +1,52 @@
+//! The sweep as a command.
+
+use std::collections::BTreeMap;
+use std::env::current_exe;
+use std::time::Instant;
+
+use kullback_faults::child::{Program, Starter};
+use kullback_faults::function::Function;
+use kullback_faults::sweep::{self, Judged, Kind, Verdict};
+
+use crate::options::Options;
+use crate::page;
+
+/// Runs it, and says whether the library came through.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let started = Instant::now();
+    let program = current_exe().map_err(|error| error.to_string())?;
+    let starter = Starter::new(&program)?;
+    let mut todo = Vec::new();
+    for &program in &options.programs {
+        let counts = counts(&starter, program)?;
+        for kind in Kind::ALL {
+            let all = sweep::faults(kind, &counts, options.doubles, options.seed);
+            let some = sweep::sample(&all, options.sample);
+            todo.extend(some.into_iter().map(|rules| (program, kind, rules)));
+        }
+    }
+    println!("{} runs", todo.len());
+    let runs = sweep::run(&starter, &todo, options.jobs, |run: &Judged| {
+        if !run.verdict.is_good() && run.program != Program::Naive {
+            println!("{}", run.line());
+        }
+    })?;
+    let table = sweep::table(&runs);
+    println!("\n{}", sweep::markdown(&table));
+    println!("{:.0} s", started.elapsed().as_secs_f64());
+    if options.save {
+        page::save(options, &runs)?;
+    }
+    Ok(runs.iter().all(|run| run.program == Program::Naive || run.verdict.is_good()))
+}
+
+/// How often a program calls each function when nothing fails.
+fn counts(starter: &Starter, program: Program) -> Result<BTreeMap<Function, usize>, String> {
+    let run = starter.run(program, &[])?;
+    match sweep::judge(program, &run) {
+        (Verdict::Right, _) => Ok(run.counts),
+        (verdict, why) => {
+            Err(format!("{} without faults: {}: {why}", program.name(), verdict.title()))
+        }
+    }
+}

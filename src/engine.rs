@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::{Array1, ArrayView2};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::{Batch, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, adapter::Adapter};
+use crate::gpu::adapter::Adapter;
+#[cfg(feature = "gpu")]
+use crate::recover::Recovering;
 use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
@@ -37,12 +40,13 @@ use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums
 #[derive(Clone)]
 pub struct Engine {
     choice: Arc<Choice>,
+    settings: Settings,
 }
 
 enum Choice {
     Cpu(Cpu),
     #[cfg(feature = "gpu")]
-    Gpu(Gpu),
+    Gpu(Recovering),
     Auto(auto::Auto),
 }
 
@@ -59,15 +63,15 @@ impl Engine {
         Engine::of(Choice::Cpu(Cpu))
     }
 
-    /// The GPU backend, on the first adapter that can be opened: discrete before integrated before
-    /// software.
+    /// The GPU backend, on the first adapter that can be opened and computes known rows right:
+    /// discrete before integrated before software.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if there is none; there is no silent substitute.
+    /// [`Error::NoAdapter`] if there is none, which says of each why; there is no silent substitute.
     pub async fn gpu() -> Result<Engine, Error> {
         #[cfg(feature = "gpu")]
         {
-            Ok(Engine::of(Choice::Gpu(Gpu::first(|_| true).await?)))
+            Ok(Engine::of(Choice::Gpu(Recovering::first(|_| true).await?)))
         }
         #[cfg(not(feature = "gpu"))]
         Err(Error::NoAdapter { reasons: "kullback was built without its feature 'gpu'".into() })
@@ -76,19 +80,46 @@ impl Engine {
     /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
     ///
     /// # Errors
-    /// [`Error::Device`] if it cannot be opened.
+    /// [`Error::Device`] if it cannot be opened, or computes known rows wrong.
     #[cfg(feature = "gpu")]
     pub async fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
-        Ok(Engine::of(Choice::Gpu(Gpu::open(adapter, None).await?)))
+        Ok(Engine::of(Choice::Gpu(Recovering::open(adapter, None).await?)))
+    }
+
+    /// The same engine, except that rows which the GPU cannot finish are computed on the CPU instead
+    /// of being an error: of a device that fails and cannot be opened anew, of types that it does
+    /// not take, and of rows too long for it. [`Outcome::recovery`] counts them and says why. `auto`
+    /// always does so; on `cpu` it changes nothing.
+    #[must_use]
+    pub fn with_cpu_fallback(mut self) -> Engine {
+        self.settings.cpu_fallback = true;
+        self
+    }
+
+    /// The same engine with another limit of how long a call waits for a device that makes no
+    /// progress; 30 seconds unless set. A device that is later counts as hung, and is not tried
+    /// again in that call. Times that a device needs to compile its kernels count too.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Engine {
+        self.settings.deadline = deadline;
+        self
     }
 
     #[cfg(feature = "gpu")]
-    pub(crate) fn on(gpu: Gpu) -> Engine {
+    pub(crate) fn on(gpu: Recovering) -> Engine {
         Engine::of(Choice::Gpu(gpu))
     }
 
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu_backend(&self) -> Option<&Recovering> {
+        match &*self.choice {
+            Choice::Gpu(gpu) => Some(gpu),
+            _ => None,
+        }
+    }
+
     fn of(choice: Choice) -> Engine {
-        let engine = Engine { choice: Arc::new(choice) };
+        let engine = Engine { choice: Arc::new(choice), settings: Settings::default() };
         log::debug!("new engine: {engine}");
         engine
     }
@@ -97,18 +128,20 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::Unsupported`] for f64 on an adapter without it; [`Error::TooLong`] and
-    /// [`Error::Device`] if the device cannot do it.
+    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results;
+    /// [`Error::Unsupported`] for f64 on an adapter without it, [`Error::TooLong`] for rows that
+    /// it cannot address, and [`Error::Device`] if it fails and cannot be opened anew, unless the
+    /// engine [falls back to the CPU](Self::with_cpu_fallback).
     pub async fn rows<T: Element>(
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
         let outcome = match &*self.choice {
-            Choice::Cpu(cpu) => cpu.rows(divergence, batch).await,
+            Choice::Cpu(cpu) => cpu.rows(divergence, batch, self.settings).await,
             #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => gpu.rows(divergence, batch).await,
-            Choice::Auto(auto) => auto.rows(divergence, batch).await,
+            Choice::Gpu(gpu) => gpu.rows(divergence, batch, self.settings).await,
+            Choice::Auto(auto) => auto.rows(divergence, batch, self.settings).await,
         }?;
         admit(batch, outcome)
     }
@@ -188,10 +221,7 @@ impl Engine {
     /// The adapter that this engine computes on; none for `cpu` and `auto`.
     #[cfg(feature = "gpu")]
     pub fn adapter(&self) -> Option<&Adapter> {
-        match &*self.choice {
-            Choice::Gpu(gpu) => Some(gpu.adapter()),
-            _ => None,
-        }
+        self.gpu_backend().map(Recovering::adapter)
     }
 }
 

@@ -85,7 +85,10 @@ mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod kind;
+mod memory;
 mod outcome;
+#[cfg(feature = "gpu")]
+mod recover;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
@@ -99,11 +102,12 @@ pub use cost::{Cost, Costs};
 pub use cross_check::CrossCheck;
 pub use divergence::Divergence;
 pub use element::{Element, Value};
-pub use error::{Disagreement, Error, InvalidRow, Rule, Side};
+pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use kind::Kind;
-pub use outcome::{Masses, Outcome, Status};
+pub use memory::available_memory;
+pub use outcome::{Masses, Outcome, Recovery, Status};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {
@@ -119,10 +123,12 @@ struct Readme;
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{Gpu, kernel, merge, record, rows, settle};
+    use crate::gpu::{kernel, merge, record, rows, settle};
     use crate::plan::{Form, Limits};
+    use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
     use crate::{Adapter, Engine, Error, Kind, Mass, nonblocking, resident};
 
@@ -179,7 +185,7 @@ pub mod internal {
 
     /// An engine that plans under these limits, as far as the adapter has them; wgpu enforces them.
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {
-        let gpu = pollster::block_on(Gpu::open(adapter, Some(limits)))?;
+        let gpu = pollster::block_on(Recovering::open(adapter, Some(limits)))?;
         Ok(nonblocking::Engine::on(gpu).into())
     }
 
@@ -192,10 +198,16 @@ pub mod internal {
         resident::Rows::under(device, settings, limits)
     }
 
+    /// Does the device of an engine an injury. Nothing on an engine that has none.
+    pub fn injure(engine: &Engine, injury: Injury) -> Result<(), Error> {
+        let gpu = engine.nonblocking().gpu_backend();
+        gpu.map_or(Ok(()), |gpu| pollster::block_on(gpu.injure(injury)))
+    }
+
     /// An engine on the adapter that does without its f64 arithmetic.
     pub fn engine_without_f64(adapter: &Adapter) -> Result<Engine, Error> {
-        let mut gpu = pollster::block_on(Gpu::open(adapter, None))?;
-        gpu.has_f64 = false;
+        let adapter = adapter.clone().without_f64();
+        let gpu = pollster::block_on(Recovering::open(&adapter, None))?;
         Ok(nonblocking::Engine::on(gpu).into())
     }
 }

@@ -2,36 +2,50 @@
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::fault::Fault;
 use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{Buffer, Mapping, Running, Slot};
 use super::variant::Variant;
 use super::{merge, rows};
+use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
 
-/// How long a submission may take before the device counts as hung. Chunks take milliseconds.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// Slots that are kept for the next call: as many as one call has in flight.
 const MOST_IDLE_SLOTS: usize = 2;
 
 /// What a device says of its faults: wgpu reports them to a callback, not to the call at fault.
 #[derive(Clone, Default)]
-struct Faults(Arc<Mutex<Vec<String>>>);
+struct Faults(Arc<Mutex<Noted>>);
+
+#[derive(Default)]
+struct Noted {
+    first: Option<Fault>,
+    loss: Option<Fault>,
+}
 
 impl Faults {
-    fn note(&self, fault: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, fault: Fault) {
+        self.noted().first.get_or_insert(fault);
+    }
+
+    fn note_loss(&self, fault: Fault) {
+        self.noted().loss.get_or_insert(fault);
     }
 
     /// An error if anything was noted so far.
-    fn check(&self) -> Result<(), String> {
-        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match faults.first() {
-            Some(first) => Err(first.clone()),
+    fn check(&self) -> Result<(), Fault> {
+        let noted = self.noted();
+        match noted.loss.as_ref().or(noted.first.as_ref()) {
+            Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
     }
@@ -68,19 +82,17 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens an adapter under limits that wgpu then enforces. With `unified` its kernels read the
-    /// memory that the host writes, if the adapter can do that at all.
+    /// Opens an adapter with its features, under limits that wgpu then enforces. With `unified` its
+    /// kernels read the memory that the host writes, if the adapter can do that at all.
     pub(crate) async fn open(
         adapter: &wgpu::Adapter,
+        features: wgpu::Features,
         required_limits: wgpu::Limits,
         limits: Limits,
         unified: bool,
-    ) -> Result<Device, String> {
-        let mut features = wgpu::Features::SHADER_F64;
-        if unified {
-            features |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        }
-        let features = features & adapter.features();
+    ) -> Result<Device, Fault> {
+        let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        let features = if unified { features } else { features.difference(mappable) };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("kullback"),
@@ -94,9 +106,10 @@ impl Device {
             .map_err(|error| error.to_string())?;
         let faults = Faults::default();
         let (errors, losses) = (faults.clone(), faults.clone());
-        device.on_uncaptured_error(Arc::new(move |error| errors.note(format!("{error}"))));
+        device.on_uncaptured_error(Arc::new(move |error| errors.note(error.into())));
         device.set_device_lost_callback(move |reason, message| {
-            losses.note(format!("device lost ({reason:?}): {message}"));
+            let message = format!("the driver lost it ({reason:?}) {message}");
+            losses.note_loss(Fault::new(Cause::Lost, message.trim_end()));
         });
         let table = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let opened = Device {
@@ -114,7 +127,7 @@ impl Device {
     }
 
     /// A slot whose memory is ready for a job's bins.
-    pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, String> {
+    pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, Fault> {
         let mut slot = self.slots.pop().unwrap_or_else(|| Slot::new(self.unified));
         for (input, bytes) in slot.inputs.iter_mut().zip(bytes) {
             input.reserve(&self.device, bytes);
@@ -130,7 +143,7 @@ impl Device {
     }
 
     /// Starts to make records of the units of a chunk, and to merge them if the job says how.
-    pub(crate) fn sum_rows(&mut self, mut slot: Slot, job: &RowsJob) -> Result<Slot, String> {
+    pub(crate) fn sum_rows(&mut self, mut slot: Slot, job: &RowsJob) -> Result<Slot, Fault> {
         self.prepare(job.variant, Some(&job.dispatch), &job.merges);
         let ticket = self.next_ticket();
         let sums = job.dispatch.units as usize * job.variant.layout().record_bytes;
@@ -166,9 +179,10 @@ impl Device {
         variant: Variant,
         mut parts: Records,
         merges: &[Merge],
-    ) -> Result<Records, String> {
+        until: Instant,
+    ) -> Result<Records, Fault> {
         parts.stamp(self.next_ticket());
-        self.merge_stamped(variant, &parts, merges)
+        self.merge_stamped(variant, &parts, merges, until)
     }
 
     fn merge_stamped(
@@ -176,7 +190,8 @@ impl Device {
         variant: Variant,
         parts: &Records,
         merges: &[Merge],
-    ) -> Result<Records, String> {
+        until: Instant,
+    ) -> Result<Records, Fault> {
         self.prepare(variant, None, merges);
         let units = parts.each().count() as u32;
         let mut slot = self.slot([0, 0])?;
@@ -184,7 +199,7 @@ impl Device {
         slot.reserve_records(&self.device, words.len());
         self.queue.write_buffer(slot.records[0].get()?, 0, words);
         self.submit(self.encoder(), &mut slot, variant, units, merges)?;
-        let records = self.collect(&mut slot)?;
+        let records = self.collect(&mut slot, until)?;
         self.take_back(slot);
         Ok(records)
     }
@@ -197,7 +212,7 @@ impl Device {
         variant: Variant,
         units: u32,
         merges: &[Merge],
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let record_bytes = variant.layout().record_bytes;
         let (mut units, mut at) = (units, 0);
         for merge in merges {
@@ -226,21 +241,23 @@ impl Device {
         self.faults.check()
     }
 
-    /// Waits for what was submitted, and copies out the records that it left.
-    pub(crate) fn collect(&mut self, slot: &mut Slot) -> Result<Records, String> {
+    /// Waits until then for what was submitted, and copies out the records that it left.
+    pub(crate) fn collect(&mut self, slot: &mut Slot, until: Instant) -> Result<Records, Fault> {
         let running = slot.running.take().ok_or("nothing was submitted")?;
         // With an error noted the wait could only fail, and with it, perhaps, the process.
         self.faults.check()?;
-        let started = Instant::now();
         while !running.mapping.is_done()? {
             let waited = self.device.poll(wgpu::PollType::Wait {
                 submission_index: Some(running.submission.clone()),
-                timeout: Some(DEADLINE),
+                timeout: Some(until.saturating_duration_since(Instant::now())),
             });
             self.faults.check()?;
-            waited.map_err(|error| error.to_string())?;
-            if started.elapsed() > DEADLINE {
-                return Err(format!("no answer within {} s", DEADLINE.as_secs()));
+            match waited {
+                Err(wgpu::PollError::Timeout) => return Err(Fault::late()),
+                waited => waited.map_err(|error| error.to_string())?,
+            };
+            if Instant::now() > until {
+                return Err(Fault::late());
             }
         }
         let readback = slot.readback.get()?;
@@ -293,6 +310,17 @@ impl Device {
         uniform
     }
 
+    /// What the driver says of its loss, if it is lost.
+    pub(crate) fn loss(&self) -> Option<Fault> {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.faults.noted().loss.clone()
+    }
+
+    /// Has the driver lose it.
+    pub(crate) fn destroy(&self) {
+        self.device.destroy();
+    }
+
     /// A mark for the next submission; 0 is what cleared memory shows.
     fn next_ticket(&mut self) -> u32 {
         self.ticket = self.ticket.checked_add(1).unwrap_or(1);
@@ -302,18 +330,23 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::gpu::adapter::adapters;
     use crate::plan::{Plan, Shape};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
 
     fn device() -> (Device, Limits) {
         let adapter = adapters().into_iter().next().expect("the tests need an adapter");
         let limits = adapter.limits(None);
         let required = adapter.required_limits(&limits);
-        (
-            pollster::block_on(Device::open(adapter.handle(), required, limits, true)).unwrap(),
-            limits,
-        )
+        let (handle, features) = (adapter.handle(), adapter.features());
+        let device = Device::open(handle, features, required, limits, true);
+        (pollster::block_on(device).unwrap(), limits)
     }
 
     #[test]
@@ -336,7 +369,7 @@ mod tests {
             let words = part.repeat(plan.segments);
             let mut parts = Records { words, record_bytes: layout.record_bytes, ticket: 0 };
             let merges = plan.merges(1);
-            let merged = device.merge_records(variant, parts.clone(), &merges).unwrap();
+            let merged = device.merge_records(variant, parts.clone(), &merges, soon()).unwrap();
             assert_eq!(merged.each().count(), 1);
             assert_eq!(merged.words[first], bits(plan.segments as f64));
             assert!(merged.verify(|_| 3 * plan.segments).is_ok());
@@ -344,7 +377,7 @@ mod tests {
                 let ticket = device.next_ticket();
                 parts.stamp(ticket);
                 parts.words[(stale + 1) * part.len() - 1] = ticket - 1;
-                let merged = device.merge_stamped(variant, &parts, &merges).unwrap();
+                let merged = device.merge_stamped(variant, &parts, &merges, soon()).unwrap();
                 assert!(merged.verify(|_| 3 * plan.segments).is_err(), "part {stale}");
             }
         }
@@ -357,7 +390,7 @@ mod tests {
         let variant = Variant::all().next().unwrap();
         let record_bytes = variant.layout().record_bytes;
         let parts = Records { words: vec![0; record_bytes / 4], record_bytes, ticket: 0 };
-        let merged = device.merge_records(variant, parts, &[]);
+        let merged = device.merge_records(variant, parts, &[], soon());
         assert_eq!(merged.err(), Some("validation failed".into()));
     }
 }

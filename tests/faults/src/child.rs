@@ -49,6 +49,12 @@ impl Program {
         }
     }
 
+    /// How long it may take before it is killed. The library takes up to 20 s to see that a device
+    /// does not open; of wgpu by itself it is known that it waits for ever.
+    fn patience(self) -> Duration {
+        Duration::from_secs(if self == Program::Naive { 10 } else { 60 })
+    }
+
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Program> {
         Program::ALL.into_iter().find(|program| program.name() == name)
@@ -80,9 +86,6 @@ pub struct Run {
     /// What it wrote to its standard error.
     pub stderr: String,
 }
-
-/// How long a process may take before it is killed.
-pub const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Starts programs with the layer underneath.
 #[derive(Debug)]
@@ -144,7 +147,7 @@ impl Starter {
             .stderr(errors);
         let child = command.spawn();
         let child = child.map_err(|e| format!("{} cannot be run: {e}", self.program.display()))?;
-        let (calls, exit, exit_seconds) = watch(child)?;
+        let (calls, exit, exit_seconds) = watch(child, program.patience())?;
         let stderr = read_and_remove(&stderr);
         // A program that never came to Vulkan leaves none.
         let trace = read_and_remove(&trace);
@@ -178,9 +181,9 @@ fn read_and_remove(file: &Path) -> String {
 }
 
 /// Reads the report while it comes, and waits for the end or makes one.
-fn watch(mut child: Child) -> Result<(Vec<Call>, Exit, f64), String> {
+fn watch(mut child: Child, patience: Duration) -> Result<(Vec<Call>, Exit, f64), String> {
     let lines = lines(&mut child)?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     let (mut calls, mut last) = (Vec::new(), Instant::now());
     let closed = loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {

@@ -11,8 +11,10 @@ use crate::function::Function;
 use crate::report::{Call, End};
 use crate::rule::{Act, LOST, Lasting, Rule};
 
-/// What a call may take: the deadline that the programs set, and a second.
+/// What a call may take, in seconds: the deadline that the programs set, and a second.
 pub const LONGEST: f64 = 3.0;
+/// What it may take to open an engine, for which the library has a deadline of its own.
+pub const LONGEST_OPENING: f64 = 21.0;
 
 /// The codes that calls fail with: out of host memory, out of device memory, device lost, unknown.
 const CODES: [i32; 4] = [-1, -2, LOST, -13];
@@ -241,6 +243,7 @@ pub fn judge(program: Program, run: &Run) -> (Verdict, String) {
 
 fn judge_call(program: Program, call: &Call) -> (Verdict, String) {
     let name = &call.name;
+    let limit = if name == "open" { LONGEST_OPENING } else { LONGEST };
     let (verdict, what) = match &call.end {
         End::Panic(message) => (Verdict::Panic, message.clone()),
         End::Rows { wrong: 1.., example, .. } => {
@@ -248,7 +251,7 @@ fn judge_call(program: Program, call: &Call) -> (Verdict, String) {
         }
         End::Rows { lost: lost @ 1.., .. } => (Verdict::Lost, format!("{lost} rows")),
         End::Error(message) if program == Program::Fallback => (Verdict::Lost, message.clone()),
-        _ if call.seconds > LONGEST => (Verdict::Long, format!("{:.1} s", call.seconds)),
+        _ if call.seconds > limit => (Verdict::Long, format!("{:.1} s", call.seconds)),
         End::Error(message) => (Verdict::Error, message.clone()),
         End::Rows { .. } => (Verdict::Right, String::new()),
     };

@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     println!("\n{}", sweep::markdown(&table));
     println!("{:.0} s", started.elapsed().as_secs_f64());
     if options.save {
-        page::save(options, &runs)?;
+        page::save(options, &runs, started.elapsed().as_secs_f64())?;
     }
     Ok(runs.iter().all(|run| run.program == Program::Naive || run.verdict.is_good()))
 }

@@ -26,10 +26,19 @@ pub fn run(fallback: bool) {
     job::say(&closed);
 }
 
-fn open(_fallback: bool) -> Result<(Engine, End, Recovery), String> {
-    let _ = DEADLINE;
-    let engine = Engine::gpu().map_err(|error| error.to_string())?;
-    Ok((engine, NO_ROWS, Recovery::default()))
+/// With the CPU to fall back on as the library's documentation shows it.
+fn open(fallback: bool) -> Result<(Engine, End, Recovery), String> {
+    let mut recovery = Recovery::default();
+    let engine = match (Engine::gpu(), fallback) {
+        (Ok(engine), true) => engine.with_cpu_fallback(),
+        (Ok(engine), false) => engine,
+        (Err(error), true) => {
+            recovery.reason = Some(error.to_string());
+            Engine::cpu()
+        }
+        (Err(error), false) => return Err(error.to_string()),
+    };
+    Ok((engine.with_deadline(DEADLINE), NO_ROWS, recovery))
 }
 
 fn compute(engine: &Engine, work: &Work) -> Call {
@@ -45,6 +54,12 @@ fn compute(engine: &Engine, work: &Work) -> Call {
     call
 }
 
-fn recovery(_outcome: &Outcome<f32>) -> Recovery {
-    Recovery::default()
+fn recovery(outcome: &Outcome<f32>) -> Recovery {
+    let survived = &outcome.recovery;
+    Recovery {
+        faults: survived.faults,
+        reopened: survived.reopened,
+        cpu_rows: survived.cpu_rows,
+        reason: survived.reason.clone(),
+    }
 }

@@ -198,6 +198,11 @@ pub mod internal {
         resident::Rows::under(device, settings, limits)
     }
 
+    /// An adapter on which every dispatch does nothing, without an error.
+    pub fn idle_adapter() -> Option<Adapter> {
+        crate::gpu::adapter::idle()
+    }
+
     /// Does the device of an engine an injury. Nothing on an engine that has none.
     pub fn injure(engine: &Engine, injury: Injury) -> Result<(), Error> {
         let gpu = engine.nonblocking().gpu_backend();

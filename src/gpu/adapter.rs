@@ -225,14 +225,32 @@ fn adapters_until(until: Instant) -> Vec<Adapter> {
 }
 
 fn enumerate() -> Vec<Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // Otherwise debug builds would run other shaders than release builds.
-    descriptor.flags = wgpu::InstanceFlags::empty();
-    // Of a driver that tells how much is left (in percent): an error before it thrashes.
-    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
-    let instance = wgpu::Instance::new(descriptor);
-    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let mut adapters: Vec<Adapter> = found.into_iter().map(Adapter::new).collect();
+    let mut adapters = found(wgpu::Backends::PRIMARY, wgpu::BackendOptions::default());
     adapters.sort_by_key(Adapter::kind);
     adapters
+}
+
+/// The adapter that does nothing of what it is told and reports no error, where wgpu was built with
+/// it.
+pub(crate) fn idle() -> Option<Adapter> {
+    let noop = wgpu::NoopBackendOptions::enabled();
+    let options = wgpu::BackendOptions { noop, ..Default::default() };
+    found(wgpu::Backends::NOOP, options).pop()
+}
+
+fn found(backends: wgpu::Backends, backend_options: wgpu::BackendOptions) -> Vec<Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        backend_options,
+        // Otherwise debug builds would run other shaders than release builds.
+        flags: wgpu::InstanceFlags::empty(),
+        // Of a driver that tells how much is left (in percent): an error before it thrashes.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(95),
+            ..Default::default()
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    adapters.into_iter().map(Adapter::new).collect()
 }

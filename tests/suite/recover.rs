@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kullback::internal::{Injury, engine_under, injure};
+use kullback::internal::{Injury, engine_under, idle_adapter, injure};
 use kullback::{Batch, Cause, Divergence, Engine, Error, Outcome, nonblocking};
 use ndarray::Array2;
 
@@ -267,4 +267,16 @@ fn abandoned_calls_take_nothing_with_them() {
     }
     // Each held a slot: of those there are no more than 64.
     assert_eq!(pollster::block_on(engine.kl(&p, &q)).unwrap(), want);
+}
+
+#[test]
+fn an_adapter_that_does_nothing_is_refused_by_name() {
+    let idle = idle_adapter().expect("wgpu is built with it for the tests");
+    for _ in 0..2 {
+        let error = Engine::with_adapter(&idle).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(idle.name()), "{message}");
+        assert!(message.contains("self-test"), "{message}");
+        assert_eq!(cause(error), Cause::Wrong);
+    }
 }

@@ -25,11 +25,15 @@ pub enum Program {
     Gpu,
     /// The same, with the CPU to fall back on.
     Fallback,
+    /// Whichever backend the library takes: where the GPU is a program, the CPU.
+    Auto,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 3] = [Program::Naive, Program::Gpu, Program::Fallback];
+    pub const ALL: [Program; 4] = [Program::Naive, Program::Gpu, Program::Fallback, Program::Auto];
+    /// Those that are swept.
+    pub const SWEPT: [Program; 3] = [Program::Naive, Program::Gpu, Program::Fallback];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -37,6 +41,7 @@ impl Program {
             Program::Naive => "naive",
             Program::Gpu => "gpu",
             Program::Fallback => "fallback",
+            Program::Auto => "auto",
         }
     }
 
@@ -46,6 +51,7 @@ impl Program {
             Program::Naive => "naive wgpu",
             Program::Gpu => "kullback",
             Program::Fallback => "kullback with fallback",
+            Program::Auto => "kullback, auto",
         }
     }
 
@@ -86,6 +92,10 @@ pub struct Run {
     /// What it wrote to its standard error.
     pub stderr: String,
 }
+
+/// Where the system keeps layers of other makers.
+const SYSTEM_LAYERS: &str =
+    "/usr/share/vulkan/explicit_layer.d:/usr/local/share/vulkan/explicit_layer.d";
 
 /// Starts programs with the layer underneath.
 #[derive(Debug)]
@@ -134,7 +144,7 @@ impl Starter {
         let mut command = Command::new(&self.program);
         command
             .args(["compute", program.name()])
-            .env("VK_LAYER_PATH", self.scratch.path())
+            .env("VK_LAYER_PATH", format!("{}:{SYSTEM_LAYERS}", self.scratch.path().display()))
             .env("VK_INSTANCE_LAYERS", layer::NAME)
             .env(layer::RULES, rules.join(","))
             .env(layer::TRACE, &trace)

@@ -29,6 +29,11 @@ pub fn all() -> Vec<Work> {
     vec![probs("short rows", 40, 50), probs("long row", 1, 150_000), logits("logits", 20, 60)]
 }
 
+/// A batch for which it can pay to look for a GPU.
+pub fn large() -> Work {
+    probs("a large batch", 1000, 600)
+}
+
 fn probs(name: &'static str, rows: usize, bins: usize) -> Work {
     let normalized = |seed| {
         let mut side = noise(seed, rows, bins);

@@ -14,7 +14,7 @@ use crate::rule::{Act, LOST, Lasting, Rule};
 /// What a call may take, in seconds: the deadline that the programs set, and a second.
 pub const LONGEST: f64 = 3.0;
 /// What it may take to open an engine, for which the library has a deadline of its own.
-pub const LONGEST_OPENING: f64 = 21.0;
+pub const LONGEST_OPENING: f64 = 31.0;
 
 /// The codes that calls fail with: out of host memory, out of device memory, device lost, unknown.
 const CODES: [i32; 4] = [-1, -2, LOST, -13];
@@ -250,10 +250,12 @@ fn judge_call(program: Program, call: &Call) -> (Verdict, String) {
             (Verdict::Wrong, example.clone().unwrap_or_default())
         }
         End::Rows { lost: lost @ 1.., .. } => (Verdict::Lost, format!("{lost} rows")),
-        End::Error(message) if program == Program::Fallback => (Verdict::Lost, message.clone()),
+        End::Error(message) if matches!(program, Program::Fallback | Program::Auto) => {
+            (Verdict::Lost, message.clone())
+        }
         _ if call.seconds > limit => (Verdict::Long, format!("{:.1} s", call.seconds)),
         End::Error(message) => (Verdict::Error, message.clone()),
-        End::Rows { .. } => (Verdict::Right, String::new()),
+        End::Rows { .. } => return (Verdict::Right, String::new()),
     };
     (verdict, format!("{name}: {what}"))
 }

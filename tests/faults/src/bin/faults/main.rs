@@ -13,8 +13,8 @@ use kullback_faults::child::Program;
 use options::Options;
 
 const USAGE: &str = "\
-Usage: faults compute naive|gpu|fallback    what the sweep runs under faults, by itself
-       faults sweep [OPTIONS]               every fault on every call that it makes
+Usage: faults compute NAME              what the sweep runs under faults: naive, gpu, fallback or auto
+       faults sweep [OPTIONS]            every fault on every call that it makes
 
 Options of the sweep:
   --sample N   Only N faults of each kind, spread evenly
@@ -30,8 +30,7 @@ fn main() {
     let outcome = match words[..] {
         ["compute", name] => match Program::by_name(name) {
             Some(Program::Naive) => Ok(naive::run()),
-            Some(Program::Gpu) => Ok(victim::run(false)),
-            Some(Program::Fallback) => Ok(victim::run(true)),
+            Some(program) => Ok(victim::run(program)),
             None => Err(format!("no program '{name}'\n{USAGE}")),
         },
         ["sweep", ref options @ ..] => match Options::read(options) {

@@ -21,7 +21,7 @@ impl Options {
             doubles: 1000,
             seed: 1,
             jobs: 2,
-            programs: Program::ALL.into(),
+            programs: Program::SWEPT.into(),
             save: false,
         };
         let mut words: VecDeque<&str> = words.iter().copied().collect();

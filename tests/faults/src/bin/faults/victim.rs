@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kullback::{Batch, Divergence, Engine, Error, Kind, Outcome};
+use kullback_faults::child::Program;
 use kullback_faults::job::{self, NO_ROWS, Work};
 use kullback_faults::report::{Call, End, Recovery};
 
@@ -12,11 +13,13 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const TOLERANCE: f64 = 1e-5;
 
 /// Opens an engine, computes all the work, and lets the engine go.
-pub fn run(fallback: bool) {
-    let (engine, opened) = job::call("open", || open(fallback));
+pub fn run(program: Program) {
+    let (engine, opened) = job::call("open", || open(program));
     job::say(&opened);
     let Some(engine) = engine else { return };
-    for work in job::all() {
+    // Below some size no adapter is looked for.
+    let large = (program == Program::Auto).then(job::large);
+    for work in job::all().into_iter().chain(large) {
         job::say(&compute(&engine, &work));
     }
     let (_, closed) = job::call("close", || {
@@ -26,17 +29,19 @@ pub fn run(fallback: bool) {
     job::say(&closed);
 }
 
-/// With the CPU to fall back on as the library's documentation shows it.
-fn open(fallback: bool) -> Result<(Engine, End, Recovery), String> {
+fn open(program: Program) -> Result<(Engine, End, Recovery), String> {
     let mut recovery = Recovery::default();
-    let engine = match (Engine::gpu(), fallback) {
-        (Ok(engine), true) => engine.with_cpu_fallback(),
-        (Ok(engine), false) => engine,
-        (Err(error), true) => {
-            recovery.reason = Some(error.to_string());
-            Engine::cpu()
-        }
-        (Err(error), false) => return Err(error.to_string()),
+    let engine = match program {
+        Program::Auto => Engine::auto(),
+        Program::Fallback => match Engine::gpu() {
+            Ok(engine) => engine.with_cpu_fallback(),
+            // As the library's documentation shows it.
+            Err(error) => {
+                recovery.reason = Some(error.to_string());
+                Engine::cpu()
+            }
+        },
+        _ => Engine::gpu().map_err(|error| error.to_string())?,
     };
     Ok((engine.with_deadline(DEADLINE), NO_ROWS, recovery))
 }

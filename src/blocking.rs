@@ -55,6 +55,24 @@ impl Engine {
         pollster::block_on(nonblocking::Engine::gpu()).map(|engine| Engine { engine })
     }
 
+    /// The GPU backend with the CPU to [fall back](Self::with_cpu_fallback) on, or the CPU backend
+    /// where no adapter can be used. Then [`Outcome::recovery`] says why not.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine};
+    /// use ndarray::array;
+    ///
+    /// let (p, q) = (array![[0.5_f32, 0.5]], array![[0.25_f32, 0.75]]);
+    /// let outcome = Engine::gpu_or_cpu().rows(Divergence::Kl, &Batch::probs(&p, &q)?)?;
+    /// if let Some(reason) = outcome.recovery.reason {
+    ///     eprintln!("{} rows were left to the CPU: {reason}", outcome.recovery.cpu_rows);
+    /// }
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    pub fn gpu_or_cpu() -> Engine {
+        pollster::block_on(nonblocking::Engine::gpu_or_cpu()).into()
+    }
+
     /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
     ///
     /// # Errors
@@ -70,15 +88,14 @@ impl Engine {
     /// not take, and of rows too long for it. [`Outcome::recovery`] counts them and says why. `auto`
     /// always does so; on `cpu` it changes nothing.
     ///
-    /// ```
-    /// use kullback::{Batch, Divergence, Engine};
-    /// use ndarray::array;
+    #[cfg_attr(feature = "gpu", doc = "```")]
+    #[cfg_attr(not(feature = "gpu"), doc = "```ignore")]
+    /// use kullback::{AdapterKind, Engine, adapters};
     ///
-    /// let engine = Engine::gpu().map_or_else(|_| Engine::cpu(), Engine::with_cpu_fallback);
-    /// let batch = Batch::probs(&array![[0.5_f32, 0.5]], &array![[0.25, 0.75]])?;
-    /// let outcome = engine.rows(Divergence::Kl, &batch)?;
-    /// if let Some(reason) = outcome.recovery.reason {
-    ///     eprintln!("{} rows were left to the CPU: {reason}", outcome.recovery.cpu_rows);
+    /// let discrete = adapters().into_iter().find(|adapter| adapter.kind() == AdapterKind::DiscreteGpu);
+    /// if let Some(adapter) = discrete {
+    ///     let engine = Engine::with_adapter(&adapter)?.with_cpu_fallback();
+    ///     println!("computes on {engine} as long as it can");
     /// }
     /// # Ok::<(), kullback::Error>(())
     /// ```

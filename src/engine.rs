@@ -48,6 +48,8 @@ enum Choice {
     #[cfg(feature = "gpu")]
     Gpu(Recovering),
     Auto(auto::Auto),
+    /// The CPU in the place of a GPU, which there is none of.
+    Instead(Cpu, Error),
 }
 
 impl Engine {
@@ -75,6 +77,18 @@ impl Engine {
         }
         #[cfg(not(feature = "gpu"))]
         Err(Error::NoAdapter { reasons: "kullback was built without its feature 'gpu'".into() })
+    }
+
+    /// The GPU backend with the CPU to [fall back](Self::with_cpu_fallback) on, or the CPU backend
+    /// where no adapter can be used. Then [`Outcome::recovery`] says why not.
+    pub async fn gpu_or_cpu() -> Engine {
+        match Engine::gpu().await {
+            Ok(engine) => engine.with_cpu_fallback(),
+            Err(error) => {
+                log::warn!("{error}; the CPU is used instead");
+                Engine::of(Choice::Instead(Cpu, error))
+            }
+        }
     }
 
     /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
@@ -142,6 +156,10 @@ impl Engine {
             #[cfg(feature = "gpu")]
             Choice::Gpu(gpu) => gpu.rows(divergence, batch, self.settings).await,
             Choice::Auto(auto) => auto.rows(divergence, batch, self.settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcome = cpu.rows(divergence, batch, self.settings).await;
+                outcome.map(|outcome| outcome.instead_of_gpu(error))
+            }
         }?;
         admit(batch, outcome)
     }
@@ -188,7 +206,7 @@ impl Engine {
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
         match &*self.choice {
-            Choice::Cpu(cpu) => self_test::run(cpu).await,
+            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => self_test::run(cpu).await,
             #[cfg(feature = "gpu")]
             Choice::Gpu(gpu) => self_test::run(gpu).await,
             Choice::Auto(auto) => self_test::run(auto).await,
@@ -201,7 +219,7 @@ impl Engine {
     /// The backend's own.
     pub async fn costs(&self) -> Result<Costs, Error> {
         match &*self.choice {
-            Choice::Cpu(cpu) => cost::measure(cpu).await,
+            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => cost::measure(cpu).await,
             #[cfg(feature = "gpu")]
             Choice::Gpu(gpu) => cost::measure(gpu).await,
             Choice::Auto(auto) => cost::measure(auto).await,
@@ -211,7 +229,7 @@ impl Engine {
     /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.
     pub fn backend(&self) -> &'static str {
         match &*self.choice {
-            Choice::Cpu(_) => "cpu",
+            Choice::Cpu(_) | Choice::Instead(..) => "cpu",
             #[cfg(feature = "gpu")]
             Choice::Gpu(_) => "gpu",
             Choice::Auto(_) => "auto",

@@ -193,22 +193,28 @@ impl<T: Value> Outcome<T> {
         })
     }
 
-    /// The outcome with the rows from `first` on as the CPU computed them after an error.
+    /// The outcome of the CPU for rows that the GPU was to compute.
+    pub(crate) fn instead_of_gpu(mut self, error: &Error) -> Outcome<T> {
+        self.recovery.cpu_rows += self.values.len();
+        self.recovery.reason.get_or_insert_with(|| error.to_string());
+        self
+    }
+
+    /// The outcome with the rows from `first` on as another one has them.
     #[cfg(feature = "gpu")]
-    pub(crate) fn completed(mut self, first: usize, cpu: Outcome<T>, error: &Error) -> Outcome<T> {
+    pub(crate) fn completed(mut self, first: usize, mut rest: Outcome<T>) -> Outcome<T> {
         fn put<A: Clone>(all: &mut Array1<A>, first: usize, rest: Array1<A>) {
             all.slice_axis_mut(Axis(0), (first..).into()).assign(&rest);
         }
-        self.recovery.cpu_rows += cpu.values.len();
-        self.recovery.reason.get_or_insert_with(|| error.to_string());
+        self.recovery.add(std::mem::take(&mut rest.recovery));
         if first == 0 {
-            return Outcome { recovery: self.recovery, ..cpu };
+            return Outcome { recovery: self.recovery, ..rest };
         }
         self.backend = "mixed";
-        self.closer_looks += cpu.closer_looks;
-        put(&mut self.values, first, cpu.values);
-        put(&mut self.statuses, first, cpu.statuses);
-        if let (Some(masses), Some(rest)) = (&mut self.masses, cpu.masses) {
+        self.closer_looks += rest.closer_looks;
+        put(&mut self.values, first, rest.values);
+        put(&mut self.statuses, first, rest.statuses);
+        if let (Some(masses), Some(rest)) = (&mut self.masses, rest.masses) {
             put(&mut masses.p, first, rest.p);
             put(&mut masses.q, first, rest.q);
         }

@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::cpu::Cpu;
 use crate::element::Element;
 use crate::error::Cause;
-use crate::gpu::adapter::{Adapter, adapters};
+use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
@@ -89,15 +89,20 @@ impl Recovering {
 
     /// Opens the first adapter of the machine that is eligible and can be opened.
     pub(crate) async fn first(eligible: impl Fn(&Adapter) -> bool) -> Result<Recovering, Error> {
+        const NEEDED: &str = "a driver for Vulkan, Metal or DX12 is needed";
+        let found = adapter::look(from_now(OPENING)).map_err(|fault| {
+            let reasons = format!("{}; {NEEDED}", fault.message);
+            Error::NoAdapter { reasons }
+        })?;
         let mut reasons = Vec::new();
-        for adapter in adapters().iter().filter(|adapter| eligible(adapter)) {
+        for adapter in found.iter().filter(|adapter| eligible(adapter)) {
             match Recovering::open(adapter, None).await {
                 Ok(gpu) => return Ok(gpu),
                 Err(error) => reasons.push(error.to_string()),
             }
         }
         if reasons.is_empty() {
-            reasons.push("none was found; a driver for Vulkan, Metal or DX12 is needed".into());
+            reasons.push(format!("none was found; {NEEDED}"));
         }
         Err(Error::NoAdapter { reasons: reasons.join("; ") })
     }
@@ -215,7 +220,7 @@ impl Backend for Recovering {
         let left = batch.slice(done..batch.rows());
         log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
         let rest = Cpu.rows(divergence, &left, settings).await?;
-        Ok(outcome.completed(done, rest, &error))
+        Ok(outcome.completed(done, rest.instead_of_gpu(&error)))
     }
 }
 

@@ -440,7 +440,7 @@ impl Rows {
         let kernel = self.kernels.get(&(name, variant, dispatch.form));
         let kernel = kernel.ok_or_else(|| format!("no kernel {name} was made"))?;
         let params = filled(&self.device, wgpu::BufferUsages::UNIFORM, bytemuck::bytes_of(params))?;
-        kernel.record(&self.device, encoder, &params, buffers, dispatch)
+        kernel.record(&self.device, encoder, &params, buffers, dispatch).map(|_| ())
     }
 
     /// How a task is cut and read, if it can be.

@@ -121,7 +121,7 @@ impl Adapter {
 
     /// The same adapter from a driver that is asked anew, if it tells of it until then.
     pub(crate) fn found_again(&self, until: Instant) -> Option<Adapter> {
-        let found = adapters_until(until.min(from_now(OPENING)));
+        let found = look(until.min(from_now(OPENING))).ok()?;
         let adapt = |found: Adapter| match self.has_f64 {
             true => found,
             false => found.without_f64(),
@@ -202,32 +202,26 @@ pub(crate) fn limits(kind: AdapterKind, adapter: &wgpu::Limits, cap: Option<Limi
 /// }
 /// ```
 pub fn adapters() -> Vec<Adapter> {
-    adapters_until(from_now(OPENING))
-}
-
-fn adapters_until(until: Instant) -> Vec<Adapter> {
-    let (tell, told) = mpsc::channel();
-    // A driver that hangs keeps the thread, not the caller.
-    let looking = thread::Builder::new()
-        .name("kullback-adapters".into())
-        .spawn(move || tell.send(catch(|| Ok(enumerate()))));
-    let found = match looking {
-        Ok(_) => {
-            let left = until.saturating_duration_since(Instant::now());
-            told.recv_timeout(left).unwrap_or_else(|_| Err(Fault::late()))
-        }
-        Err(error) => Err(error.to_string().into()),
-    };
-    found.unwrap_or_else(|fault| {
-        log::warn!("looking for adapters failed: {}", fault.message);
+    look(from_now(OPENING)).unwrap_or_else(|fault| {
+        log::warn!("no GPU adapter: {}", fault.message);
         Vec::new()
     })
 }
 
-fn enumerate() -> Vec<Adapter> {
-    let mut adapters = found(wgpu::Backends::PRIMARY, wgpu::BackendOptions::default());
+/// The adapters that the drivers tell of until then, or why there is none.
+pub(crate) fn look(until: Instant) -> Result<Vec<Adapter>, Fault> {
+    let (tell, told) = mpsc::channel();
+    // A driver that hangs keeps the thread, not the caller.
+    let looking = thread::Builder::new().name("kullback-adapters".into());
+    let looking = looking.spawn(move || {
+        // Nobody may be listening any more.
+        let _ = tell.send(catch(|| found(wgpu::Backends::PRIMARY, Default::default())));
+    });
+    looking.map_err(|error| error.to_string())?;
+    let left = until.saturating_duration_since(Instant::now());
+    let mut adapters = told.recv_timeout(left).unwrap_or_else(|_| Err(Fault::late()))?;
     adapters.sort_by_key(Adapter::kind);
-    adapters
+    Ok(adapters)
 }
 
 /// The adapter that does nothing of what it is told and reports no error, where wgpu was built with
@@ -235,10 +229,13 @@ fn enumerate() -> Vec<Adapter> {
 pub(crate) fn idle() -> Option<Adapter> {
     let noop = wgpu::NoopBackendOptions::enabled();
     let options = wgpu::BackendOptions { noop, ..Default::default() };
-    found(wgpu::Backends::NOOP, options).pop()
+    found(wgpu::Backends::NOOP, options).ok()?.pop()
 }
 
-fn found(backends: wgpu::Backends, backend_options: wgpu::BackendOptions) -> Vec<Adapter> {
+fn found(
+    backends: wgpu::Backends,
+    backend_options: wgpu::BackendOptions,
+) -> Result<Vec<Adapter>, Fault> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
         backend_options,
@@ -252,5 +249,10 @@ fn found(backends: wgpu::Backends, backend_options: wgpu::BackendOptions) -> Vec
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-    adapters.into_iter().map(Adapter::new).collect()
+    if adapters.is_empty() {
+        // An enumeration says nothing of what it did not find.
+        let request = instance.request_adapter(&wgpu::RequestAdapterOptions::default());
+        pollster::block_on(request).map_err(|error| error.to_string())?;
+    }
+    Ok(adapters.into_iter().map(Adapter::new).collect())
 }

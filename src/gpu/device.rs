@@ -2,6 +2,7 @@
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use super::fault::Fault;
 use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
-use super::slot::{Buffer, Mapping, Running, Slot};
+use super::slot::{BindGroups, Buffer, Mapping, Running, Slot};
 use super::variant::Variant;
 use super::{merge, rows};
 use crate::error::Cause;
@@ -78,6 +79,8 @@ pub(crate) struct Device {
     ln_table: Buffer,
     /// Those that nobody has.
     slots: Vec<Slot>,
+    /// Those that were submitted and let go by calls that ended before.
+    abandoned: Vec<Running>,
     ticket: u32,
 }
 
@@ -111,13 +114,14 @@ impl Device {
             let message = format!("the driver lost it ({reason:?}) {message}");
             losses.note_loss(Fault::new(Cause::Lost, message.trim_end()));
         });
-        let table = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let copied = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let opened = Device {
             workgroup_size: limits.workgroup_size,
             unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             kernels: HashMap::new(),
-            ln_table: Buffer::new("table of logarithms", table),
+            ln_table: Buffer::new("table of logarithms", wgpu::BufferUsages::STORAGE | copied),
             slots: Vec::new(),
+            abandoned: Vec::new(),
             device,
             queue,
             faults,
@@ -135,16 +139,23 @@ impl Device {
         self.faults.check().map(|()| slot)
     }
 
-    /// Takes a slot back. One that was submitted and never collected is let go.
-    pub(crate) fn take_back(&mut self, slot: Slot) {
-        if slot.running.is_none() && self.slots.len() < MOST_IDLE_SLOTS {
+    /// Takes a slot back. One that was submitted and never collected is let go when it is done.
+    pub(crate) fn take_back(&mut self, mut slot: Slot) {
+        if let Some(running) = slot.running.take() {
+            self.abandoned.push(running);
+        } else if self.slots.len() < MOST_IDLE_SLOTS {
             self.slots.push(slot);
         }
     }
 
     /// Starts to make records of the units of a chunk, and to merge them if the job says how.
-    pub(crate) fn sum_rows(&mut self, mut slot: Slot, job: &RowsJob) -> Result<Slot, Fault> {
-        self.prepare(job.variant, Some(&job.dispatch), &job.merges);
+    pub(crate) fn sum_rows(
+        &mut self,
+        mut slot: Slot,
+        job: &RowsJob,
+        until: Instant,
+    ) -> Result<Slot, Fault> {
+        self.prepare(job.variant, Some(&job.dispatch), &job.merges, until)?;
         let ticket = self.next_ticket();
         let sums = job.dispatch.units as usize * job.variant.layout().record_bytes;
         slot.reserve_records(&self.device, sums);
@@ -162,8 +173,11 @@ impl Device {
             _ => self.ln_table.bound(ln_table::BYTES),
         };
         let kernel = self.kernel("rows", job.variant, job.dispatch.form)?;
-        kernel.record(&self.device, &mut encoder, &params, buffers, job.dispatch)?;
-        self.submit(encoder, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
+        let mut bind_groups = BindGroups::default();
+        let device = &self.device;
+        bind_groups.keep(kernel.record(device, &mut encoder, &params, buffers, job.dispatch)?);
+        let work = (encoder, bind_groups);
+        self.submit(work, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
         if let Some(running) = &mut slot.running {
             for input in &slot.inputs {
                 let host = input.host.get()?;
@@ -192,22 +206,24 @@ impl Device {
         merges: &[Merge],
         until: Instant,
     ) -> Result<Records, Fault> {
-        self.prepare(variant, None, merges);
+        self.prepare(variant, None, merges, until)?;
         let units = parts.each().count() as u32;
         let mut slot = self.slot([0, 0])?;
         let words = bytemuck::cast_slice(&parts.words);
         slot.reserve_records(&self.device, words.len());
         self.queue.write_buffer(slot.records[0].get()?, 0, words);
-        self.submit(self.encoder(), &mut slot, variant, units, merges)?;
+        let work = (self.encoder(), BindGroups::default());
+        self.submit(work, &mut slot, variant, units, merges)?;
         let records = self.collect(&mut slot, until)?;
         self.take_back(slot);
         Ok(records)
     }
 
-    /// Records the merges of `units` records in the slot's first buffer, and submits.
+    /// Records the merges of `units` records in the slot's first buffer, after the work before it,
+    /// and submits.
     fn submit(
         &self,
-        mut encoder: wgpu::CommandEncoder,
+        (mut encoder, mut bind_groups): (wgpu::CommandEncoder, BindGroups),
         slot: &mut Slot,
         variant: Variant,
         units: u32,
@@ -227,7 +243,14 @@ impl Device {
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
             let kernel = self.kernel("merge", variant, merge.dispatch.form)?;
-            kernel.record(&self.device, &mut encoder, &params, buffers, merge.dispatch)?;
+            let device = &self.device;
+            bind_groups.keep(kernel.record(
+                device,
+                &mut encoder,
+                &params,
+                buffers,
+                merge.dispatch,
+            )?);
             (units, at) = (merge.dispatch.units, 1 - at);
         }
         let bytes = (units as usize * record_bytes) as u64;
@@ -236,19 +259,37 @@ impl Device {
         let submission = self.queue.submit([encoder.finish()]);
         let mut mapping = Mapping::default();
         mapping.ask(readback, wgpu::MapMode::Read, bytes);
-        slot.running =
-            Some(Running { submission, ticket: self.ticket, record_bytes, bytes, mapping });
+        let ticket = self.ticket;
+        let running = Running { submission, ticket, record_bytes, bytes, mapping, bind_groups };
+        slot.running = Some(running);
         self.faults.check()
     }
 
     /// Waits until then for what was submitted, and copies out the records that it left.
     pub(crate) fn collect(&mut self, slot: &mut Slot, until: Instant) -> Result<Records, Fault> {
         let running = slot.running.take().ok_or("nothing was submitted")?;
+        self.wait(&running.submission, &running.mapping, until)?;
+        let words = read(slot.readback.get()?, running.bytes)?;
+        let Running { record_bytes, ticket, bind_groups, .. } = running;
+        bind_groups.release()?;
+        // What was submitted before is done too.
+        let done = self.abandoned.extract_if(.., |abandoned| abandoned.ticket < ticket);
+        done.collect::<Vec<_>>().into_iter().try_for_each(|done| done.bind_groups.release())?;
+        self.faults.check().map(|()| Records { words, record_bytes, ticket })
+    }
+
+    /// Waits until then for a submission, and for the buffers that were to be mapped.
+    fn wait(
+        &self,
+        submission: &wgpu::SubmissionIndex,
+        mapping: &Mapping,
+        until: Instant,
+    ) -> Result<(), Fault> {
         // With an error noted the wait could only fail, and with it, perhaps, the process.
         self.faults.check()?;
-        while !running.mapping.is_done()? {
+        while !mapping.is_done()? {
             let waited = self.device.poll(wgpu::PollType::Wait {
-                submission_index: Some(running.submission.clone()),
+                submission_index: Some(submission.clone()),
                 timeout: Some(until.saturating_duration_since(Instant::now())),
             });
             self.faults.check()?;
@@ -260,17 +301,17 @@ impl Device {
                 return Err(Fault::late());
             }
         }
-        let readback = slot.readback.get()?;
-        let view = readback.get_mapped_range(..running.bytes).map_err(|error| error.to_string())?;
-        let words = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        readback.unmap();
-        let Running { record_bytes, ticket, .. } = running;
-        self.faults.check().map(|()| Records { words, record_bytes, ticket })
+        Ok(())
     }
 
     /// Compiles the kernels of some dispatches, and writes what they read, unless that is done.
-    fn prepare(&mut self, variant: Variant, rows: Option<&Dispatch>, merges: &[Merge]) {
+    fn prepare(
+        &mut self,
+        variant: Variant,
+        rows: Option<&Dispatch>,
+        merges: &[Merge],
+        until: Instant,
+    ) -> Result<(), Fault> {
         let (device, size) = (&self.device, self.workgroup_size);
         let mut compile = |name, form, spec: fn(Variant) -> Spec| {
             let kernel = self.kernels.entry((name, variant, form));
@@ -283,10 +324,31 @@ impl Device {
             compile("merge", merge.dispatch.form, merge::spec);
         }
         if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
-            self.ln_table.reserve(&self.device, ln_table::BYTES);
-            if let Ok(table) = self.ln_table.get() {
-                self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
-            }
+            self.upload_ln_table(until)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the table of logarithms, and reads it back: from no record would it show that it did not
+    /// arrive.
+    fn upload_ln_table(&mut self, until: Instant) -> Result<(), Fault> {
+        let mut readback = Buffer::readback("readback of the table");
+        for buffer in [&mut self.ln_table, &mut readback] {
+            buffer.reserve(&self.device, ln_table::BYTES);
+        }
+        let (table, readback) = (self.ln_table.get()?, readback.get()?);
+        let want = ln_table();
+        let bytes = ln_table::BYTES as u64;
+        self.queue.write_buffer(table, 0, bytemuck::cast_slice(&want));
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(table, 0, readback, 0, Some(bytes));
+        let submission = self.queue.submit([encoder.finish()]);
+        let mut mapping = Mapping::default();
+        mapping.ask(readback, wgpu::MapMode::Read, bytes);
+        self.wait(&submission, &mapping, until)?;
+        match read(readback, bytes)? == bytemuck::cast_slice::<_, u32>(&want) {
+            true => self.faults.check(),
+            false => Err(Fault::wrong("the table of logarithms did not arrive".into())),
         }
     }
 
@@ -310,6 +372,21 @@ impl Device {
         uniform
     }
 
+    /// Ends a device of which nobody waits for anything.
+    pub(crate) fn close(mut self) -> Result<(), Fault> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        let abandoned = std::mem::take(&mut self.abandoned);
+        abandoned.into_iter().try_for_each(|abandoned| abandoned.bind_groups.release())
+    }
+
+    /// Ends a device after a fault. Its buffers may be all the memory there is; the rest is leaked:
+    /// wgpu may end the process over what such a device does not take back, or wait for it.
+    pub(crate) fn leak(self) -> Result<(), Fault> {
+        let mut leaked = ManuallyDrop::new(self);
+        leaked.slots.clear();
+        Ok(())
+    }
+
     /// What the driver says of its loss, if it is lost.
     pub(crate) fn loss(&self) -> Option<Fault> {
         let _ = self.device.poll(wgpu::PollType::Poll);
@@ -326,6 +403,15 @@ impl Device {
         self.ticket = self.ticket.checked_add(1).unwrap_or(1);
         self.ticket
     }
+}
+
+/// Copies out what a mapped buffer holds, and unmaps it.
+fn read(buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u32>, Fault> {
+    let view = buffer.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
+    let words = bytemuck::pod_collect_to_vec(&view);
+    drop(view);
+    buffer.unmap();
+    Ok(words)
 }
 
 #[cfg(test)]

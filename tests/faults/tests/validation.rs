@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use kullback_faults::child::{Program, Starter};
+use kullback_faults::function::Function;
 use kullback_faults::layer;
 use kullback_faults::rule::rules;
 use kullback_faults::sweep::{self, Verdict};
@@ -36,6 +37,8 @@ fn messages(faults: &str) -> String {
     let run = starter.run_with(Program::Gpu, &rules(faults).unwrap(), &variables).unwrap();
     let (verdict, why) = sweep::judge(Program::Gpu, &run);
     assert_eq!(verdict, Verdict::Right, "{why}");
+    // Another one would begin the log anew.
+    assert_eq!(run.counts[&Function::CreateInstance], 1);
     fs::read_to_string(log).expect("the layer writes a log: `cargo xtask test` installs it")
 }
 

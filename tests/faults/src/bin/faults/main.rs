@@ -18,6 +18,7 @@ Usage: faults compute NAME              what the sweep runs under faults: naive,
 
 Options of the sweep:
   --sample N   Only N faults of each kind, spread evenly
+  --nevers N   Only N of those in which a signal never comes, which take longest
   --doubles N  Pairs of faults, at random [1000]
   --seed N     Which pairs [1]
   --jobs N     Programs at a time [2]

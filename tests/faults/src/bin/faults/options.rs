@@ -7,6 +7,8 @@ use kullback_faults::child::Program;
 pub struct Options {
     /// Of each kind of faults, so many.
     pub sample: usize,
+    /// Of signals that never come, so many: each may take as long as the library's patience.
+    pub nevers: usize,
     pub doubles: usize,
     pub seed: u64,
     pub jobs: usize,
@@ -18,6 +20,7 @@ impl Options {
     pub fn read(words: &[&str]) -> Result<Options, String> {
         let mut options = Options {
             sample: usize::MAX,
+            nevers: usize::MAX,
             doubles: 1000,
             seed: 1,
             jobs: 2,
@@ -35,6 +38,7 @@ impl Options {
                 || value.parse::<usize>().map_err(|_| format!("{name}: '{value}' is no number"));
             match name {
                 "--sample" => options.sample = number()?,
+                "--nevers" => options.nevers = number()?,
                 "--doubles" => options.doubles = number()?,
                 "--seed" => options.seed = number()? as u64,
                 "--jobs" => options.jobs = number()?.max(1),

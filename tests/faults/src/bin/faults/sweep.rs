@@ -21,7 +21,12 @@ pub fn run(options: &Options) -> Result<bool, String> {
         let counts = counts(&starter, program)?;
         for kind in Kind::ALL {
             let all = sweep::faults(kind, &counts, options.doubles, options.seed);
-            let some = sweep::sample(&all, options.sample);
+            let most = match kind {
+                Kind::Never => options.sample.min(options.nevers),
+                Kind::Double => options.doubles,
+                _ => options.sample,
+            };
+            let some = sweep::sample(&all, most);
             todo.extend(some.into_iter().map(|rules| (program, kind, rules)));
         }
     }

@@ -144,7 +144,6 @@ fn miscompile(lie: Lie, words: &mut [u32]) {
 }
 
 /// Stands in for `vkCmdPipelineBarrier`, which has more arguments than the others.
-#[expect(clippy::too_many_arguments, reason = "it is Vulkan's")]
 pub(super) unsafe extern "system" fn cmd_pipeline_barrier(
     commands: vk::CommandBuffer,
     from: vk::PipelineStageFlags,

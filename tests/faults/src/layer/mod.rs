@@ -94,15 +94,12 @@ unsafe extern "system" fn get_instance_proc_addr(
 ) -> vk::PFN_vkVoidFunction {
     // SAFETY: names are C strings.
     let name = unsafe { CStr::from_ptr(name) };
-    // SAFETY: the loader knows the signature by the name.
-    let of =
-        |function: *const ()| unsafe { std::mem::transmute::<_, vk::PFN_vkVoidFunction>(function) };
     match name.to_bytes() {
-        b"vkGetInstanceProcAddr" => of(get_instance_proc_addr as *const ()),
-        b"vkGetDeviceProcAddr" => of(get_device_proc_addr as *const ()),
-        b"vkCreateInstance" => of(create_instance as *const ()),
-        b"vkDestroyInstance" => of(destroy_instance as *const ()),
-        b"vkCreateDevice" => of(create_device as *const ()),
+        b"vkGetInstanceProcAddr" => pointer(get_instance_proc_addr as *const ()),
+        b"vkGetDeviceProcAddr" => pointer(get_device_proc_addr as *const ()),
+        b"vkCreateInstance" => pointer(create_instance as *const ()),
+        b"vkDestroyInstance" => pointer(destroy_instance as *const ()),
+        b"vkCreateDevice" => pointer(create_device as *const ()),
         _ if instance == vk::Instance::null() => None,
         // SAFETY: the handle is an instance, which was made through this layer.
         _ => unsafe { below::look_up(key_of(&instance), name) },
@@ -115,15 +112,18 @@ unsafe extern "system" fn get_device_proc_addr(
 ) -> vk::PFN_vkVoidFunction {
     // SAFETY: names are C strings.
     let name = unsafe { CStr::from_ptr(name) };
-    // SAFETY: the loader knows the signature by the name.
-    let of =
-        |function: *const ()| unsafe { std::mem::transmute::<_, vk::PFN_vkVoidFunction>(function) };
     match name.to_bytes() {
-        b"vkGetDeviceProcAddr" => of(get_device_proc_addr as *const ()),
-        b"vkDestroyDevice" => of(destroy_device as *const ()),
+        b"vkGetDeviceProcAddr" => pointer(get_device_proc_addr as *const ()),
+        b"vkDestroyDevice" => pointer(destroy_device as *const ()),
         // SAFETY: the handle is a device, which was made through this layer.
         _ => unsafe { below::look_up(key_of(&device), name) },
     }
+}
+
+/// A function as the loader gets it, which knows the signature by the name.
+fn pointer(function: *const ()) -> vk::PFN_vkVoidFunction {
+    // SAFETY: a function's address is a function pointer, and not null.
+    unsafe { std::mem::transmute(function) }
 }
 
 unsafe extern "system" fn create_instance(
@@ -205,8 +205,8 @@ unsafe extern "system" fn destroy_instance(
     // SAFETY: the handle was made through this layer, and the function has this signature.
     unsafe {
         let destroy = below::remove(key_of(&instance));
-        if let Some(destroy) = std::mem::transmute::<_, Option<vk::PFN_vkDestroyInstance>>(destroy)
-        {
+        let destroy: Option<vk::PFN_vkDestroyInstance> = std::mem::transmute(destroy);
+        if let Some(destroy) = destroy {
             destroy(instance, allocator);
         }
     }
@@ -225,7 +225,8 @@ unsafe extern "system" fn destroy_device(
         // Before another device can get the key.
         state().forget(key);
         let destroy = below::remove(key);
-        if let Some(destroy) = std::mem::transmute::<_, Option<vk::PFN_vkDestroyDevice>>(destroy) {
+        let destroy: Option<vk::PFN_vkDestroyDevice> = std::mem::transmute(destroy);
+        if let Some(destroy) = destroy {
             destroy(device, allocator);
         }
     }

@@ -29,24 +29,35 @@ fn main() {
     let arguments: Vec<String> = args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["compute", name] => match Program::by_name(name) {
-            Some(Program::Naive) => Ok(naive::run()),
-            Some(program) => Ok(victim::run(program)),
-            None => Err(format!("no program '{name}'\n{USAGE}")),
-        },
-        ["sweep", ref options @ ..] => match Options::read(options) {
-            Ok(options) => sweep::run(&options).map(|held| {
-                if !held {
-                    exit(1);
-                }
-            }),
-            Err(message) => Err(format!("{message}\n{USAGE}")),
-        },
-        ["-h" | "--help"] => Ok(println!("{USAGE}")),
-        _ => Err(USAGE.to_owned()),
+        ["compute", name] => compute(name),
+        ["sweep", ref options @ ..] => Options::read(options).map(|options| sweep(&options)),
+        ["-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err("no such command".into()),
     };
     if let Err(message) = outcome {
-        eprintln!("{message}");
+        eprintln!("{message}\n{USAGE}");
         exit(2);
+    }
+}
+
+fn compute(name: &str) -> Result<(), String> {
+    match Program::by_name(name).ok_or_else(|| format!("no program '{name}'"))? {
+        Program::Naive => naive::run(),
+        program => victim::run(program),
+    }
+    Ok(())
+}
+
+fn sweep(options: &Options) {
+    match sweep::run(options) {
+        Ok(true) => {}
+        Ok(false) => exit(1),
+        Err(message) => {
+            eprintln!("{message}");
+            exit(1);
+        }
     }
 }

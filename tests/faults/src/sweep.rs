@@ -390,12 +390,11 @@ mod tests {
     use crate::report::Recovery;
 
     fn run_of(ends: Vec<End>) -> Run {
-        use std::os::unix::process::ExitStatusExt;
         let call =
             |end| Call { name: "it".into(), end, seconds: 0.1, recovery: Recovery::default() };
         Run {
             calls: ends.into_iter().map(call).collect(),
-            exit: Exit::Status(std::process::ExitStatus::from_raw(0)),
+            exit: Exit::Status(std::process::ExitStatus::default()),
             exit_seconds: 0.0,
             counts: BTreeMap::new(),
             struck: Vec::new(),

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use kullback_faults::child::{Program, Run, Starter};
+use kullback_faults::function::Function;
 use kullback_faults::report::End;
 use kullback_faults::sweep::{self, Verdict};
 
@@ -21,7 +22,7 @@ fn the_cpu_computes(variables: &[(&str, &str)]) {
     for program in [Program::Auto, Program::Fallback] {
         let run = run(program, variables);
         assert_eq!(sweep::judge(program, &run), (Verdict::Right, String::new()));
-        assert!(run.counts.get(&kullback_faults::function::Function::CreateDevice).is_none());
+        assert!(!run.counts.contains_key(&Function::CreateDevice));
     }
     let run = run(Program::Gpu, variables);
     let [opened] = &run.calls[..] else { panic!("{:?}", run.calls) };

@@ -56,6 +56,22 @@
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
+//! # When a device fails
+//!
+//! wgpu panics on some errors of drivers, and says nothing of others; drivers hang. A device lives on
+//! a thread of its own, where a panic is caught, and a call looks at a clock while it waits for it
+//! ([`Engine::with_deadline`]). An adapter is used once it has computed known rows right, which is
+//! asked once per process for each type of input.
+//!
+//! After a fault the rows that are done stay done: the device is opened anew, twice at most in a
+//! call, with smaller chunks where memory was the cause. Then a call is an error, [`Error::Device`],
+//! unless the engine is [`auto`](Engine::auto) or was told to [fall back](Engine::with_cpu_fallback):
+//! there the CPU computes the rows that are left. [`Outcome::recovery`] counts faults and such rows
+//! and has the reason, and the `log` crate has each of them. A device that was given up is left
+//! alone for a second, then two, then four, before calls try it again. What it held is leaked: after
+//! a fault no driver can be trusted to take it back. So a process must not be built with
+//! `panic = "abort"`, and calls must not be made in a child of `fork` whose parent made any.
+//!
 //! # When to use something else
 //!
 //! For a handful of small distributions a loop of `p * (p / q).ln()` in f64 is simpler. Closed forms

@@ -26,7 +26,7 @@ pub(crate) async fn run(backend: &impl Backend) -> Result<(), Error> {
 async fn of_probs<T: Element>(backend: &impl Backend) -> Result<(), Error> {
     for &bins in LENGTHS {
         let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE).map(|side| side.mapv(T::from_f64));
-        check(backend, &Batch::probs(&p, &q)?).await?;
+        check(backend, &some_of(Batch::probs(&p, &q)?)).await?;
     }
     let [p, q] = special_rows().map(|side| side.mapv(T::from_f64));
     let batch = Batch::probs(&p, &q)?.with_on_invalid(OnInvalid::Nan);
@@ -40,9 +40,15 @@ async fn of_logs<T: Element>(backend: &impl Backend) -> Result<(), Error> {
         let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
         let (p, q) = (p.mapv(f64::ln), q.mapv(|q| 1.01 * q.ln() + 10.0));
         let (p, q) = (p.mapv(T::from_f64), q.mapv(T::from_f64));
-        check(backend, &Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?).await?;
+        check(backend, &some_of(Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?)).await?;
     }
     Ok(())
+}
+
+/// Of long rows only the first two pairs: the reference takes its time for each.
+fn some_of<T: Element>(batch: Batch<'_, T>) -> Batch<'_, T> {
+    let pairs = if batch.bins() > 10_000 { 2 } else { batch.rows() };
+    batch.slice(0..pairs)
 }
 
 async fn check<T: Element>(backend: &impl Backend, batch: &Batch<'_, T>) -> Result<(), Error> {

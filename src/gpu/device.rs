@@ -102,7 +102,8 @@ impl Device {
                 required_features: features,
                 required_limits,
                 experimental_features: wgpu::ExperimentalFeatures::disabled(),
-                memory_hints: wgpu::MemoryHints::Performance,
+                // What a device reserves ahead is lost with it; slots are kept as they are.
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
                 trace: wgpu::Trace::Off,
             })
             .await
@@ -379,11 +380,14 @@ impl Device {
         abandoned.into_iter().try_for_each(|abandoned| abandoned.bind_groups.release())
     }
 
-    /// Ends a device after a fault. Its buffers may be all the memory there is; the rest is leaked:
-    /// wgpu may end the process over what such a device does not take back, or wait for it.
+    /// Ends a device after a fault. Its buffers and kernels go, which may hold all the memory there is;
+    /// the device itself is leaked: wgpu may wait for it, or end the process over what it does not
+    /// take back.
     pub(crate) fn leak(self) -> Result<(), Fault> {
         let mut leaked = ManuallyDrop::new(self);
         leaked.slots.clear();
+        leaked.kernels.clear();
+        leaked.ln_table.give_up();
         Ok(())
     }
 

@@ -181,6 +181,11 @@ impl Buffer {
         Buffer { label, usage, buffer: None }
     }
 
+    /// Gives its memory back.
+    pub(crate) fn give_up(&mut self) {
+        self.buffer = None;
+    }
+
     /// One that the host reads.
     pub(crate) fn readback(label: &'static str) -> Buffer {
         Buffer::new(label, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)

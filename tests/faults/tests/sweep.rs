@@ -87,12 +87,12 @@ fn a_fault_that_strikes_is_reported() {
 
 #[test]
 fn calls_that_fail_are_survived() {
-    survives(Kind::Single, 45);
+    survives(Kind::Single, 24);
 }
 
 #[test]
 fn pairs_of_faults_are_survived() {
-    survives(Kind::Double, 20);
+    survives(Kind::Double, 12);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn adapters_that_lie_are_refused() {
 
 #[test]
 fn work_that_is_dropped_once_is_noticed() {
-    survives(Kind::Slip, 20);
+    survives(Kind::Slip, 10);
 }
 
 /// The last calls of each kind, which come once the device is open, and under the deadline that the

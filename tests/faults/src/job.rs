@@ -110,6 +110,9 @@ pub fn call<R>(
     (result, Call { name: name.to_owned(), end, seconds, recovery })
 }
 
+/// The call that opens a device or an engine.
+pub const OPENING: &str = "open";
+
 /// A call that has no rows to return.
 pub const NO_ROWS: End = End::Rows { wrong: 0, lost: 0, example: None };
 

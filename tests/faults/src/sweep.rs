@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::child::{Exit, Program, Run, Starter};
 use crate::function::Function;
+use crate::job::OPENING;
 use crate::report::{Call, End};
 use crate::rule::{Act, LOST, Lasting, Rule};
 
@@ -243,7 +244,7 @@ pub fn judge(program: Program, run: &Run) -> (Verdict, String) {
 
 fn judge_call(program: Program, call: &Call) -> (Verdict, String) {
     let name = &call.name;
-    let limit = if name == "open" { LONGEST_OPENING } else { LONGEST };
+    let limit = if name == OPENING { LONGEST_OPENING } else { LONGEST };
     let (verdict, what) = match &call.end {
         End::Panic(message) => (Verdict::Panic, message.clone()),
         End::Rows { wrong: 1.., example, .. } => {
@@ -275,11 +276,31 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Why.
     pub why: String,
-    /// The longest call, or the end of the process.
+    /// How long it took to open the engine.
+    pub opening: f64,
+    /// The longest of all other calls and of the end of the process.
     pub longest: f64,
 }
 
 impl Judged {
+    fn new(program: Program, kind: Kind, rules: &[Rule], run: &Run) -> Judged {
+        let (verdict, why) = judge(program, run);
+        let longest = |opening: bool| {
+            let calls = run.calls.iter().filter(|call| (call.name == OPENING) == opening);
+            calls.map(|call| call.seconds).fold(0.0, f64::max)
+        };
+        Judged {
+            program,
+            kind,
+            rules: rules.to_vec(),
+            struck: !run.struck.is_empty(),
+            verdict,
+            why,
+            opening: longest(true),
+            longest: longest(false).max(run.exit_seconds),
+        }
+    }
+
     /// One line.
     pub fn line(&self) -> String {
         let rules: Vec<String> = self.rules.iter().map(Rule::to_string).collect();
@@ -302,19 +323,8 @@ pub fn run(
     let done = Mutex::new(Vec::new());
     let work = || {
         while let Some((program, kind, rules)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let judged = starter.run(*program, rules).map(|run| {
-                let (verdict, why) = judge(*program, &run);
-                let seconds = run.calls.iter().map(|call| call.seconds);
-                Judged {
-                    program: *program,
-                    kind: *kind,
-                    rules: rules.clone(),
-                    struck: !run.struck.is_empty(),
-                    verdict,
-                    why,
-                    longest: seconds.fold(run.exit_seconds, f64::max),
-                }
-            });
+            let judged = starter.run(*program, rules);
+            let judged = judged.map(|run| Judged::new(*program, *kind, rules, &run));
             if let Ok(judged) = &judged {
                 each(judged);
             }
@@ -336,7 +346,9 @@ pub struct Line {
     pub runs: usize,
     /// How many ended how.
     pub ends: BTreeMap<Verdict, usize>,
-    /// The longest call of all.
+    /// The longest opening.
+    pub opening: f64,
+    /// The longest of all other calls and of the ends of processes.
     pub longest: f64,
 }
 
@@ -350,6 +362,7 @@ pub fn table(runs: &[Judged]) -> BTreeMap<(Kind, Program), Line> {
         };
         line.runs += 1;
         *line.ends.entry(run.verdict).or_default() += 1;
+        line.opening = line.opening.max(run.opening);
         line.longest = line.longest.max(run.longest);
     }
     table
@@ -358,15 +371,16 @@ pub fn table(runs: &[Judged]) -> BTreeMap<(Kind, Program), Line> {
 /// The table in Markdown.
 pub fn markdown(table: &BTreeMap<(Kind, Program), Line>) -> String {
     let titles = Verdict::ALL.map(Verdict::title).join(" | ");
-    let rules = " ---: |".repeat(Verdict::ALL.len() + 2);
-    let mut text =
-        format!("| faults | program | runs | {titles} | longest call |\n| --- | --- |{rules}\n");
+    let rules = " ---: |".repeat(Verdict::ALL.len() + 3);
+    let mut text = format!(
+        "| faults | program | runs | {titles} | opening | longest call |\n| --- | --- |{rules}\n"
+    );
     for ((kind, program), line) in table {
         let ends = Verdict::ALL.map(|verdict| line.ends.get(&verdict).copied().unwrap_or_default());
         let ends = ends.map(|count| count.to_string()).join(" | ");
         let (kind, program) = (kind.title(), program.title());
-        text +=
-            &format!("| {kind} | {program} | {} | {ends} | {:.1} s |\n", line.runs, line.longest);
+        let seconds = format!("{:.1} s | {:.1} s", line.opening, line.longest);
+        text += &format!("| {kind} | {program} | {} | {ends} | {seconds} |\n", line.runs);
     }
     text
 }

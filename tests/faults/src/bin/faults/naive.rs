@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use kullback_faults::job::{self, NO_ROWS, Work};
+use kullback_faults::job::{self, NO_ROWS, OPENING, Work};
 use kullback_faults::report::{End, Recovery};
 use wgpu::util::DeviceExt;
 
@@ -46,7 +46,7 @@ struct Gpu {
 /// Opens a device, computes the probabilities, and lets the device go.
 pub fn run() {
     let (gpu, opened) =
-        job::call("open", || pollster::block_on(Gpu::open()).map(|gpu| (gpu, NO_ROWS, none())));
+        job::call(OPENING, || pollster::block_on(Gpu::open()).map(|gpu| (gpu, NO_ROWS, none())));
     job::say(&opened);
     let Some(gpu) = gpu else { return };
     for work in job::all().iter().filter(|work| !work.logits) {

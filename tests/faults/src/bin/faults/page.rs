@@ -50,15 +50,17 @@ Runs whose fault was never reached are left out.
 ";
 
 /// Writes the page.
-pub fn save(options: &Options, runs: &[Judged], seconds: f64) -> Result<(), String> {
+pub fn save(options: &Options, runs: &[Judged], seconds: f64, load: &str) -> Result<(), String> {
     let mut page = HEAD.to_owned();
     page += &format!(
-        "Written by `{}` on {}, in {:.0} minutes: {} runs on {}.\n\n",
+        "Written by `{}` on {}, in {:.0} minutes: {} runs on {}, with a load average of {} before \
+         it.\n\n",
         command(options),
         output("date", &["--utc", "+%Y-%m-%d"]),
         seconds / 60.0,
         runs.len(),
         machine(),
+        load,
     );
     page += &sweep::markdown(&sweep::table(runs));
     page += TERMS;
@@ -115,6 +117,12 @@ fn machine() -> String {
     let adapter = adapter.unwrap_or_else(|| "no adapter".into());
     let rustc = output("rustc", &["--version"]);
     format!("{model}, {threads} threads; {adapter}; wgpu 30; {rustc}")
+}
+
+/// How busy the machine is.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

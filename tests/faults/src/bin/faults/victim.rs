@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kullback::{Batch, Divergence, Engine, Error, Kind, Outcome};
 use kullback_faults::child::Program;
-use kullback_faults::job::{self, NO_ROWS, Work};
+use kullback_faults::job::{self, NO_ROWS, OPENING, Work};
 use kullback_faults::report::{Call, End, Recovery};
 
 /// How long a call may wait for a device that makes no progress.
@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-5;
 
 /// Opens an engine, computes all the work, and lets the engine go.
 pub fn run(program: Program) {
-    let (engine, opened) = job::call("open", || open(program));
+    let (engine, opened) = job::call(OPENING, || open(program));
     job::say(&opened);
     let Some(engine) = engine else { return };
     // Below some size no adapter is looked for.

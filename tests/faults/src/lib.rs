@@ -5,6 +5,7 @@
 //! `cargo run -p kullback-faults --bin sweep -- --help` is the way in.
 
 pub mod child;
+pub mod faults;
 pub mod function;
 pub mod job;
 pub mod layer;
@@ -12,3 +13,4 @@ pub mod report;
 pub mod rule;
 pub mod script;
 pub mod sweep;
+pub mod verdict;

@@ -9,7 +9,7 @@ use std::path::Path;
 use kullback_faults::child::{Program, Run, Starter};
 use kullback_faults::function::Function;
 use kullback_faults::report::End;
-use kullback_faults::sweep::{self, Verdict};
+use kullback_faults::verdict::{self, Verdict};
 
 fn run(program: Program, variables: &[(&str, &str)]) -> Run {
     let starter = Starter::new(Path::new(env!("CARGO_BIN_EXE_faults"))).unwrap();
@@ -21,7 +21,7 @@ fn run(program: Program, variables: &[(&str, &str)]) -> Run {
 fn the_cpu_computes(variables: &[(&str, &str)]) {
     for program in [Program::Auto, Program::Fallback] {
         let run = run(program, variables);
-        assert_eq!(sweep::judge(program, &run), (Verdict::Right, String::new()));
+        assert_eq!(verdict::judge(program, &run), (Verdict::Right, String::new()));
         assert!(!run.counts.contains_key(&Function::CreateDevice));
     }
     let run = run(Program::Gpu, variables);

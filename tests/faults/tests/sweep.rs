@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kullback_faults::child::{Program, Run, Starter};
+use kullback_faults::faults::{self, Kind};
 use kullback_faults::function::Function;
 use kullback_faults::rule::Rule;
-use kullback_faults::sweep::{self, Judged, Kind, Verdict};
+use kullback_faults::sweep::{self, Judged};
+use kullback_faults::verdict::{self, Verdict};
 
 /// What cargo built for this test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_faults");
@@ -29,7 +31,7 @@ fn run(program: Program, faults: &str) -> Run {
 }
 
 fn verdict(program: Program, faults: &str) -> Verdict {
-    sweep::judge(program, &run(program, faults)).0
+    verdict::judge(program, &run(program, faults)).0
 }
 
 /// Whether a program came through. How long it took is for the sweep on a machine that does nothing
@@ -44,8 +46,8 @@ fn survives(kind: Kind, most: usize) {
     let mut todo = Vec::new();
     for program in [Program::Gpu, Program::Fallback] {
         let counts = starter.run(program, &[]).unwrap().counts;
-        let all = sweep::faults(kind, &counts, most, 20_261_125);
-        let some = sweep::sample(&all, most);
+        let all = faults::all(kind, &counts, most, 20_261_125);
+        let some = faults::sample(&all, most);
         todo.extend(some.into_iter().map(|rules| (program, kind, rules)));
     }
     let runs = sweep::run(&starter, &todo, JOBS, |_| {}).unwrap();
@@ -61,7 +63,7 @@ fn without_faults_every_row_is_right_and_the_layer_changes_nothing() {
         // The layer is there, and a rule that is never met is as good as none.
         for faults in ["", "CreateDevice:1000:-4,QueueSubmit:1000:never:device"] {
             let run = run(program, faults);
-            assert_eq!(sweep::judge(program, &run), (Verdict::Right, String::new()));
+            assert_eq!(verdict::judge(program, &run), (Verdict::Right, String::new()));
             assert!(run.struck.is_empty());
             assert!(run.counts[&Function::QueueSubmit] >= 2, "{:?}", run.counts);
         }

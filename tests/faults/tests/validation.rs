@@ -10,7 +10,7 @@ use kullback_faults::child::{Program, Starter};
 use kullback_faults::function::Function;
 use kullback_faults::layer;
 use kullback_faults::rule::rules;
-use kullback_faults::sweep::{self, Verdict};
+use kullback_faults::verdict::{self, Verdict};
 
 const LAYER: &str = "VK_LAYER_KHRONOS_validation";
 
@@ -35,7 +35,7 @@ fn messages(faults: &str) -> String {
         ("VK_LAYER_SETTINGS_PATH", folder.path().to_str().unwrap()),
     ];
     let run = starter.run_with(Program::Gpu, &rules(faults).unwrap(), &variables).unwrap();
-    let (verdict, why) = sweep::judge(Program::Gpu, &run);
+    let (verdict, why) = verdict::judge(Program::Gpu, &run);
     assert_eq!(verdict, Verdict::Right, "{why}");
     // Another one would begin the log anew.
     assert_eq!(run.counts[&Function::CreateInstance], 1);

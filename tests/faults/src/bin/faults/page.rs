@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use kullback_faults::child::Program;
-use kullback_faults::sweep::{self, Judged, Verdict};
+use kullback_faults::sweep::{self, Judged};
+use kullback_faults::verdict::Verdict;
 
 use crate::options::Options;
 

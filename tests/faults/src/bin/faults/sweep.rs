@@ -5,8 +5,10 @@ use std::env::current_exe;
 use std::time::Instant;
 
 use kullback_faults::child::{Program, Starter};
+use kullback_faults::faults::{self, Kind};
 use kullback_faults::function::Function;
-use kullback_faults::sweep::{self, Judged, Kind, Verdict};
+use kullback_faults::sweep::{self, Judged};
+use kullback_faults::verdict::{self, Verdict};
 
 use crate::options::Options;
 use crate::page;
@@ -20,7 +22,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     for &program in &options.programs {
         let counts = counts(&starter, program)?;
         for kind in Kind::ALL {
-            let all = sweep::faults(kind, &counts, options.doubles, options.seed);
+            let all = faults::all(kind, &counts, options.doubles, options.seed);
             let most = match kind {
                 Kind::Never => options.sample.min(options.nevers),
                 // Of those the first hundred tell as much as the rest about wgpu by itself.
@@ -28,7 +30,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
                 Kind::Double => options.doubles,
                 _ => options.sample,
             };
-            let some = sweep::sample(&all, most);
+            let some = faults::sample(&all, most);
             todo.extend(some.into_iter().map(|rules| (program, kind, rules)));
         }
     }
@@ -50,7 +52,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
 /// How often a program calls each function when nothing fails.
 fn counts(starter: &Starter, program: Program) -> Result<BTreeMap<Function, usize>, String> {
     let run = starter.run(program, &[])?;
-    match sweep::judge(program, &run) {
+    match verdict::judge(program, &run) {
         (Verdict::Right, _) => Ok(run.counts),
         (verdict, why) => {
             Err(format!("{} without faults: {}: {why}", program.name(), verdict.title()))

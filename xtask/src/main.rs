@@ -6,6 +6,7 @@ mod install;
 mod lint;
 mod msrv;
 mod test;
+mod validation;
 
 use std::{env, process};
 
@@ -13,8 +14,9 @@ const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test  Run the tests of every feature set; installs a software Vulkan driver
-        where there is no GPU (Debian and Ubuntu)
+  test  Run the tests of every feature set, and the suite once more under the
+        validation layer of Khronos; installs that layer, and a software Vulkan
+        driver where there is no GPU (Debian and Ubuntu)
   lint  Check format, lints, documentation and the stated Rust version";
 
 fn main() {

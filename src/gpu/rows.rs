@@ -189,7 +189,9 @@ impl Gpu {
                     // With one chunk on its way, a call does not wait for a second slot.
                     None => self.lend(call.until, job.bytes, !running.is_empty()).await?,
                 };
-                let (Some(mut lent), Some(chunk)) = (lent, chunks.next()) else { break };
+                let Some(mut lent) = lent else { break };
+                // Only now: a chunk that is taken is a chunk that is computed.
+                let Some(chunk) = chunks.next() else { break };
                 pack(batch, &chunk, job.bytes, lent.slot()?).map_err(|e| self.fault(e))?;
                 let until = call.until;
                 lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
@@ -203,7 +205,7 @@ impl Gpu {
             let records = lent.run(until, collect).await?;
             idle.push(lent);
             if chunk.whole_rows {
-                self.settle(batch, variant, &records, call)?;
+                self.settle(batch, variant, chunk.rows, &records, call)?;
                 continue;
             }
             self.verify_parts(&plan, &chunk, &records)?;
@@ -216,10 +218,13 @@ impl Gpu {
                 let merge =
                     move |device: &mut Device| device.merge_records(variant, parts, &merges, until);
                 let merged = self.run(until, merge).await?;
-                self.settle(batch, variant, &merged, call)?;
+                self.settle(batch, variant, chunk.rows, &merged, call)?;
             }
         }
-        Ok(())
+        match call.outcome.values.len() - call.done {
+            0 => Ok(()),
+            lost => Err(self.fault(Fault::wrong(format!("{lost} rows did not come")))),
+        }
     }
 
     /// Which kernels take the batch.
@@ -236,11 +241,13 @@ impl Gpu {
         }
     }
 
-    /// Writes the results of the next whole rows of a call, of which the batch holds the last ones.
+    /// Writes the results of the next whole rows of a call, of which the batch holds the last ones:
+    /// of these rows of the batch.
     fn settle<T: Element>(
         &self,
         batch: &Batch<'_, T>,
         variant: Variant,
+        of: Range<usize>,
         records: &Records,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
@@ -248,6 +255,10 @@ impl Gpu {
         let records: Vec<&[u32]> = records.each().collect();
         let rows = call.done..call.done + records.len();
         let first = rows.start - (call.outcome.values.len() - batch.rows());
+        if of != (first..first + records.len()) {
+            let message = format!("rows {of:?} came where rows from {first} on were due");
+            return Err(self.fault(Fault::wrong(message)));
+        }
         call.outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
             record::settle(records[at], variant, batch, first + at)
         });
@@ -346,9 +357,13 @@ pub(crate) mod tests {
     use crate::sums::tests::{assert_sums, sides};
 
     pub(crate) fn gpu() -> Gpu {
+        with_chunks_of(u64::MAX)
+    }
+
+    fn with_chunks_of(bytes: u64) -> Gpu {
         let adapter = adapters().into_iter().next().expect("the tests need an adapter");
         let clock = Arc::new(Clock::start().unwrap());
-        let opened = Gpu::open(&adapter, None, u64::MAX, &clock, from_now(OPENING));
+        let opened = Gpu::open(&adapter, None, bytes, &clock, from_now(OPENING));
         pollster::block_on(opened).expect("it opens")
     }
 
@@ -403,6 +418,25 @@ pub(crate) mod tests {
             let words = record(&gpu, &Batch::probs(p, q).unwrap());
             assert_sums(&record::sums(&words, F32_SUMS), &sides, &format!("{bins} bins"));
         }
+    }
+
+    /// As where memory is short, or many calls are on their way.
+    #[test]
+    fn every_chunk_is_computed_where_slots_are_few() {
+        let gpu = with_chunks_of(4096);
+        let p = Array2::from_shape_fn((1_000, 64), |(row, bin)| ((row * 7 + bin) % 31 + 1) as f32);
+        let q = p.slice_axis(Axis(0), (3..4).into());
+        let batch = Batch::probs(&p, q).unwrap().with_mass(crate::Mass::Normalize);
+        let compute = || {
+            let mut call = Call::new(&batch, OPENING).unwrap();
+            pollster::block_on(gpu.finish(Divergence::Kl, &batch, &mut call)).unwrap();
+            call.outcome.values
+        };
+        let with_many = compute();
+        assert!(with_many.iter().filter(|&&value| value > 0.0).count() > 900);
+        let taken = gpu.slots.try_acquire(gpu.slots.permits() - 1).unwrap();
+        assert_eq!(compute(), with_many);
+        drop(taken);
     }
 
     #[test]

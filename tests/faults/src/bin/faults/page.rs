@@ -26,7 +26,8 @@ lets the device go.
 Three programs are swept. *Naive wgpu* is wgpu as its documentation shows it: handlers write errors
 and the loss of the device to stderr, whatever returns a `Result` is looked at, and what was mapped is
 read. *kullback* is `Engine::gpu()`, for which an error that says why is a good end. *kullback with
-fallback* adds `with_cpu_fallback()`, for which only the right value of every row is.
+fallback* is `Engine::gpu_or_cpu()`, for which only the right value of every row is, with the rows
+that the CPU computed counted and a reason given.
 
 ";
 

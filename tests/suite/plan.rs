@@ -177,6 +177,16 @@ fn limits_that_leave_no_room_are_refused() {
         let error = Plan::new(Shape { rows: 1, bins: 1, layout: LAYOUT }, limits).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+    for (bin_bytes, record_bytes, message) in [
+        (4, 0, "record size is 0: it must be at least 1"),
+        (0, 32, "bin size is 0: it must be at least 1"),
+        (8, 4, "binding size is 31: it must hold a vector load"),
+    ] {
+        let layout = Layout { bin_bytes, record_bytes };
+        let limits = Limits { binding_bytes: 31, ..LAVAPIPE };
+        let error = Plan::new(Shape { rows: 1, bins: 1, layout }, limits).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
     // A chunk too small for anything holds one unit all the same.
     let plan = plan(3, 100, Limits { chunk_bytes: 0, ..LAVAPIPE });
     check(&plan);
@@ -188,6 +198,12 @@ fn nothing_needs_no_chunk() {
     assert_eq!(plan(0, 10, LAVAPIPE).chunks().count(), 0);
     assert_eq!(plan(0, 0, LAVAPIPE).chunks().count(), 0);
     assert_eq!(plan(0, usize::MAX, LAVAPIPE).chunks().count(), 0);
+}
+
+#[test]
+fn the_largest_workgroups_merge_as_well() {
+    let lanes = 1 << 31;
+    check(&plan(3, 100_000_000, Limits { workgroup_size: lanes, lanes, ..LAVAPIPE }));
 }
 
 #[test]

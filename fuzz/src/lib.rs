@@ -14,11 +14,36 @@ mod scratch;
 pub use peak::peak;
 pub use scratch::Scratch;
 
+use std::path::Path;
+
 use files::Error;
 use files::matrix::Matrix;
 
 /// Memory that a reader may take beside the file, or beside the values that it is asked for.
 pub const EXTRA: usize = 1 << 20;
+
+/// Whether an input goes through a file too: one in 16, the same ones each time.
+pub fn is_for_the_disk(input: &[u8]) -> bool {
+    input.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte)).is_multiple_of(16)
+}
+
+/// Reads a header, and holds the memory that it takes against the limit; or the message that it is
+/// refused with, less the path that it must begin with.
+pub fn header<T>(
+    path: &Path,
+    file: &[u8],
+    read: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, String> {
+    let (read, taken) = peak(read);
+    // Few bytes of a header make a tensor.
+    assert!(taken <= 2 * file.len() + EXTRA, "{taken} bytes for a file of {}", file.len());
+    read.map_err(|error| {
+        let message = error.to_string();
+        let rest = message.strip_prefix(&*path.to_string_lossy()).expect("the path");
+        assert!(rest.starts_with(": ") && !rest.contains(char::is_control), "{message:?}");
+        rest.to_owned()
+    })
+}
 
 /// Reads all values, each as its bytes on this machine, and holds the memory that it takes against
 /// the limit.

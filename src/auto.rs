@@ -5,18 +5,17 @@ use std::sync::OnceLock;
 #[cfg(feature = "gpu")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
+#[cfg(feature = "gpu")]
+use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, adapter::AdapterKind};
-use crate::{Divergence, Error, Outcome};
+use crate::gpu::adapter::AdapterKind;
 #[cfg(feature = "gpu")]
-use crate::{
-    cost::{self, Costs},
-    self_test,
-};
+use crate::recover::Recovering;
+use crate::{Divergence, Error, Outcome};
 
 /// Both backends, and which of them to take.
 #[derive(Default)]
@@ -32,7 +31,7 @@ pub(crate) struct Auto {
 /// A hardware GPU, and what the two backends cost on this machine.
 #[cfg(feature = "gpu")]
 struct Rival {
-    gpu: Gpu,
+    gpu: Recovering,
     gpu_costs: Costs,
     cpu_costs: Costs,
 }
@@ -46,23 +45,20 @@ impl Backend for Auto {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
+        settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = self.faster_gpu(batch) {
-            match gpu.rows(divergence, batch).await {
-                Err(error @ (Error::Device { .. } | Error::TooLong { .. })) => {
-                    log::warn!("{error}; the batch is computed on the CPU");
-                }
-                result => return result,
-            }
+            let settings = Settings { cpu_fallback: true, ..settings };
+            return gpu.rows(divergence, batch, settings).await;
         }
-        self.cpu.rows(divergence, batch).await
+        self.cpu.rows(divergence, batch, settings).await
     }
 }
 
 #[cfg(feature = "gpu")]
 impl Auto {
-    fn faster_gpu<T: Element>(&self, batch: &Batch<'_, T>) -> Option<&Gpu> {
+    fn faster_gpu<T: Element>(&self, batch: &Batch<'_, T>) -> Option<&Recovering> {
         let bytes = batch.rows().saturating_mul(batch.bins()).saturating_mul(2 * size_of::<T>());
         // What f64 costs a GPU differs too much from one to the next to be guessed from f32.
         if bytes < WORTH_A_LOOK || T::NAME == f64::NAME {
@@ -103,8 +99,7 @@ impl Auto {
 #[cfg(feature = "gpu")]
 impl Rival {
     async fn find() -> Result<Rival, Error> {
-        let gpu = Gpu::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
-        self_test::run(&gpu).await?;
+        let gpu = Recovering::first(|adapter| adapter.kind() != AdapterKind::Software).await?;
         let (gpu_costs, cpu_costs) = (cost::measure(&gpu).await?, cost::measure(&Cpu).await?);
         Ok(Rival { gpu, gpu_costs, cpu_costs })
     }

@@ -1,5 +1,7 @@
 //! What every backend answers: one method per operation.
 
+use std::time::Duration;
+
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::{Divergence, Error, Outcome};
@@ -11,5 +13,21 @@ pub(crate) trait Backend {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
+        settings: Settings,
     ) -> impl Future<Output = Result<Outcome<T::Value>, Error>> + Send;
+}
+
+/// What a call does about a device that fails. The CPU never does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// How long to wait for a device that makes no progress.
+    pub deadline: Duration,
+    /// Whether the CPU computes the rows that a device cannot.
+    pub cpu_fallback: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { deadline: Duration::from_secs(30), cpu_fallback: false }
+    }
 }

@@ -1,6 +1,7 @@
 //! The blocking engine: each method waits for the asynchronous one of the same name.
 
 use std::fmt;
+use std::time::Duration;
 
 use ndarray::{Array1, ArrayView2};
 
@@ -45,23 +46,70 @@ impl Engine {
         Engine { engine: nonblocking::Engine::cpu() }
     }
 
-    /// The GPU backend, on the first adapter that can be opened: discrete before integrated before
-    /// software.
+    /// The GPU backend, on the first adapter that can be opened and computes known rows right:
+    /// discrete before integrated before software. Each has 20 seconds for it.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if there is none; there is no silent substitute.
+    /// [`Error::NoAdapter`] if there is none, which says of each why; there is no silent substitute.
     pub fn gpu() -> Result<Engine, Error> {
         pollster::block_on(nonblocking::Engine::gpu()).map(|engine| Engine { engine })
+    }
+
+    /// The GPU backend with the CPU to [fall back](Self::with_cpu_fallback) on, or the CPU backend
+    /// where no adapter can be used. Then [`Outcome::recovery`] says why not.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine};
+    /// use ndarray::array;
+    ///
+    /// let (p, q) = (array![[0.5_f32, 0.5]], array![[0.25_f32, 0.75]]);
+    /// let outcome = Engine::gpu_or_cpu().rows(Divergence::Kl, &Batch::probs(&p, &q)?)?;
+    /// if let Some(reason) = outcome.recovery.reason {
+    ///     eprintln!("{} rows were left to the CPU: {reason}", outcome.recovery.cpu_rows);
+    /// }
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    pub fn gpu_or_cpu() -> Engine {
+        pollster::block_on(nonblocking::Engine::gpu_or_cpu()).into()
     }
 
     /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
     ///
     /// # Errors
-    /// [`Error::Device`] if it cannot be opened.
+    /// [`Error::Device`] if it cannot be opened, or computes known rows wrong.
     #[cfg(feature = "gpu")]
     pub fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
         pollster::block_on(nonblocking::Engine::with_adapter(adapter))
             .map(|engine| Engine { engine })
+    }
+
+    /// The same engine, except that rows which the GPU cannot finish are computed on the CPU instead
+    /// of being an error: of a device that fails and cannot be opened anew, of types that it does
+    /// not take, and of rows too long for it. [`Outcome::recovery`] counts them and says why. `auto`
+    /// always does so; on `cpu` it changes nothing.
+    ///
+    #[cfg_attr(feature = "gpu", doc = "```")]
+    #[cfg_attr(not(feature = "gpu"), doc = "```ignore")]
+    /// use kullback::{AdapterKind, Engine, adapters};
+    ///
+    /// let discrete = adapters().into_iter().find(|adapter| adapter.kind() == AdapterKind::DiscreteGpu);
+    /// if let Some(adapter) = discrete {
+    ///     let engine = Engine::with_adapter(&adapter)?.with_cpu_fallback();
+    ///     println!("computes on {engine} as long as it can");
+    /// }
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_cpu_fallback(self) -> Engine {
+        Engine { engine: self.engine.with_cpu_fallback() }
+    }
+
+    /// The same engine with another limit of how long a call waits for a device that makes no
+    /// progress; 30 seconds unless set. A device that is later counts as hung, and is not tried
+    /// again in that call. Times that a device needs to compile its kernels count too.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Engine {
+        Engine { engine: self.engine.with_deadline(deadline) }
     }
 
     /// One divergence per row of a batch, in nats.
@@ -81,8 +129,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::Unsupported`] for f64 on an adapter without it; [`Error::TooLong`] and
-    /// [`Error::Device`] if the device cannot do it.
+    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results;
+    /// [`Error::Unsupported`] for f64 on an adapter without it, [`Error::TooLong`] for rows that
+    /// it cannot address, and [`Error::Device`] if it fails and cannot be opened anew, unless the
+    /// engine [falls back to the CPU](Self::with_cpu_fallback).
     pub fn rows<T: Element>(
         &self,
         divergence: Divergence,
@@ -178,6 +228,14 @@ impl Engine {
     #[cfg(feature = "gpu")]
     pub fn adapter(&self) -> Option<&Adapter> {
         self.engine.adapter()
+    }
+}
+
+impl Engine {
+    /// The engine that it waits for.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn nonblocking(&self) -> &nonblocking::Engine {
+        &self.engine
     }
 }
 

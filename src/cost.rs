@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::ArrayView2;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::{Batch, Mass};
 use crate::kind::Kind;
 use crate::{Divergence, Error};
@@ -121,7 +121,7 @@ async fn seconds(
     // No mass is refused, and none is far from the other.
     let batch = Batch::of(kind, p, kind, q)?.with_mass(Mass::Generalized);
     let start = Instant::now();
-    backend.rows(Divergence::Kl, &batch).await?;
+    backend.rows(Divergence::Kl, &batch, Settings::default()).await?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::{Array1, ArrayView2};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::{Batch, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, adapter::Adapter};
+use crate::gpu::adapter::Adapter;
+#[cfg(feature = "gpu")]
+use crate::recover::Recovering;
 use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
@@ -37,13 +40,16 @@ use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums
 #[derive(Clone)]
 pub struct Engine {
     choice: Arc<Choice>,
+    settings: Settings,
 }
 
 enum Choice {
     Cpu(Cpu),
     #[cfg(feature = "gpu")]
-    Gpu(Gpu),
+    Gpu(Recovering),
     Auto(auto::Auto),
+    /// The CPU in the place of a GPU, which there is none of.
+    Instead(Cpu, Error),
 }
 
 impl Engine {
@@ -59,36 +65,75 @@ impl Engine {
         Engine::of(Choice::Cpu(Cpu))
     }
 
-    /// The GPU backend, on the first adapter that can be opened: discrete before integrated before
-    /// software.
+    /// The GPU backend, on the first adapter that can be opened and computes known rows right:
+    /// discrete before integrated before software. Each has 20 seconds for it.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if there is none; there is no silent substitute.
+    /// [`Error::NoAdapter`] if there is none, which says of each why; there is no silent substitute.
     pub async fn gpu() -> Result<Engine, Error> {
         #[cfg(feature = "gpu")]
         {
-            Ok(Engine::of(Choice::Gpu(Gpu::first(|_| true).await?)))
+            Ok(Engine::of(Choice::Gpu(Recovering::first(|_| true).await?)))
         }
         #[cfg(not(feature = "gpu"))]
         Err(Error::NoAdapter { reasons: "kullback was built without its feature 'gpu'".into() })
     }
 
+    /// The GPU backend with the CPU to [fall back](Self::with_cpu_fallback) on, or the CPU backend
+    /// where no adapter can be used. Then [`Outcome::recovery`] says why not.
+    pub async fn gpu_or_cpu() -> Engine {
+        match Engine::gpu().await {
+            Ok(engine) => engine.with_cpu_fallback(),
+            Err(error) => {
+                log::warn!("{error}; the CPU is used instead");
+                Engine::of(Choice::Instead(Cpu, error))
+            }
+        }
+    }
+
     /// The GPU backend on a certain adapter, one of [`adapters`](crate::adapters).
     ///
     /// # Errors
-    /// [`Error::Device`] if it cannot be opened.
+    /// [`Error::Device`] if it cannot be opened, or computes known rows wrong.
     #[cfg(feature = "gpu")]
     pub async fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
-        Ok(Engine::of(Choice::Gpu(Gpu::open(adapter, None).await?)))
+        Ok(Engine::of(Choice::Gpu(Recovering::open(adapter, None).await?)))
+    }
+
+    /// The same engine, except that rows which the GPU cannot finish are computed on the CPU instead
+    /// of being an error: of a device that fails and cannot be opened anew, of types that it does
+    /// not take, and of rows too long for it. [`Outcome::recovery`] counts them and says why. `auto`
+    /// always does so; on `cpu` it changes nothing.
+    #[must_use]
+    pub fn with_cpu_fallback(mut self) -> Engine {
+        self.settings.cpu_fallback = true;
+        self
+    }
+
+    /// The same engine with another limit of how long a call waits for a device that makes no
+    /// progress; 30 seconds unless set. A device that is later counts as hung, and is not tried
+    /// again in that call. Times that a device needs to compile its kernels count too.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Engine {
+        self.settings.deadline = deadline;
+        self
     }
 
     #[cfg(feature = "gpu")]
-    pub(crate) fn on(gpu: Gpu) -> Engine {
+    pub(crate) fn on(gpu: Recovering) -> Engine {
         Engine::of(Choice::Gpu(gpu))
     }
 
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu_backend(&self) -> Option<&Recovering> {
+        match &*self.choice {
+            Choice::Gpu(gpu) => Some(gpu),
+            _ => None,
+        }
+    }
+
     fn of(choice: Choice) -> Engine {
-        let engine = Engine { choice: Arc::new(choice) };
+        let engine = Engine { choice: Arc::new(choice), settings: Settings::default() };
         log::debug!("new engine: {engine}");
         engine
     }
@@ -97,18 +142,24 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::Unsupported`] for f64 on an adapter without it; [`Error::TooLong`] and
-    /// [`Error::Device`] if the device cannot do it.
+    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results;
+    /// [`Error::Unsupported`] for f64 on an adapter without it, [`Error::TooLong`] for rows that
+    /// it cannot address, and [`Error::Device`] if it fails and cannot be opened anew, unless the
+    /// engine [falls back to the CPU](Self::with_cpu_fallback).
     pub async fn rows<T: Element>(
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
         let outcome = match &*self.choice {
-            Choice::Cpu(cpu) => cpu.rows(divergence, batch).await,
+            Choice::Cpu(cpu) => cpu.rows(divergence, batch, self.settings).await,
             #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => gpu.rows(divergence, batch).await,
-            Choice::Auto(auto) => auto.rows(divergence, batch).await,
+            Choice::Gpu(gpu) => gpu.rows(divergence, batch, self.settings).await,
+            Choice::Auto(auto) => auto.rows(divergence, batch, self.settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcome = cpu.rows(divergence, batch, self.settings).await;
+                outcome.map(|outcome| outcome.instead_of_gpu(error))
+            }
         }?;
         admit(batch, outcome)
     }
@@ -155,10 +206,10 @@ impl Engine {
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
         match &*self.choice {
-            Choice::Cpu(cpu) => self_test::run(cpu).await,
+            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => self_test::run(cpu, self.settings).await,
             #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => self_test::run(gpu).await,
-            Choice::Auto(auto) => self_test::run(auto).await,
+            Choice::Gpu(gpu) => self_test::run(gpu, self.settings).await,
+            Choice::Auto(auto) => self_test::run(auto, self.settings).await,
         }
     }
 
@@ -168,7 +219,7 @@ impl Engine {
     /// The backend's own.
     pub async fn costs(&self) -> Result<Costs, Error> {
         match &*self.choice {
-            Choice::Cpu(cpu) => cost::measure(cpu).await,
+            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => cost::measure(cpu).await,
             #[cfg(feature = "gpu")]
             Choice::Gpu(gpu) => cost::measure(gpu).await,
             Choice::Auto(auto) => cost::measure(auto).await,
@@ -178,7 +229,7 @@ impl Engine {
     /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.
     pub fn backend(&self) -> &'static str {
         match &*self.choice {
-            Choice::Cpu(_) => "cpu",
+            Choice::Cpu(_) | Choice::Instead(..) => "cpu",
             #[cfg(feature = "gpu")]
             Choice::Gpu(_) => "gpu",
             Choice::Auto(_) => "auto",
@@ -188,10 +239,7 @@ impl Engine {
     /// The adapter that this engine computes on; none for `cpu` and `auto`.
     #[cfg(feature = "gpu")]
     pub fn adapter(&self) -> Option<&Adapter> {
-        match &*self.choice {
-            Choice::Gpu(gpu) => Some(gpu.adapter()),
-            _ => None,
-        }
+        self.gpu_backend().map(Recovering::adapter)
     }
 }
 

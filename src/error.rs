@@ -54,12 +54,15 @@ pub enum Error {
         /// Why each candidate was left out.
         reasons: String,
     },
-    /// The device failed. No result of the call was kept, and the engine will not compute again: a
-    /// new one has to be made.
+    /// The device failed, and so did the attempts to open it anew. No result of the call was kept.
+    /// A later call tries to open it again; with
+    /// [`with_cpu_fallback`](crate::Engine::with_cpu_fallback) the CPU would have finished the rows.
     #[error("the GPU device '{adapter}' failed: {message}")]
     Device {
         /// The adapter's name.
         adapter: String,
+        /// What kind of fault it was.
+        cause: Cause,
         /// What it said.
         message: String,
     },
@@ -87,7 +90,7 @@ pub enum Error {
         /// The limit that was set.
         limit: usize,
     },
-    /// The system has no memory for the buffers of a [stream](crate::stream).
+    /// The system has no memory for the results, or for the buffers of a [stream](crate::stream).
     #[error("there is no memory for {bytes} bytes")]
     OutOfMemory {
         /// What was asked for.
@@ -118,6 +121,24 @@ pub enum Error {
     /// A backend and the reference disagree.
     #[error("{0}")]
     Disagreement(Disagreement),
+}
+
+/// What kind of fault a GPU device had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The driver lost the device.
+    Lost,
+    /// The device or its driver found no memory.
+    OutOfMemory,
+    /// It gave no answer before the [deadline](crate::Engine::with_deadline).
+    TimedOut,
+    /// wgpu or the driver panicked.
+    Panicked,
+    /// It computed something wrong, or not all of what it was to compute.
+    Wrong,
+    /// Anything else, such as an error in a kernel that the driver does not compile.
+    Other,
 }
 
 /// The one of `all` that bears this name.

@@ -56,6 +56,22 @@
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
+//! # When a device fails
+//!
+//! wgpu panics on some errors of drivers, and says nothing of others; drivers hang. A device lives on
+//! a thread of its own, where a panic is caught, and a call looks at a clock while it waits for it
+//! ([`Engine::with_deadline`]). An adapter is used once it has computed known rows right, which is
+//! asked once per process for each type of input.
+//!
+//! After a fault the rows that are done stay done: the device is opened anew, twice at most in a
+//! call, with smaller chunks where memory was the cause. Then a call is an error, [`Error::Device`],
+//! unless the engine is [`auto`](Engine::auto) or was told to [fall back](Engine::with_cpu_fallback):
+//! there the CPU computes the rows that are left. [`Outcome::recovery`] counts faults and such rows
+//! and has the reason, and the `log` crate has each of them. A device that was given up is left
+//! alone for a second, then two, then four, before calls try it again. What it held is leaked: after
+//! a fault no driver can be trusted to take it back. So a process must not be built with
+//! `panic = "abort"`, and calls must not be made in a child of `fork` whose parent made any.
+//!
 //! # When to use something else
 //!
 //! For a handful of small distributions a loop of `p * (p / q).ln()` in f64 is simpler. Closed forms
@@ -85,7 +101,10 @@ mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod kind;
+mod memory;
 mod outcome;
+#[cfg(feature = "gpu")]
+mod recover;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
@@ -99,11 +118,12 @@ pub use cost::{Cost, Costs};
 pub use cross_check::CrossCheck;
 pub use divergence::Divergence;
 pub use element::{Element, Value};
-pub use error::{Disagreement, Error, InvalidRow, Rule, Side};
+pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use kind::Kind;
-pub use outcome::{Masses, Outcome, Status};
+pub use memory::available_memory;
+pub use outcome::{Masses, Outcome, Recovery, Status};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {
@@ -119,10 +139,12 @@ struct Readme;
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{Gpu, kernel, merge, record, rows, settle};
+    use crate::gpu::{kernel, merge, record, rows, settle};
     use crate::plan::{Form, Limits};
+    use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
     use crate::{Adapter, Engine, Error, Kind, Mass, nonblocking, resident};
 
@@ -179,7 +201,7 @@ pub mod internal {
 
     /// An engine that plans under these limits, as far as the adapter has them; wgpu enforces them.
     pub fn engine_under(adapter: &Adapter, limits: Limits) -> Result<Engine, Error> {
-        let gpu = pollster::block_on(Gpu::open(adapter, Some(limits)))?;
+        let gpu = pollster::block_on(Recovering::open(adapter, Some(limits)))?;
         Ok(nonblocking::Engine::on(gpu).into())
     }
 
@@ -192,10 +214,21 @@ pub mod internal {
         resident::Rows::under(device, settings, limits)
     }
 
+    /// An adapter on which every dispatch does nothing, without an error.
+    pub fn idle_adapter() -> Option<Adapter> {
+        crate::gpu::adapter::idle()
+    }
+
+    /// Does the device of an engine an injury. Nothing on an engine that has none.
+    pub fn injure(engine: &Engine, injury: Injury) -> Result<(), Error> {
+        let gpu = engine.nonblocking().gpu_backend();
+        gpu.map_or(Ok(()), |gpu| pollster::block_on(gpu.injure(injury)))
+    }
+
     /// An engine on the adapter that does without its f64 arithmetic.
     pub fn engine_without_f64(adapter: &Adapter) -> Result<Engine, Error> {
-        let mut gpu = pollster::block_on(Gpu::open(adapter, None))?;
-        gpu.has_f64 = false;
+        let adapter = adapter.clone().without_f64();
+        let gpu = pollster::block_on(Recovering::open(&adapter, None))?;
         Ok(nonblocking::Engine::on(gpu).into())
     }
 }

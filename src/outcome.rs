@@ -6,7 +6,7 @@ use ndarray::{Array1, Axis};
 
 use crate::batch::Batch;
 use crate::element::{Element, Value};
-use crate::error::Rule;
+use crate::error::{Error, Rule};
 
 /// What a row turned out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,8 +45,8 @@ pub struct Outcome<T> {
     pub statuses: Array1<Status>,
     /// The masses of the rows, if the batch [asked for them](crate::Batch::with_masses).
     pub masses: Option<Masses<T>>,
-    /// The backend that computed it: `cpu`, `gpu`, or `mixed` where parts were appended that
-    /// different backends computed.
+    /// The backend that computed it: `cpu`, `gpu`, or `mixed` where some rows were computed by the
+    /// one and some by the other.
     pub backend: &'static str,
     /// The adapter, where that was not the CPU.
     pub adapter: Option<String>,
@@ -55,6 +55,38 @@ pub struct Outcome<T> {
     /// others whose masses are far apart, rows with invalid bins or numbers at the ends of the
     /// range, and masses next to the tolerance.
     pub closer_looks: usize,
+    /// Which devices failed on the way, and what was done about it.
+    pub recovery: Recovery,
+}
+
+/// The faults of GPU devices that a call survived. By default there was none.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// How many faults there were.
+    pub faults: usize,
+    /// How often a device was opened anew.
+    pub reopened: usize,
+    /// How many rows the CPU computed in the place of the GPU.
+    pub cpu_rows: usize,
+    /// The first fault, or why the GPU was not tried.
+    pub reason: Option<String>,
+}
+
+impl Recovery {
+    /// Counts a fault.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn note(&mut self, error: &Error) {
+        self.faults += 1;
+        self.reason.get_or_insert_with(|| error.to_string());
+    }
+
+    fn add(&mut self, later: Recovery) {
+        self.faults += later.faults;
+        self.reopened += later.reopened;
+        self.cpu_rows += later.cpu_rows;
+        self.reason = self.reason.take().or(later.reason);
+    }
 }
 
 /// The masses of the rows of both sides, whatever the mass policy; 1 for logits; NaN where a bin is
@@ -127,6 +159,7 @@ impl<T: Value> Outcome<T> {
         }
         self.adapter = self.adapter.take().or(later.adapter);
         self.closer_looks += later.closer_looks;
+        self.recovery.add(later.recovery);
         join(&mut self.values, later.values);
         join(&mut self.statuses, later.statuses);
         self.masses = self.masses.take().zip(later.masses).map(|(mut masses, later)| {
@@ -137,17 +170,55 @@ impl<T: Value> Outcome<T> {
     }
 
     /// An outcome for a batch, whose rows are still to be filled in.
-    pub(crate) fn of<E: Element<Value = T>>(batch: &Batch<'_, E>, backend: &'static str) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]: a row that is repeated takes no memory, its results do.
+    pub(crate) fn of<E: Element<Value = T>>(
+        batch: &Batch<'_, E>,
+        backend: &'static str,
+    ) -> Result<Self, Error> {
         let rows = batch.rows();
-        let masses = batch.wants_masses().then(|| Masses { p: blank(rows), q: blank(rows) });
-        Outcome {
-            values: blank(rows),
-            statuses: blank(rows),
+        let masses = match batch.wants_masses() {
+            true => Some(Masses { p: zeros(rows)?, q: zeros(rows)? }),
+            false => None,
+        };
+        Ok(Outcome {
+            values: zeros(rows)?,
+            statuses: oks(rows)?,
             masses,
             backend,
             adapter: None,
             closer_looks: 0,
+            recovery: Recovery::default(),
+        })
+    }
+
+    /// The outcome of the CPU for rows that the GPU was to compute.
+    pub(crate) fn instead_of_gpu(mut self, error: &Error) -> Outcome<T> {
+        self.recovery.cpu_rows += self.values.len();
+        self.recovery.reason.get_or_insert_with(|| error.to_string());
+        self
+    }
+
+    /// The outcome with the rows from `first` on as another one has them.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn completed(mut self, first: usize, mut rest: Outcome<T>) -> Outcome<T> {
+        fn put<A: Clone>(all: &mut Array1<A>, first: usize, rest: Array1<A>) {
+            all.slice_axis_mut(Axis(0), (first..).into()).assign(&rest);
         }
+        self.recovery.add(std::mem::take(&mut rest.recovery));
+        if first == 0 {
+            return Outcome { recovery: self.recovery, ..rest };
+        }
+        self.backend = "mixed";
+        self.closer_looks += rest.closer_looks;
+        put(&mut self.values, first, rest.values);
+        put(&mut self.statuses, first, rest.statuses);
+        if let (Some(masses), Some(rest)) = (&mut self.masses, rest.masses) {
+            put(&mut masses.p, first, rest.p);
+            put(&mut masses.q, first, rest.q);
+        }
+        self
     }
 
     /// Some of its rows.
@@ -189,8 +260,20 @@ impl<T: Value> Outcome<T> {
 }
 
 /// An array to be filled in, of memory that the system has not yet had to find.
-fn blank<A: Clone + Default>(rows: usize) -> Array1<A> {
-    Array1::from_vec(vec![A::default(); rows])
+fn zeros<V: Value>(rows: usize) -> Result<Array1<V>, Error> {
+    let zeros = bytemuck::allocation::try_zeroed_vec(rows);
+    zeros.map(Array1::from_vec).map_err(|()| no_memory::<V>(rows))
+}
+
+fn oks(rows: usize) -> Result<Array1<Status>, Error> {
+    let mut statuses = Vec::new();
+    statuses.try_reserve_exact(rows).map_err(|_| no_memory::<Status>(rows))?;
+    statuses.resize(rows, Status::Ok);
+    Ok(Array1::from_vec(statuses))
+}
+
+fn no_memory<A>(rows: usize) -> Error {
+    Error::OutOfMemory { bytes: rows.saturating_mul(size_of::<A>()) }
 }
 
 /// The elements of an array that [`Outcome::of`] made, and so made contiguous.

@@ -39,7 +39,8 @@ pub struct Limits {
     /// Invocations that may share a unit: a power of two, at most the workgroup's size. With 1 the
     /// kernels have no barrier, for adapters to which barriers are dear.
     pub lanes: u32,
-    /// Bytes of one side to put into one submission, so that it ends within milliseconds.
+    /// Bytes of one side, and of records, to put into one submission, so that it ends within
+    /// milliseconds.
     pub chunk_bytes: u64,
 }
 
@@ -180,7 +181,10 @@ impl Plan {
 
         let units_in_group = (limits.workgroup_size / lanes) as usize;
         let units = workgroups.saturating_mul(units_in_group).min(records);
+        // The records of short rows are larger than their bins.
+        let recorded = (chunk / record_bytes / segments).max(1);
         let rows_per_chunk = (chunk / (padded(bins) * bin_bytes).max(1)).min(units / segments);
+        let rows_per_chunk = rows_per_chunk.min(recorded);
         let segments_per_chunk = (chunk / (segment_bins * bin_bytes)).clamp(1, units);
         Ok(Plan {
             shape,

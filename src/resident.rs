@@ -80,6 +80,7 @@ use std::ops::Range;
 pub use wgpu;
 
 use crate::batch::Mass;
+use crate::error::Cause;
 use crate::gpu::adapter::{self, AdapterKind};
 use crate::gpu::kernel::{Kernel, Spec};
 use crate::gpu::ln_table::ln_table;
@@ -303,7 +304,7 @@ impl Rows {
     ) -> Result<Rows, Error> {
         let usage = wgpu::BufferUsages::STORAGE;
         let ln_table = filled(device, usage, bytemuck::cast_slice(&ln_table()))
-            .map_err(|message| Error::Device { adapter: device.adapter_info().name, message })?;
+            .map_err(|message| fault(device, message))?;
         Ok(Rows {
             device: device.clone(),
             settings,
@@ -439,7 +440,7 @@ impl Rows {
         let kernel = self.kernels.get(&(name, variant, dispatch.form));
         let kernel = kernel.ok_or_else(|| format!("no kernel {name} was made"))?;
         let params = filled(&self.device, wgpu::BufferUsages::UNIFORM, bytemuck::bytes_of(params))?;
-        kernel.record(&self.device, encoder, &params, buffers, dispatch)
+        kernel.record(&self.device, encoder, &params, buffers, dispatch).map(|_| ())
     }
 
     /// How a task is cut and read, if it can be.
@@ -507,8 +508,12 @@ impl Rows {
     }
 
     fn fault(&self, message: String) -> Error {
-        Error::Device { adapter: self.device.adapter_info().name, message }
+        fault(&self.device, message)
     }
+}
+
+fn fault(device: &wgpu::Device, message: String) -> Error {
+    Error::Device { adapter: device.adapter_info().name, cause: Cause::Other, message }
 }
 
 fn binding(slice: wgpu::BufferSlice<'_>) -> Result<wgpu::BufferBinding<'_>, String> {

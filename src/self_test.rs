@@ -2,49 +2,88 @@
 
 use ndarray::{Array2, Axis};
 
-use crate::backend::Backend;
-use crate::batch::Batch;
+use crate::backend::{Backend, Settings};
+use crate::batch::{Batch, OnInvalid};
 use crate::cross_check::cross_check;
+use crate::element::Element;
+use crate::error::Cause;
 use crate::{Divergence, Error, Kind};
+
+#[cfg(feature = "gpu")]
+pub(crate) use proof::{prove, prove_for};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
 const LENGTHS: &[usize] = &[2, 3, 15, 16, 17, 64, 65, 256, 257, 1_000, 4_097, 65_536, 70_001];
 
-/// Runs them.
-pub(crate) async fn run(backend: &impl Backend) -> Result<(), Error> {
+/// Runs them in f32, for all kernels of that type.
+pub(crate) async fn run(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
+    of_probs::<f32>(backend, settings).await?;
+    of_logs::<f32>(backend, settings).await
+}
+
+/// Those of probabilities, and some that hold what is not one.
+async fn of_probs<T: Element>(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
     for &bins in LENGTHS {
-        let (p, q) = known_rows(bins);
-        check(backend, &Batch::probs(&p, &q)?).await?;
-        let (p, q) = (p.mapv(f32::ln), q.mapv(|q| 1.01 * q.ln() + 10.0));
-        check(backend, &Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?).await?;
+        let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE).map(|side| side.mapv(T::from_f64));
+        check(backend, &some_of(Batch::probs(&p, &q)?), settings).await?;
+    }
+    let [p, q] = special_rows().map(|side| side.mapv(T::from_f64));
+    let batch = Batch::probs(&p, &q)?.with_on_invalid(OnInvalid::Nan);
+    let outcome = backend.rows(Divergence::Kl, &batch, settings).await?;
+    cross_check(Divergence::Kl, &batch, &outcome, batch.rows()).map(|_| ())
+}
+
+/// Those of logarithms.
+async fn of_logs<T: Element>(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
+    for &bins in LENGTHS {
+        let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
+        let (p, q) = (p.mapv(f64::ln), q.mapv(|q| 1.01 * q.ln() + 10.0));
+        let (p, q) = (p.mapv(T::from_f64), q.mapv(T::from_f64));
+        let batch = Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?;
+        check(backend, &some_of(batch), settings).await?;
     }
     Ok(())
 }
 
-async fn check(backend: &impl Backend, batch: &Batch<'_, f32>) -> Result<(), Error> {
-    let outcome = backend.rows(Divergence::Kl, batch).await?;
+/// Of long rows only the first two pairs: the reference takes its time for each.
+fn some_of<T: Element>(batch: Batch<'_, T>) -> Batch<'_, T> {
+    let pairs = if batch.bins() > 10_000 { 2 } else { batch.rows() };
+    batch.slice(0..pairs)
+}
+
+async fn check<T: Element>(
+    backend: &impl Backend,
+    batch: &Batch<'_, T>,
+    settings: Settings,
+) -> Result<(), Error> {
+    let outcome = match backend.rows(Divergence::Kl, batch, settings).await {
+        // What nobody can ask of it needs no proof.
+        Err(Error::TooLong { .. }) => return Ok(()),
+        outcome => outcome?,
+    };
     cross_check(Divergence::Kl, batch, &outcome, batch.rows())?;
     match outcome.closer_looks {
         0 => Ok(()),
         // A closer look is right whatever the sums are: here they were so far off that it was taken.
         rows => Err(Error::Device {
             adapter: outcome.adapter.unwrap_or_else(|| outcome.backend.to_owned()),
+            cause: Cause::Wrong,
             message: format!("the sums of {rows} known rows of {} bins are wrong", batch.bins()),
         }),
     }
 }
 
-/// Five pairs: far apart, near, identical, infinite, and zeros in both.
-fn known_rows(bins: usize) -> (Array2<f32>, Array2<f32>) {
+/// Five pairs: far apart, near by so much, identical, infinite, and zeros in both.
+fn known_rows(bins: usize, near: f64) -> [Array2<f64>; 2] {
     let noise = |row: usize, bin: usize| {
         let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        ((mixed >> 40) as f32 + 1.0) / (1 << 24) as f32
+        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
     };
     let mut p = Array2::from_shape_fn((5, bins), |(row, bin)| noise(row, bin));
     let mut q = Array2::from_shape_fn((5, bins), |(row, bin)| match row {
         0 => noise(9, bin),
-        1 => noise(1, bin) * (1.0 + 1e-3 * noise(8, bin)),
+        1 => noise(1, bin) * (1.0 + near * noise(8, bin)),
         _ => noise(row, bin),
     });
     q[[3, bins - 1]] = 0.0;
@@ -55,9 +94,111 @@ fn known_rows(bins: usize) -> (Array2<f32>, Array2<f32>) {
     }
     for side in [&mut p, &mut q] {
         for mut row in side.axis_iter_mut(Axis(0)) {
-            let mass: f64 = row.iter().map(|&value| f64::from(value)).sum();
-            row.mapv_inplace(|value| (f64::from(value) / mass) as f32);
+            let mass = row.sum();
+            row.mapv_inplace(|value| value / mass);
         }
     }
-    (p, q)
+    [p, q]
+}
+
+/// Rows with one number in the place of another, in P or in Q: none, nothing, too much, too little
+/// for arithmetic that has no subnormal numbers.
+fn special_rows() -> [Array2<f64>; 2] {
+    const SPECIAL: [f64; 7] = [f64::NAN, f64::INFINITY, -1.0, -0.0, 0.0, 1e-40, 1.5];
+    let rows = 2 * SPECIAL.len();
+    [0, 1].map(|side| {
+        Array2::from_shape_fn((rows, 21), |(row, bin)| match (row % 2 == side, bin) {
+            (true, 17) => SPECIAL[row / 2],
+            _ => (1.0 + ((bin + side) % 5) as f64) / 63.0,
+        })
+    })
+}
+
+/// The verdicts on the adapters of this process. Each is asked once, for the sake of time.
+#[cfg(feature = "gpu")]
+mod proof {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::gpu::Gpu;
+    use crate::plan::Limits;
+
+    /// An adapter with its driver, under which limits, and for which input.
+    #[derive(PartialEq)]
+    struct Case {
+        adapter: String,
+        limits: Limits,
+        element: &'static str,
+        probs: bool,
+    }
+
+    type Verdict = Result<(), String>;
+
+    static VERDICTS: Mutex<Vec<(Case, Verdict)>> = Mutex::new(Vec::new());
+
+    /// Has a device prove itself with f32 of all kinds, until then.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with [`Cause::Wrong`] if it computes something wrong.
+    pub(crate) async fn prove(gpu: &Gpu, until: Instant) -> Result<(), Error> {
+        for probs in [true, false] {
+            if let Err(message) = verdict::<f32>(gpu, probs, until).await? {
+                let adapter = gpu.adapter().name().to_owned();
+                return Err(Error::Device { adapter, cause: Cause::Wrong, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a device prove itself with input such as that of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it computes something wrong: other input may do.
+    pub(crate) async fn prove_for<T: Element>(
+        gpu: &Gpu,
+        batch: &Batch<'_, T>,
+        until: Instant,
+    ) -> Result<(), Error> {
+        gpu.variant_for(batch)?;
+        verdict::<T>(gpu, batch.is_probs(), until).await?.map_err(|message| {
+            let adapter = gpu.adapter().name();
+            let what = format!("{} input on '{adapter}': {message}", T::NAME);
+            Error::Unsupported { backend: "gpu", what }
+        })
+    }
+
+    async fn verdict<T: Element>(gpu: &Gpu, probs: bool, until: Instant) -> Result<Verdict, Error> {
+        let case = Case {
+            adapter: gpu.adapter().identity(),
+            limits: Limits { chunk_bytes: 0, ..gpu.limits() },
+            element: T::NAME,
+            probs,
+        };
+        if let Some(known) = known(&case) {
+            return Ok(known);
+        }
+        let deadline = until.saturating_duration_since(Instant::now());
+        let settings = Settings { deadline, ..Settings::default() };
+        let result = match probs {
+            true => of_probs::<T>(gpu, settings).await,
+            false => of_logs::<T>(gpu, settings).await,
+        };
+        let verdict = match result {
+            Ok(()) => Ok(()),
+            Err(error @ (Error::Disagreement(_) | Error::Device { cause: Cause::Wrong, .. })) => {
+                Err(format!("it failed the self-test: {error}"))
+            }
+            // It may do better the next time.
+            Err(error) => return Err(error),
+        };
+        VERDICTS.lock().unwrap_or_else(PoisonError::into_inner).push((case, verdict.clone()));
+        Ok(verdict)
+    }
+
+    fn known(case: &Case) -> Option<Verdict> {
+        let verdicts = VERDICTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = verdicts.iter().find(|(known, _)| known == case);
+        found.map(|(_, verdict)| verdict.clone())
+    }
 }

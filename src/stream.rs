@@ -41,6 +41,7 @@ use ndarray::{ArrayView2, ArrayViewMut1, Axis};
 
 use crate::batch::paired;
 use crate::cross_check::{Tally, spread};
+use crate::plan::MOST_RECORD_BYTES;
 use crate::{Batch, CrossCheck, Divergence, Element, Engine, Error, InvalidRow, Outcome, Status};
 
 /// Bytes of a side for each thread in a part for the CPU: enough that what a call costs does not
@@ -296,15 +297,16 @@ where
         let single = [self.p.shape(), self.q.shape()].map(|shape| shape.0 == 1 && rows != 1);
         let row_bytes = self.bins.saturating_mul(size_of::<T>());
         let cpu_part = THREAD_BYTES * rayon::current_num_threads();
-        // A device's copies lie in this memory too, packed on their way if not for good.
-        let (part, depth, copies) = match engine.backend() {
-            "cpu" => (cpu_part, CPU_BUFFERS, 1),
-            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2),
+        // A device's copies lie in this memory too, packed on their way if not for good, and beside
+        // them three times a record.
+        let (part, depth, copies, records) = match engine.backend() {
+            "cpu" => (cpu_part, CPU_BUFFERS, 1, 0),
+            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2, 3 * MOST_RECORD_BYTES),
         };
         let sides = |one| single.iter().filter(|&&single| single == one).count() * copies;
         let read = row_bytes.saturating_mul(sides(false));
         let once = row_bytes.saturating_mul(sides(true));
-        let results = 3 * size_of::<T::Value>() + size_of::<Status>();
+        let results = 3 * size_of::<T::Value>() + size_of::<Status>() + records;
 
         let needed = |depth: usize| read.saturating_mul(depth).saturating_add(results);
         let least = once.saturating_add(needed(1));

@@ -27,11 +27,13 @@ Examples:
   kullback rows p.npy q.npy -o kl.npy           one value per row, into a file
   kullback rows counts.npy model.npy --mass normalize --base 2
   kullback rows p.npy q.npy --backend gpu --cross-check 1000 --json
+  kullback rows p.npy q.npy --backend gpu --fallback cpu        a GPU that may fail
   kullback rows p.npy q.npy --memory-limit 512MiB -o kl.npy     files of any size
   kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
   kullback devices                              which GPUs there are, and whether they compute right
 
-Exit status: 0 done; 2 bad usage or bad input; 130 after Ctrl-C; 1 anything else.
+Exit status: 0 done; 2 bad usage or bad input; 128 and the number of the signal that ended it, so
+130 after Ctrl-C; 1 anything else.
 With KULLBACK_LOG=debug in the environment, the choice of the backend is logged.";
 
 /// The commands.
@@ -118,6 +120,10 @@ pub struct Rows {
     /// Where to compute; auto never takes a software adapter, gpu takes what there is
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
+
+    /// Who computes the rows that --backend gpu cannot finish; without it they are an error
+    #[arg(long, value_enum)]
+    pub fallback: Option<Fallback>,
 
     /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -206,6 +212,13 @@ pub enum Backend {
     Auto,
     /// A GPU, or an error if there is none
     Gpu,
+    /// The CPU
+    Cpu,
+}
+
+/// Who takes the place of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Fallback {
     /// The CPU
     Cpu,
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::Devices;
 use crate::failure::Failure;
+use crate::files::printable;
 
 #[derive(Serialize)]
 struct Report {
@@ -83,7 +84,7 @@ pub fn run(options: &Devices) -> Result<(), Failure> {
             adapter.api,
             adapter.driver,
             if adapter.f64 { "yes" } else { "no" },
-            adapter.self_test
+            printable(&adapter.self_test)
         );
         if let Some(speed) = &adapter.speed {
             text += &format!("  speed      {speed}\n");

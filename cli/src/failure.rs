@@ -1,7 +1,10 @@
 //! What ends the command early, and with which exit status.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use crate::files::printable;
 
 /// A message for stderr, and whose fault it is.
 #[derive(Debug)]
@@ -10,8 +13,6 @@ pub enum Failure {
     Input(String),
     /// Anything else.
     Other(String),
-    /// The user wants no more of it.
-    Interrupted,
     /// Nobody reads our output any more; there is nothing to say, and nobody to say it to.
     ClosedPipe,
 }
@@ -32,10 +33,14 @@ impl Failure {
         let (message, status) = match self {
             Failure::Input(message) => (message, 2),
             Failure::Other(message) => (message, 1),
-            Failure::Interrupted => ("interrupted".into(), 130),
             Failure::ClosedPipe => return ExitCode::SUCCESS,
         };
-        eprintln!("kullback: {message}");
+        say("", &printable(&message));
         ExitCode::from(status)
     }
+}
+
+/// Says something on stderr. Where that cannot be written to, the exit status has to do.
+pub fn say(before: &str, message: &str) {
+    let _ = writeln!(io::stderr(), "{before}kullback: {message}");
 }

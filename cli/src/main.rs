@@ -1,12 +1,13 @@
 //! The command `kullback`: divergences between the rows of two files.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
+use crate::files::whole::Unfinished;
 
 mod args;
 mod devices;
@@ -15,27 +16,44 @@ mod files;
 mod memory;
 mod results;
 mod rows;
+mod signals;
 mod statistics;
 mod summary;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::new().filter("KULLBACK_LOG")).init();
-    let done = match Cli::parse().command {
-        Command::Rows(options) => rows::run(&options),
-        Command::Devices(options) => devices::run(&options),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let unfinished = Unfinished::default();
+    match signals::listen(&unfinished).and_then(|()| run(&unfinished)) {
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
 
-/// Prints to stdout. A reader that went away ends the command quietly.
+fn run(unfinished: &Unfinished) -> Result<ExitCode, Failure> {
+    match Cli::try_parse() {
+        Ok(Cli { command: Command::Rows(options) }) => rows::run(&options, unfinished)?,
+        Ok(Cli { command: Command::Devices(options) }) => devices::run(&options)?,
+        Err(usage) if usage.use_stderr() => {
+            // Where that cannot be written to, the exit status has to do.
+            let _ = usage.print();
+            return Ok(ExitCode::from(2));
+        }
+        Err(help) => help.print().and_then(|()| io::stdout().flush()).map_err(not_printed)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints to stdout.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    printed.map_err(|error| match error.kind() {
+    printed.map_err(not_printed)
+}
+
+/// A reader that went away ends the command quietly.
+fn not_printed(error: io::Error) -> Failure {
+    match error.kind() {
         ErrorKind::BrokenPipe => Failure::ClosedPipe,
         _ => Failure::other(format!("cannot write to stdout: {error}")),
-    })
+    }
 }

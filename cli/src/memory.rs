@@ -1,26 +1,10 @@
 //! How much memory the command takes.
 
 use bytesize::ByteSize;
-use sysinfo::{MemoryRefreshKind, System};
 
-/// Where the system does not say what it has.
-const UNKNOWN: u64 = 1 << 30;
-
-/// Half of what this process can have: what the machine has to spare, and what a control group of
-/// Linux, as of a container, leaves of its limit.
+/// Half of what this process could take.
 pub fn default_limit() -> usize {
-    let mut system = System::new();
-    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    let available = match system.total_memory() {
-        // Its limits cannot be asked for either.
-        0 => UNKNOWN,
-        _ => {
-            let group = system.cgroup_limits();
-            let left = group.map(|group| group.total_memory.saturating_sub(group.rss));
-            system.available_memory().min(left.unwrap_or(u64::MAX))
-        }
-    };
-    usize::try_from(available / 2).unwrap_or(usize::MAX)
+    kullback::available_memory() / 2
 }
 
 /// A number of bytes, with a unit or without.

@@ -1,16 +1,15 @@
 //! What is done with the results as they come.
 
 use std::ops::Range;
-use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use kullback::{Element, Outcome};
+use serde::Serialize;
 
 use crate::args::{Base, Rows};
 use crate::failure::Failure;
 use crate::files::npy::{Writer, Written};
+use crate::files::whole::Unfinished;
 use crate::statistics::{Statistics, Values};
 
 /// Takes the results of one part after another: into the file, the statistics and the counts.
@@ -24,25 +23,33 @@ pub struct Results<V> {
     values: Option<Values<V>>,
     counts: Counts,
     progress: ProgressBar,
-    interrupted: Arc<AtomicBool>,
 }
 
 /// What is counted on the way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Counts {
     pub backend: &'static str,
     pub adapter: Option<String>,
     pub infinite_rows: usize,
     pub invalid_rows: usize,
     pub closer_looks: usize,
+    /// Faults of GPU devices that were survived.
+    pub device_faults: usize,
+    /// Rows that the CPU computed in the place of a GPU, and why.
+    pub fallback_rows: usize,
+    pub fallback_reason: Option<String>,
 }
 
 impl<V: Written + Element> Results<V> {
     /// Makes ready for so many rows, read from so many bytes, with this much memory for values.
-    pub fn new(options: &Rows, rows: usize, bytes: u64, memory: usize) -> Result<Self, Failure> {
-        // Before there is a file that it would leave behind.
-        let interrupted = listen()?;
-        let file = options.output.as_ref().map(|path| Writer::create(path, rows));
+    pub fn new(
+        options: &Rows,
+        unfinished: &Unfinished,
+        rows: usize,
+        bytes: u64,
+        memory: usize,
+    ) -> Result<Self, Failure> {
+        let file = options.output.as_ref().map(|path| Writer::create(path, rows, unfinished));
         let values = (!options.quiet).then(|| Values::new(rows, memory));
         Ok(Results {
             base: options.base,
@@ -52,15 +59,11 @@ impl<V: Written + Element> Results<V> {
             values: values.transpose().map_err(spool)?,
             counts: Counts::default(),
             progress: progress_bar(options, bytes),
-            interrupted,
         })
     }
 
     /// Takes the next rows.
     pub fn take(&mut self, rows: Range<usize>, mut outcome: Outcome<V>) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
         if self.base != Base::E {
             let nats = self.base.nats();
             outcome.values.mapv_inplace(|value| V::from_f64(value.to_f64() / nats));
@@ -79,13 +82,13 @@ impl<V: Written + Element> Results<V> {
         Ok(())
     }
 
-    /// Puts the file in its place; the statistics of all values, unless they are not wanted.
+    /// The statistics of all values, unless they are not wanted; puts the file in its place.
     pub fn finish(self) -> Result<(Counts, Option<Statistics>), Failure> {
         self.progress.finish_and_clear();
+        let statistics = self.values.map(Values::statistics).transpose().map_err(spool)?;
         if let Some(file) = self.file {
             file.finish().map_err(Failure::other)?;
         }
-        let statistics = self.values.map(Values::statistics).transpose().map_err(spool)?;
         Ok((self.counts, statistics))
     }
 }
@@ -103,21 +106,12 @@ impl Counts {
         self.infinite_rows += outcome.infinite_rows();
         self.invalid_rows += outcome.invalid_rows();
         self.closer_looks += outcome.closer_looks;
-    }
-}
-
-/// What Ctrl-C sets, so that this ends with the present part and takes its unfinished file along. A
-/// second one does not wait for that.
-fn listen() -> Result<Arc<AtomicBool>, Failure> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let set = interrupted.clone();
-    let listening = ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            process::exit(130);
+        self.device_faults += outcome.recovery.faults;
+        self.fallback_rows += outcome.recovery.cpu_rows;
+        if self.fallback_reason.is_none() {
+            self.fallback_reason.clone_from(&outcome.recovery.reason);
         }
-    });
-    listening.map_err(Failure::other)?;
-    Ok(interrupted)
+    }
 }
 
 /// The failure to keep values for the statistics.

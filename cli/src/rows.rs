@@ -8,10 +8,11 @@ use kullback::stream::Stream;
 use kullback::{Batch, Element, Engine, Error, OnInvalid, Side};
 use ndarray::ArrayView2;
 
-use crate::args::{Backend, Invalid, Rows};
+use crate::args::{Backend, Fallback, Invalid, Rows};
 use crate::failure::Failure;
 use crate::files::npy::Written;
 use crate::files::source::Source;
+use crate::files::whole::Unfinished;
 use crate::files::{self, Dtype, regular};
 use crate::memory;
 use crate::results::Results;
@@ -21,24 +22,28 @@ use crate::summary::Summary;
 const VALUES_SHARE: usize = 8;
 
 /// Runs the command.
-pub fn run(options: &Rows) -> Result<(), Failure> {
+pub fn run(options: &Rows, unfinished: &Unfinished) -> Result<(), Failure> {
+    if options.fallback.is_some() && options.backend != Backend::Gpu {
+        return Err(Failure::input("--fallback needs --backend gpu: auto has one of its own"));
+    }
     let p = Source::open(&options.p).map_err(Failure::input)?;
     let q = Source::open(&options.q).map_err(Failure::input)?;
     refuse_input_as_output(options, [&p, &q])?;
     let dtypes = [p.dtype(), q.dtype()];
     let [p, q] = [p, q].map(Source::into_matrix);
     let bytes = [&p, &q].map(|matrix| matrix.layout().bytes() as u64).iter().sum();
+    let mut job = Job { options, unfinished, bytes, tolerance: None };
     match dtypes {
-        [Dtype::F16, Dtype::F16] => compute::<f16>(options, bytes, p.rows(), q.rows(), None),
-        [Dtype::BF16, Dtype::BF16] => compute::<bf16>(options, bytes, p.rows(), q.rows(), None),
+        [Dtype::F16, Dtype::F16] => job.compute::<f16>(p.rows(), q.rows()),
+        [Dtype::BF16, Dtype::BF16] => job.compute::<bf16>(p.rows(), q.rows()),
         // Of two types the arithmetic is that of the wider, and the tolerance that of the narrower.
         dtypes => {
             let narrow = dtypes.iter().any(|dtype| [Dtype::F16, Dtype::BF16].contains(dtype));
-            let tolerance = narrow.then_some(f16::MASS_TOLERANCE);
+            job.tolerance = narrow.then_some(f16::MASS_TOLERANCE);
             if dtypes.contains(&Dtype::F64) {
-                compute::<f64>(options, bytes, p.widened(), q.widened(), tolerance)
+                job.compute::<f64>(p.widened(), q.widened())
             } else {
-                compute::<f32>(options, bytes, p.widened(), q.widened(), tolerance)
+                job.compute::<f32>(p.widened(), q.widened())
             }
         }
     }
@@ -48,74 +53,95 @@ fn refuse_input_as_output(options: &Rows, inputs: [&Source; 2]) -> Result<(), Fa
     let Some(output) = &options.output else { return Ok(()) };
     for input in inputs {
         let same = regular::same_file(input.path(), output);
-        if same.map_err(|error| Failure::input(format!("{input}: {error}")))? {
-            let output = output.display();
+        let output = output.display();
+        if same.map_err(|error| Failure::other(format!("{output}: cannot write: {error}")))? {
             return Err(Failure::input(format!("{output}: the output would replace an input")));
         }
     }
     Ok(())
 }
 
-fn compute<T: Element<Value: Written>>(
-    options: &Rows,
+/// What is to be computed, apart from the rows.
+struct Job<'a> {
+    options: &'a Rows,
+    unfinished: &'a Unfinished,
+    /// Of the input.
     bytes: u64,
-    p: files::rows::Rows<T>,
-    q: files::rows::Rows<T>,
+    /// Of the mass, unless another is given.
     tolerance: Option<f64>,
-) -> Result<(), Failure> {
-    let memory = options.memory_limit.unwrap_or_else(memory::default_limit);
-    let for_values = memory / VALUES_SHARE;
-    let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
-    let stream = stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
-    let (rows, bins) = stream.shape();
-    let engine = match options.backend {
-        Backend::Auto => Engine::auto(),
-        Backend::Cpu => Engine::cpu(),
-        Backend::Gpu => Engine::gpu().map_err(|error| explain(options, error))?,
-    };
-    let mut results = Results::new(options, rows, bytes, for_values)?;
+}
 
-    let start = Instant::now();
-    let check = stream
-        .rows(
-            &engine,
-            options.divergence,
-            |p, q| batch(options, p, q, tolerance),
-            |part| results.take(part.rows, part.outcome).map_err(Stop::Failure),
-        )
-        .map_err(|stop| match stop {
-            Stop::Library(error) => explain(options, error),
-            Stop::File(error) => Failure::input(error),
-            Stop::Failure(failure) => failure,
-        })?;
-    let seconds = start.elapsed().as_secs_f64();
-    let (counts, Some(statistics)) = results.finish()? else { return Ok(()) };
-    let summary = Summary {
-        rows,
-        bins,
-        dtype: T::NAME,
-        p_input: options.p_kind().name(),
-        q_input: options.q_kind().name(),
-        temperature: options.temperature,
-        divergence: options.divergence.name(),
-        unit: options.base.unit(),
-        mass: options.mass.name(),
-        backend: counts.backend,
-        adapter: counts.adapter,
-        statistics,
-        infinite_rows: counts.infinite_rows,
-        invalid_rows: counts.invalid_rows,
-        closer_looks: counts.closer_looks,
-        cross_checked_rows: check.compared,
-        seconds,
-        bytes_per_second: bytes as f64 / seconds,
-        output: options.output.clone(),
-    };
-    if options.json {
-        let json = serde_json::to_string_pretty(&summary).map_err(Failure::other)?;
-        return crate::print(&(json + "\n"));
+impl Job<'_> {
+    fn compute<T: Element<Value: Written>>(
+        &self,
+        p: files::rows::Rows<T>,
+        q: files::rows::Rows<T>,
+    ) -> Result<(), Failure> {
+        let Job { options, unfinished, bytes, tolerance } = *self;
+        let memory = options.memory_limit.unwrap_or_else(memory::default_limit);
+        let for_values = memory / VALUES_SHARE;
+        let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
+        let stream = stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
+        let (rows, bins) = stream.shape();
+        let (engine, no_gpu) = engine(options)?;
+        let mut results = Results::new(options, unfinished, rows, bytes, for_values)?;
+
+        let start = Instant::now();
+        let check = stream
+            .rows(
+                &engine,
+                options.divergence,
+                |p, q| batch(options, p, q, tolerance),
+                |part| results.take(part.rows, part.outcome).map_err(Stop::Failure),
+            )
+            .map_err(|stop| match stop {
+                Stop::Library(error) => explain(options, error),
+                Stop::File(error) => Failure::input(error),
+                Stop::Failure(failure) => failure,
+            })?;
+        let seconds = start.elapsed().as_secs_f64();
+        let (mut counts, Some(statistics)) = results.finish()? else { return Ok(()) };
+        if let Some(reason) = no_gpu {
+            (counts.fallback_rows, counts.fallback_reason) = (rows, Some(reason));
+        }
+        let summary = Summary {
+            rows,
+            bins,
+            dtype: T::NAME,
+            p_input: options.p_kind().name(),
+            q_input: options.q_kind().name(),
+            temperature: options.temperature,
+            divergence: options.divergence.name(),
+            unit: options.base.unit(),
+            mass: options.mass.name(),
+            counts,
+            statistics,
+            cross_checked_rows: check.compared,
+            seconds,
+            bytes_per_second: bytes as f64 / seconds,
+            output: options.output.as_ref().map(|path| path.display().to_string()),
+        };
+        if options.json {
+            let json = serde_json::to_string_pretty(&summary).map_err(Failure::other)?;
+            return crate::print(&(json + "\n"));
+        }
+        crate::print(&summary.to_string())
     }
-    crate::print(&summary.to_string())
+}
+
+/// The engine that is asked for; and why it is the CPU's, if that takes the place of a GPU from the
+/// beginning.
+fn engine(options: &Rows) -> Result<(Engine, Option<String>), Failure> {
+    let engine = match (options.backend, options.fallback) {
+        (Backend::Auto, _) => Engine::auto(),
+        (Backend::Cpu, _) => Engine::cpu(),
+        (Backend::Gpu, None) => Engine::gpu().map_err(|error| explain(options, error))?,
+        (Backend::Gpu, Some(Fallback::Cpu)) => match Engine::gpu() {
+            Ok(engine) => engine.with_cpu_fallback(),
+            Err(error) => return Ok((Engine::cpu(), Some(error.to_string()))),
+        },
+    };
+    Ok((engine, None))
 }
 
 /// What ends the stream early.

@@ -1,10 +1,11 @@
 //! What is printed about the results.
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::files::printable;
+use crate::results::Counts;
 use crate::statistics::Statistics;
 
 /// Everything the summary says. `None` where there is nothing to take a statistic of.
@@ -19,17 +20,15 @@ pub struct Summary {
     pub divergence: &'static str,
     pub unit: &'static str,
     pub mass: &'static str,
-    pub backend: &'static str,
-    pub adapter: Option<String>,
+    #[serde(flatten)]
+    pub counts: Counts,
     #[serde(flatten)]
     pub statistics: Statistics,
-    pub infinite_rows: usize,
-    pub invalid_rows: usize,
-    pub closer_looks: usize,
     pub cross_checked_rows: usize,
     pub seconds: f64,
     pub bytes_per_second: f64,
-    pub output: Option<PathBuf>,
+    /// As far as it is Unicode.
+    pub output: Option<String>,
 }
 
 impl Summary {
@@ -49,12 +48,10 @@ impl Summary {
 impl Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Statistics { mean, standard_error, min, median, p90, p99, max } = &self.statistics;
-        let backend = match &self.adapter {
-            Some(adapter) => format!("{} ({adapter})", self.backend),
-            None => self.backend.to_owned(),
-        };
-        let line = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display| {
-            writeln!(f, "{name:<12}{value}")
+        let Counts { infinite_rows, invalid_rows, .. } = self.counts;
+        let backend = match &self.counts.adapter {
+            Some(adapter) => format!("{} ({adapter})", self.counts.backend),
+            None => self.counts.backend.to_owned(),
         };
         let input =
             format_args!("{} × {} bins, {}", grouped(self.rows), grouped(self.bins), self.dtype);
@@ -69,7 +66,7 @@ impl Display for Summary {
         )?;
         line(f, "backend", &backend)?;
         let error = standard_error.map_or(String::new(), |error| format!(" ± {error:.2e}"));
-        let others = self.infinite_rows + self.invalid_rows;
+        let others = infinite_rows + invalid_rows;
         let over = match others {
             0 => String::new(),
             _ => format!(" over the {} finite rows", grouped(self.rows - others)),
@@ -80,12 +77,9 @@ impl Display for Summary {
         {
             line(f, name, &shown(*value))?;
         }
-        line(f, "infinite", &format_args!("{} rows", grouped(self.infinite_rows)))?;
-        line(f, "invalid", &format_args!("{} rows", grouped(self.invalid_rows)))?;
-        if self.closer_looks > 0 {
-            let rows = grouped(self.closer_looks);
-            line(f, "closer look", &format_args!("{rows} rows, computed once more in f64"))?;
-        }
+        line(f, "infinite", &format_args!("{} rows", grouped(infinite_rows)))?;
+        line(f, "invalid", &format_args!("{} rows", grouped(invalid_rows)))?;
+        self.counts.fmt(f)?;
         if self.cross_checked_rows > 0 {
             let rows = grouped(self.cross_checked_rows);
             line(f, "cross-check", &format_args!("{rows} rows agree with the f64 reference"))?;
@@ -93,10 +87,33 @@ impl Display for Summary {
         let speed = self.bytes_per_second / 1e9;
         line(f, "time", &format_args!("{} at {speed:.2} GB/s", duration(self.seconds)))?;
         match &self.output {
-            Some(path) => line(f, "written", &path.display()),
+            Some(path) => line(f, "written", &printable(path)),
             None => Ok(()),
         }
     }
+}
+
+/// What does not happen every time.
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count, what) in [
+            ("closer look", self.closer_looks, "rows, computed once more in f64"),
+            ("faults", self.device_faults, "of GPU devices, survived"),
+            ("fallback", self.fallback_rows, "rows, computed on the CPU instead"),
+        ] {
+            if count > 0 {
+                line(f, name, &format_args!("{} {what}", grouped(count)))?;
+            }
+        }
+        match &self.fallback_reason {
+            Some(reason) => line(f, "because", &printable(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Result {
+    writeln!(f, "{name:<12}{value}")
 }
 
 fn shown(value: Option<f64>) -> String {

@@ -7,7 +7,7 @@ use super::Cpu;
 use super::logs;
 use super::plain::Plain;
 use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
 use crate::element::{Element, Value};
@@ -24,9 +24,10 @@ impl Backend for Cpu {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
+        _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         let Divergence::Kl = divergence;
-        let mut outcome = Outcome::of(batch, "cpu");
+        let mut outcome = Outcome::of(batch, "cpu")?;
         let (all, bins) = (0..batch.rows(), batch.bins());
         let rows_per_task = rows_per_task(bins);
         if batch.is_probs() && bins <= SEGMENT {

@@ -1,7 +1,12 @@
 //! The adapters of this machine: what they are, in which order they are tried, and what they allow.
 
-use std::fmt;
+use std::sync::mpsc;
+use std::time::Instant;
+use std::{fmt, thread};
 
+use super::OPENING;
+use super::call::from_now;
+use super::fault::Fault;
 use super::worker::catch;
 use crate::plan::{Limits, MOST_RECORD_BYTES};
 
@@ -53,6 +58,7 @@ pub struct Adapter {
     driver: String,
     api: String,
     kind: AdapterKind,
+    has_f64: bool,
 }
 
 impl Adapter {
@@ -60,6 +66,7 @@ impl Adapter {
         let info = handle.get_info();
         let kind = AdapterKind::of(info.device_type);
         Adapter {
+            has_f64: handle.features().contains(wgpu::Features::SHADER_F64),
             handle,
             name: info.name,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -90,7 +97,36 @@ impl Adapter {
 
     /// Whether it computes in f64 as well as in f32.
     pub fn has_f64(&self) -> bool {
-        self.handle.features().contains(wgpu::Features::SHADER_F64)
+        self.has_f64
+    }
+
+    /// The same adapter as if it had no f64.
+    pub(crate) fn without_f64(self) -> Adapter {
+        Adapter { has_f64: false, ..self }
+    }
+
+    /// Those of its features that are of use here.
+    pub(crate) fn features(&self) -> wgpu::Features {
+        let mut useful = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        useful.set(wgpu::Features::SHADER_F64, self.has_f64);
+        useful & self.handle.features()
+    }
+
+    /// What tells it from other adapters, and from itself with another driver.
+    pub(crate) fn identity(&self) -> String {
+        let wgpu::AdapterInfo { vendor, device, device_pci_bus_id, .. } = self.handle.get_info();
+        let Adapter { name, driver, api, has_f64, .. } = self;
+        format!("{api} {vendor:x}:{device:x} {device_pci_bus_id} {name} {driver} f64: {has_f64}")
+    }
+
+    /// The same adapter from a driver that is asked anew, if it tells of it until then.
+    pub(crate) fn found_again(&self, until: Instant) -> Option<Adapter> {
+        let found = look(until.min(from_now(OPENING))).ok()?;
+        let adapt = |found: Adapter| match self.has_f64 {
+            true => found,
+            false => found.without_f64(),
+        };
+        found.into_iter().map(adapt).find(|found| found.identity() == self.identity())
     }
 
     pub(crate) fn handle(&self) -> &wgpu::Adapter {
@@ -155,7 +191,8 @@ pub(crate) fn limits(kind: AdapterKind, adapter: &wgpu::Limits, cap: Option<Limi
     }
 }
 
-/// The adapters of this machine, the ones to prefer first. Empty if there is none.
+/// The adapters of this machine, the ones to prefer first. Empty if there is none, or if the drivers
+/// have not told of any after 20 seconds.
 ///
 /// Opening one is [`Engine::with_adapter`](crate::Engine::with_adapter).
 ///
@@ -165,18 +202,57 @@ pub(crate) fn limits(kind: AdapterKind, adapter: &wgpu::Limits, cap: Option<Limi
 /// }
 /// ```
 pub fn adapters() -> Vec<Adapter> {
-    let enumerate = || {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        // Otherwise debug builds would run other shaders than release builds.
-        descriptor.flags = wgpu::InstanceFlags::empty();
-        let instance = wgpu::Instance::new(descriptor);
-        let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-        Ok(found.into_iter().map(Adapter::new).collect::<Vec<_>>())
-    };
-    let mut adapters = catch(enumerate).unwrap_or_else(|message| {
-        log::warn!("looking for adapters failed: {message}");
+    look(from_now(OPENING)).unwrap_or_else(|fault| {
+        log::warn!("no GPU adapter: {}", fault.message);
         Vec::new()
+    })
+}
+
+/// The adapters that the drivers tell of until then, or why there is none.
+pub(crate) fn look(until: Instant) -> Result<Vec<Adapter>, Fault> {
+    let (tell, told) = mpsc::channel();
+    // A driver that hangs keeps the thread, not the caller.
+    let looking = thread::Builder::new().name("kullback-adapters".into());
+    let looking = looking.spawn(move || {
+        // Nobody may be listening any more.
+        let _ = tell.send(catch(|| found(wgpu::Backends::PRIMARY, Default::default())));
     });
+    looking.map_err(|error| error.to_string())?;
+    let left = until.saturating_duration_since(Instant::now());
+    let mut adapters = told.recv_timeout(left).unwrap_or_else(|_| Err(Fault::late()))?;
     adapters.sort_by_key(Adapter::kind);
-    adapters
+    Ok(adapters)
+}
+
+/// The adapter that does nothing of what it is told and reports no error, where wgpu was built with
+/// it.
+pub(crate) fn idle() -> Option<Adapter> {
+    let noop = wgpu::NoopBackendOptions::enabled();
+    let options = wgpu::BackendOptions { noop, ..Default::default() };
+    found(wgpu::Backends::NOOP, options).ok()?.pop()
+}
+
+fn found(
+    backends: wgpu::Backends,
+    backend_options: wgpu::BackendOptions,
+) -> Result<Vec<Adapter>, Fault> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        backend_options,
+        // Otherwise debug builds would run other shaders than release builds.
+        flags: wgpu::InstanceFlags::empty(),
+        // Of a driver that tells how much is left (in percent): an error before it thrashes.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(95),
+            ..Default::default()
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    if adapters.is_empty() {
+        // An enumeration says nothing of what it did not find.
+        let request = instance.request_adapter(&wgpu::RequestAdapterOptions::default());
+        pollster::block_on(request).map_err(|error| error.to_string())?;
+    }
+    Ok(adapters.into_iter().map(Adapter::new).collect())
 }

@@ -2,36 +2,51 @@
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::fault::Fault;
 use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
-use super::slot::{Buffer, Mapping, Running, Slot};
+use super::slot::{BindGroups, Buffer, Mapping, Running, Slot};
 use super::variant::Variant;
 use super::{merge, rows};
+use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
 
-/// How long a submission may take before the device counts as hung. Chunks take milliseconds.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// Slots that are kept for the next call: as many as one call has in flight.
 const MOST_IDLE_SLOTS: usize = 2;
 
 /// What a device says of its faults: wgpu reports them to a callback, not to the call at fault.
 #[derive(Clone, Default)]
-struct Faults(Arc<Mutex<Vec<String>>>);
+struct Faults(Arc<Mutex<Noted>>);
+
+#[derive(Default)]
+struct Noted {
+    first: Option<Fault>,
+    loss: Option<Fault>,
+}
 
 impl Faults {
-    fn note(&self, fault: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, fault: Fault) {
+        self.noted().first.get_or_insert(fault);
+    }
+
+    fn note_loss(&self, fault: Fault) {
+        self.noted().loss.get_or_insert(fault);
     }
 
     /// An error if anything was noted so far.
-    fn check(&self) -> Result<(), String> {
-        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match faults.first() {
-            Some(first) => Err(first.clone()),
+    fn check(&self) -> Result<(), Fault> {
+        let noted = self.noted();
+        match noted.loss.as_ref().or(noted.first.as_ref()) {
+            Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
     }
@@ -64,47 +79,50 @@ pub(crate) struct Device {
     ln_table: Buffer,
     /// Those that nobody has.
     slots: Vec<Slot>,
+    /// Those that were submitted and let go by calls that ended before.
+    abandoned: Vec<Running>,
     ticket: u32,
 }
 
 impl Device {
-    /// Opens an adapter under limits that wgpu then enforces. With `unified` its kernels read the
-    /// memory that the host writes, if the adapter can do that at all.
+    /// Opens an adapter with its features, under limits that wgpu then enforces. With `unified` its
+    /// kernels read the memory that the host writes, if the adapter can do that at all.
     pub(crate) async fn open(
         adapter: &wgpu::Adapter,
+        features: wgpu::Features,
         required_limits: wgpu::Limits,
         limits: Limits,
         unified: bool,
-    ) -> Result<Device, String> {
-        let mut features = wgpu::Features::SHADER_F64;
-        if unified {
-            features |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        }
-        let features = features & adapter.features();
+    ) -> Result<Device, Fault> {
+        let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        let features = if unified { features } else { features.difference(mappable) };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("kullback"),
                 required_features: features,
                 required_limits,
                 experimental_features: wgpu::ExperimentalFeatures::disabled(),
-                memory_hints: wgpu::MemoryHints::Performance,
+                // What a device reserves ahead is lost with it; slots are kept as they are.
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
                 trace: wgpu::Trace::Off,
             })
             .await
             .map_err(|error| error.to_string())?;
         let faults = Faults::default();
         let (errors, losses) = (faults.clone(), faults.clone());
-        device.on_uncaptured_error(Arc::new(move |error| errors.note(format!("{error}"))));
+        device.on_uncaptured_error(Arc::new(move |error| errors.note(error.into())));
         device.set_device_lost_callback(move |reason, message| {
-            losses.note(format!("device lost ({reason:?}): {message}"));
+            let message = format!("the driver lost it ({reason:?}) {message}");
+            losses.note_loss(Fault::new(Cause::Lost, message.trim_end()));
         });
-        let table = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let copied = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let opened = Device {
             workgroup_size: limits.workgroup_size,
             unified: features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
             kernels: HashMap::new(),
-            ln_table: Buffer::new("table of logarithms", table),
+            ln_table: Buffer::new("table of logarithms", wgpu::BufferUsages::STORAGE | copied),
             slots: Vec::new(),
+            abandoned: Vec::new(),
             device,
             queue,
             faults,
@@ -114,7 +132,7 @@ impl Device {
     }
 
     /// A slot whose memory is ready for a job's bins.
-    pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, String> {
+    pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, Fault> {
         let mut slot = self.slots.pop().unwrap_or_else(|| Slot::new(self.unified));
         for (input, bytes) in slot.inputs.iter_mut().zip(bytes) {
             input.reserve(&self.device, bytes);
@@ -122,16 +140,23 @@ impl Device {
         self.faults.check().map(|()| slot)
     }
 
-    /// Takes a slot back. One that was submitted and never collected is let go.
-    pub(crate) fn take_back(&mut self, slot: Slot) {
-        if slot.running.is_none() && self.slots.len() < MOST_IDLE_SLOTS {
+    /// Takes a slot back. One that was submitted and never collected is let go when it is done.
+    pub(crate) fn take_back(&mut self, mut slot: Slot) {
+        if let Some(running) = slot.running.take() {
+            self.abandoned.push(running);
+        } else if self.slots.len() < MOST_IDLE_SLOTS {
             self.slots.push(slot);
         }
     }
 
     /// Starts to make records of the units of a chunk, and to merge them if the job says how.
-    pub(crate) fn sum_rows(&mut self, mut slot: Slot, job: &RowsJob) -> Result<Slot, String> {
-        self.prepare(job.variant, Some(&job.dispatch), &job.merges);
+    pub(crate) fn sum_rows(
+        &mut self,
+        mut slot: Slot,
+        job: &RowsJob,
+        until: Instant,
+    ) -> Result<Slot, Fault> {
+        self.prepare(job.variant, Some(&job.dispatch), &job.merges, until)?;
         let ticket = self.next_ticket();
         let sums = job.dispatch.units as usize * job.variant.layout().record_bytes;
         slot.reserve_records(&self.device, sums);
@@ -149,8 +174,11 @@ impl Device {
             _ => self.ln_table.bound(ln_table::BYTES),
         };
         let kernel = self.kernel("rows", job.variant, job.dispatch.form)?;
-        kernel.record(&self.device, &mut encoder, &params, buffers, job.dispatch)?;
-        self.submit(encoder, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
+        let mut bind_groups = BindGroups::default();
+        let device = &self.device;
+        bind_groups.keep(kernel.record(device, &mut encoder, &params, buffers, job.dispatch)?);
+        let work = (encoder, bind_groups);
+        self.submit(work, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
         if let Some(running) = &mut slot.running {
             for input in &slot.inputs {
                 let host = input.host.get()?;
@@ -166,9 +194,10 @@ impl Device {
         variant: Variant,
         mut parts: Records,
         merges: &[Merge],
-    ) -> Result<Records, String> {
+        until: Instant,
+    ) -> Result<Records, Fault> {
         parts.stamp(self.next_ticket());
-        self.merge_stamped(variant, &parts, merges)
+        self.merge_stamped(variant, &parts, merges, until)
     }
 
     fn merge_stamped(
@@ -176,28 +205,31 @@ impl Device {
         variant: Variant,
         parts: &Records,
         merges: &[Merge],
-    ) -> Result<Records, String> {
-        self.prepare(variant, None, merges);
+        until: Instant,
+    ) -> Result<Records, Fault> {
+        self.prepare(variant, None, merges, until)?;
         let units = parts.each().count() as u32;
         let mut slot = self.slot([0, 0])?;
         let words = bytemuck::cast_slice(&parts.words);
         slot.reserve_records(&self.device, words.len());
         self.queue.write_buffer(slot.records[0].get()?, 0, words);
-        self.submit(self.encoder(), &mut slot, variant, units, merges)?;
-        let records = self.collect(&mut slot)?;
+        let work = (self.encoder(), BindGroups::default());
+        self.submit(work, &mut slot, variant, units, merges)?;
+        let records = self.collect(&mut slot, until)?;
         self.take_back(slot);
         Ok(records)
     }
 
-    /// Records the merges of `units` records in the slot's first buffer, and submits.
+    /// Records the merges of `units` records in the slot's first buffer, after the work before it,
+    /// and submits.
     fn submit(
         &self,
-        mut encoder: wgpu::CommandEncoder,
+        (mut encoder, mut bind_groups): (wgpu::CommandEncoder, BindGroups),
         slot: &mut Slot,
         variant: Variant,
         units: u32,
         merges: &[Merge],
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let record_bytes = variant.layout().record_bytes;
         let (mut units, mut at) = (units, 0);
         for merge in merges {
@@ -212,7 +244,14 @@ impl Device {
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
             let kernel = self.kernel("merge", variant, merge.dispatch.form)?;
-            kernel.record(&self.device, &mut encoder, &params, buffers, merge.dispatch)?;
+            let device = &self.device;
+            bind_groups.keep(kernel.record(
+                device,
+                &mut encoder,
+                &params,
+                buffers,
+                merge.dispatch,
+            )?);
             (units, at) = (merge.dispatch.units, 1 - at);
         }
         let bytes = (units as usize * record_bytes) as u64;
@@ -221,39 +260,59 @@ impl Device {
         let submission = self.queue.submit([encoder.finish()]);
         let mut mapping = Mapping::default();
         mapping.ask(readback, wgpu::MapMode::Read, bytes);
-        slot.running =
-            Some(Running { submission, ticket: self.ticket, record_bytes, bytes, mapping });
+        let ticket = self.ticket;
+        let running = Running { submission, ticket, record_bytes, bytes, mapping, bind_groups };
+        slot.running = Some(running);
         self.faults.check()
     }
 
-    /// Waits for what was submitted, and copies out the records that it left.
-    pub(crate) fn collect(&mut self, slot: &mut Slot) -> Result<Records, String> {
+    /// Waits until then for what was submitted, and copies out the records that it left.
+    pub(crate) fn collect(&mut self, slot: &mut Slot, until: Instant) -> Result<Records, Fault> {
         let running = slot.running.take().ok_or("nothing was submitted")?;
-        // With an error noted the wait could only fail, and with it, perhaps, the process.
-        self.faults.check()?;
-        let started = Instant::now();
-        while !running.mapping.is_done()? {
-            let waited = self.device.poll(wgpu::PollType::Wait {
-                submission_index: Some(running.submission.clone()),
-                timeout: Some(DEADLINE),
-            });
-            self.faults.check()?;
-            waited.map_err(|error| error.to_string())?;
-            if started.elapsed() > DEADLINE {
-                return Err(format!("no answer within {} s", DEADLINE.as_secs()));
-            }
-        }
-        let readback = slot.readback.get()?;
-        let view = readback.get_mapped_range(..running.bytes).map_err(|error| error.to_string())?;
-        let words = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        readback.unmap();
-        let Running { record_bytes, ticket, .. } = running;
+        self.wait(&running.submission, &running.mapping, until)?;
+        let words = read(slot.readback.get()?, running.bytes)?;
+        let Running { record_bytes, ticket, bind_groups, .. } = running;
+        bind_groups.release()?;
+        // What was submitted before is done too.
+        let done = self.abandoned.extract_if(.., |abandoned| abandoned.ticket < ticket);
+        done.collect::<Vec<_>>().into_iter().try_for_each(|done| done.bind_groups.release())?;
         self.faults.check().map(|()| Records { words, record_bytes, ticket })
     }
 
+    /// Waits until then for a submission, and for the buffers that were to be mapped.
+    fn wait(
+        &self,
+        submission: &wgpu::SubmissionIndex,
+        mapping: &Mapping,
+        until: Instant,
+    ) -> Result<(), Fault> {
+        // With an error noted the wait could only fail, and with it, perhaps, the process.
+        self.faults.check()?;
+        while !mapping.is_done()? {
+            let waited = self.device.poll(wgpu::PollType::Wait {
+                submission_index: Some(submission.clone()),
+                timeout: Some(until.saturating_duration_since(Instant::now())),
+            });
+            self.faults.check()?;
+            match waited {
+                Err(wgpu::PollError::Timeout) => return Err(Fault::late()),
+                waited => waited.map_err(|error| error.to_string())?,
+            };
+            if Instant::now() > until {
+                return Err(Fault::late());
+            }
+        }
+        Ok(())
+    }
+
     /// Compiles the kernels of some dispatches, and writes what they read, unless that is done.
-    fn prepare(&mut self, variant: Variant, rows: Option<&Dispatch>, merges: &[Merge]) {
+    fn prepare(
+        &mut self,
+        variant: Variant,
+        rows: Option<&Dispatch>,
+        merges: &[Merge],
+        until: Instant,
+    ) -> Result<(), Fault> {
         let (device, size) = (&self.device, self.workgroup_size);
         let mut compile = |name, form, spec: fn(Variant) -> Spec| {
             let kernel = self.kernels.entry((name, variant, form));
@@ -266,10 +325,31 @@ impl Device {
             compile("merge", merge.dispatch.form, merge::spec);
         }
         if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
-            self.ln_table.reserve(&self.device, ln_table::BYTES);
-            if let Ok(table) = self.ln_table.get() {
-                self.queue.write_buffer(table, 0, bytemuck::cast_slice(&ln_table()));
-            }
+            self.upload_ln_table(until)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the table of logarithms, and reads it back: from no record would it show that it did not
+    /// arrive.
+    fn upload_ln_table(&mut self, until: Instant) -> Result<(), Fault> {
+        let mut readback = Buffer::readback("readback of the table");
+        for buffer in [&mut self.ln_table, &mut readback] {
+            buffer.reserve(&self.device, ln_table::BYTES);
+        }
+        let (table, readback) = (self.ln_table.get()?, readback.get()?);
+        let want = ln_table();
+        let bytes = ln_table::BYTES as u64;
+        self.queue.write_buffer(table, 0, bytemuck::cast_slice(&want));
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(table, 0, readback, 0, Some(bytes));
+        let submission = self.queue.submit([encoder.finish()]);
+        let mut mapping = Mapping::default();
+        mapping.ask(readback, wgpu::MapMode::Read, bytes);
+        self.wait(&submission, &mapping, until)?;
+        match read(readback, bytes)? == bytemuck::cast_slice::<_, u32>(&want) {
+            true => self.faults.check(),
+            false => Err(Fault::wrong("the table of logarithms did not arrive".into())),
         }
     }
 
@@ -293,6 +373,35 @@ impl Device {
         uniform
     }
 
+    /// Ends a device of which nobody waits for anything.
+    pub(crate) fn close(mut self) -> Result<(), Fault> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        let abandoned = std::mem::take(&mut self.abandoned);
+        abandoned.into_iter().try_for_each(|abandoned| abandoned.bind_groups.release())
+    }
+
+    /// Ends a device after a fault. Its buffers and kernels go, which may hold all the memory there is;
+    /// the device itself is leaked: wgpu may wait for it, or end the process over what it does not
+    /// take back.
+    pub(crate) fn leak(self) -> Result<(), Fault> {
+        let mut leaked = ManuallyDrop::new(self);
+        leaked.slots.clear();
+        leaked.kernels.clear();
+        leaked.ln_table.give_up();
+        Ok(())
+    }
+
+    /// What the driver says of its loss, if it is lost.
+    pub(crate) fn loss(&self) -> Option<Fault> {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.faults.noted().loss.clone()
+    }
+
+    /// Has the driver lose it.
+    pub(crate) fn destroy(&self) {
+        self.device.destroy();
+    }
+
     /// A mark for the next submission; 0 is what cleared memory shows.
     fn next_ticket(&mut self) -> u32 {
         self.ticket = self.ticket.checked_add(1).unwrap_or(1);
@@ -300,20 +409,34 @@ impl Device {
     }
 }
 
+/// Copies out what a mapped buffer holds, and unmaps it.
+fn read(buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u32>, Fault> {
+    let view = buffer.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
+    let words = bytemuck::pod_collect_to_vec(&view);
+    drop(view);
+    buffer.unmap();
+    Ok(words)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::gpu::adapter::adapters;
     use crate::plan::{Plan, Shape};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
 
     fn device() -> (Device, Limits) {
         let adapter = adapters().into_iter().next().expect("the tests need an adapter");
         let limits = adapter.limits(None);
         let required = adapter.required_limits(&limits);
-        (
-            pollster::block_on(Device::open(adapter.handle(), required, limits, true)).unwrap(),
-            limits,
-        )
+        let (handle, features) = (adapter.handle(), adapter.features());
+        let device = Device::open(handle, features, required, limits, true);
+        (pollster::block_on(device).unwrap(), limits)
     }
 
     #[test]
@@ -336,7 +459,7 @@ mod tests {
             let words = part.repeat(plan.segments);
             let mut parts = Records { words, record_bytes: layout.record_bytes, ticket: 0 };
             let merges = plan.merges(1);
-            let merged = device.merge_records(variant, parts.clone(), &merges).unwrap();
+            let merged = device.merge_records(variant, parts.clone(), &merges, soon()).unwrap();
             assert_eq!(merged.each().count(), 1);
             assert_eq!(merged.words[first], bits(plan.segments as f64));
             assert!(merged.verify(|_| 3 * plan.segments).is_ok());
@@ -344,7 +467,7 @@ mod tests {
                 let ticket = device.next_ticket();
                 parts.stamp(ticket);
                 parts.words[(stale + 1) * part.len() - 1] = ticket - 1;
-                let merged = device.merge_stamped(variant, &parts, &merges).unwrap();
+                let merged = device.merge_stamped(variant, &parts, &merges, soon()).unwrap();
                 assert!(merged.verify(|_| 3 * plan.segments).is_err(), "part {stale}");
             }
         }
@@ -357,7 +480,7 @@ mod tests {
         let variant = Variant::all().next().unwrap();
         let record_bytes = variant.layout().record_bytes;
         let parts = Records { words: vec![0; record_bytes / 4], record_bytes, ticket: 0 };
-        let merged = device.merge_records(variant, parts, &[]);
+        let merged = device.merge_records(variant, parts, &[], soon());
         assert_eq!(merged.err(), Some("validation failed".into()));
     }
 }

@@ -87,7 +87,8 @@ impl Kernel {
         Kernel { spec, pipeline, layout }
     }
 
-    /// Records one dispatch. The buffers are asked for by the names in the spec.
+    /// Records one dispatch. The buffers are asked for by the names in the spec. The bind group is to
+    /// be kept until the dispatch is done.
     pub(crate) fn record<'a>(
         &self,
         device: &wgpu::Device,
@@ -95,7 +96,7 @@ impl Kernel {
         params: &wgpu::Buffer,
         buffers: impl Fn(&str) -> Result<wgpu::BufferBinding<'a>, String>,
         dispatch: Dispatch,
-    ) -> Result<(), String> {
+    ) -> Result<wgpu::BindGroup, String> {
         let mut entries =
             vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
         for &(name, binding, _) in &self.spec.buffers {
@@ -114,6 +115,7 @@ impl Kernel {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &bind_group, &[]);
         pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);
-        Ok(())
+        drop(pass);
+        Ok(bind_group)
     }
 }

@@ -1,7 +1,10 @@
 //! The GPU backend: adapters, and batches on one of them through wgpu.
 
 pub(crate) mod adapter;
+pub(crate) mod call;
+pub(crate) mod clock;
 mod device;
+pub(crate) mod fault;
 pub(crate) mod kernel;
 pub(crate) mod ln_table;
 pub(crate) mod merge;
@@ -12,97 +15,172 @@ pub(crate) mod slot;
 pub(crate) mod variant;
 mod worker;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_intrusive::sync::{Semaphore, SemaphoreReleaser};
+
 use crate::Error;
+use crate::memory::available_memory;
 use crate::plan::Limits;
 use adapter::Adapter;
+use clock::Clock;
 use device::Device;
+use fault::Fault;
 use slot::Slot;
 use worker::Worker;
 
-/// The GPU backend: one open device.
+/// How long a driver may take to find its adapters, and to open one.
+pub(crate) const OPENING: Duration = Duration::from_secs(20);
+/// A driver that notices by itself that it is late says more than we could.
+const GRACE: Duration = Duration::from_millis(250);
+/// One part in this many of the memory that there is to take goes to slots: software adapters and
+/// integrated GPUs take it from the host, and do not always say that there is none.
+const MEMORY_SHARE: u64 = 4;
+/// A slot takes the chunk of each side, a copy of both where the device has memory of its own, and
+/// some records beside them.
+const CHUNKS_PER_SLOT: u64 = 8;
+/// More calls than this at a time do not make a device any faster.
+const MOST_SLOTS: u64 = 64;
+
+/// The GPU backend: one open device, and nothing once that has failed.
 pub(crate) struct Gpu {
     adapter: Adapter,
     limits: Limits,
-    /// Whether f64 is computed here.
-    pub(crate) has_f64: bool,
     worker: Worker,
+    clock: Arc<Clock>,
+    /// As many slots as there is memory for.
+    slots: Semaphore,
 }
 
 impl Gpu {
-    /// Opens an adapter, under its own limits or those of a cap as far as it has them.
-    pub(crate) async fn open(adapter: &Adapter, cap: Option<Limits>) -> Result<Gpu, Error> {
+    /// Opens an adapter, under its own limits or those of a cap as far as it has them, and with
+    /// chunks of at most so many bytes.
+    pub(crate) async fn open(
+        adapter: &Adapter,
+        cap: Option<Limits>,
+        chunk_bytes: u64,
+        clock: &Arc<Clock>,
+        until: Instant,
+    ) -> Result<Gpu, Error> {
         // What is planned for another adapter also gets its bins as another would.
         let unified = cap.is_none() && adapter.shares_memory();
-        let limits = adapter.limits(cap);
-        let required = adapter.required_limits(&limits);
-        let handle = adapter.handle().clone();
-        let open = move || pollster::block_on(Device::open(&handle, required, limits, unified));
-        let worker = Worker::start(open).await;
-        let worker = worker.map_err(|message| fault(adapter, message))?;
-        Ok(Gpu { adapter: adapter.clone(), limits, has_f64: adapter.has_f64(), worker })
-    }
-
-    /// Opens the first adapter of the machine that is eligible and can be opened.
-    pub(crate) async fn first(eligible: impl Fn(&Adapter) -> bool) -> Result<Gpu, Error> {
-        let mut reasons = Vec::new();
-        for adapter in adapter::adapters().iter().filter(|adapter| eligible(adapter)) {
-            match Gpu::open(adapter, None).await {
-                Ok(gpu) => return Ok(gpu),
-                Err(error) => reasons.push(error.to_string()),
-            }
-        }
-        if reasons.is_empty() {
-            reasons.push("none was found; a driver for Vulkan, Metal or DX12 is needed".into());
-        }
-        Err(Error::NoAdapter { reasons: reasons.join("; ") })
+        let memory = available_memory() as u64 / MEMORY_SHARE;
+        let mut limits = adapter.limits(cap);
+        limits.chunk_bytes = limits.chunk_bytes.min(chunk_bytes).min(memory / CHUNKS_PER_SLOT);
+        let slots = memory / CHUNKS_PER_SLOT / limits.chunk_bytes.max(1);
+        let (handle, required) = (adapter.handle().clone(), adapter.required_limits(&limits));
+        let features = adapter.features();
+        let open =
+            move || pollster::block_on(Device::open(&handle, features, required, limits, unified));
+        let gpu = Gpu {
+            adapter: adapter.clone(),
+            limits,
+            worker: Worker::start(open).map_err(|fault| fault.on(adapter))?,
+            clock: clock.clone(),
+            slots: Semaphore::new(true, slots.clamp(1, MOST_SLOTS) as usize),
+        };
+        gpu.run(until, |_| Ok(())).await?;
+        Ok(gpu)
     }
 
     pub(crate) fn adapter(&self) -> &Adapter {
         &self.adapter
     }
 
-    fn limits(&self) -> Limits {
+    /// Under which plans are made.
+    pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// A slot for so many bytes of P and Q.
-    async fn lend(&self, bytes: [usize; 2]) -> Result<Lent<'_>, Error> {
-        let slot = self.run(move |device| device.slot(bytes)).await?;
-        Ok(Lent { gpu: self, slot: Some(slot) })
+    /// A slot for so many bytes of P and Q. Unless it is wanted at once, it may be waited for.
+    async fn lend(
+        &self,
+        until: Instant,
+        bytes: [usize; 2],
+        at_once: bool,
+    ) -> Result<Option<Lent<'_>>, Error> {
+        let permit = match at_once {
+            true => self.slots.try_acquire(1),
+            false => Some(self.in_time(until, self.slots.acquire(1)).await?),
+        };
+        let Some(permit) = permit else { return Ok(None) };
+        let slot = self.run(until, move |device| device.slot(bytes)).await?;
+        Ok(Some(Lent { gpu: self, slot: Some(slot), _permit: permit }))
     }
 
-    /// Hands the device a job, at once.
+    /// Does the device an injury, and does not wait for it to show.
+    pub(crate) fn injure(&self, injury: Injury) {
+        drop(self.worker.run(move |device| match injury {
+            Injury::Loss => {
+                device.destroy();
+                Ok(())
+            }
+            Injury::Hang(time) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
+            Injury::Fault(message) => Err(message.into()),
+            Injury::Panic => panic!("an injury"),
+        }));
+    }
+
+    /// Hands the device a job, at once, and waits for its answer until then.
     fn run<R: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Device) -> Result<R, String> + Send + 'static,
+        until: Instant,
+        job: impl FnOnce(&mut Device) -> Result<R, Fault> + Send + 'static,
     ) -> impl Future<Output = Result<R, Error>> + Send + '_ {
         let answer = self.worker.run(job);
-        async move { answer.await.map_err(|message| self.fault(message)) }
+        async move { self.in_time(until, answer).await?.map_err(|fault| self.fault(fault)) }
     }
 
-    fn fault(&self, message: String) -> Error {
-        fault(&self.adapter, message)
+    /// What comes until then. A device that is later than that is given up.
+    async fn in_time<F: Future>(&self, until: Instant, future: F) -> Result<F::Output, Error> {
+        self.clock.within(until + GRACE, future).await.ok_or_else(|| {
+            self.worker.give_up();
+            self.fault(Fault::late())
+        })
     }
+
+    fn fault(&self, fault: impl Into<Fault>) -> Error {
+        fault.into().on(&self.adapter)
+    }
+}
+
+/// What tests do to a device.
+#[derive(Clone, Copy, Debug)]
+pub enum Injury {
+    /// The driver loses it.
+    Loss,
+    /// It does nothing for so long.
+    Hang(Duration),
+    /// It reports a fault, in these words.
+    Fault(&'static str),
+    /// wgpu panics.
+    Panic,
 }
 
 /// A slot in the hands of a call, which goes back to the device's thread however the call ends.
 pub(crate) struct Lent<'a> {
     gpu: &'a Gpu,
     slot: Option<Slot>,
+    _permit: SemaphoreReleaser<'a>,
 }
 
 impl Lent<'_> {
     fn slot(&self) -> Result<&Slot, Error> {
-        self.slot.as_ref().ok_or_else(|| self.gpu.fault("a slot was lost".into()))
+        self.slot.as_ref().ok_or_else(|| self.gpu.fault("a slot was lost"))
     }
 
     /// Lets the device do something with the slot.
     async fn run<R: Send + 'static>(
         &mut self,
-        job: impl FnOnce(&mut Device, Slot) -> Result<(R, Slot), String> + Send + 'static,
+        until: Instant,
+        job: impl FnOnce(&mut Device, Slot) -> Result<(R, Slot), Fault> + Send + 'static,
     ) -> Result<R, Error> {
-        let slot = self.slot.take().ok_or_else(|| self.gpu.fault("a slot was lost".into()))?;
-        let (result, slot) = self.gpu.run(move |device| job(device, slot)).await?;
+        let slot = self.slot.take().ok_or_else(|| self.gpu.fault("a slot was lost"))?;
+        let (result, slot) = self.gpu.run(until, move |device| job(device, slot)).await?;
         self.slot = Some(slot);
         Ok(result)
     }
@@ -112,14 +190,10 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             // The job is handed over at once; nobody waits for it.
-            drop(self.gpu.run(move |device| {
+            drop(self.gpu.worker.run(move |device| {
                 device.take_back(slot);
                 Ok(())
             }));
         }
     }
-}
-
-fn fault(adapter: &Adapter, message: String) -> Error {
-    Error::Device { adapter: adapter.name().to_owned(), message }
 }

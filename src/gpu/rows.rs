@@ -7,13 +7,15 @@ use std::ops::Range;
 use ndarray::Axis;
 
 use super::Gpu;
-use super::device::RowsJob;
+use super::call::Call;
+use super::device::{Device, RowsJob};
+use super::fault::Fault;
 use super::kernel::Spec;
 use super::record::{self, Records};
 use super::slot::Slot;
 use super::variant::Variant;
 use super::worker::catch;
-use crate::backend::Backend;
+use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
@@ -149,55 +151,77 @@ impl Backend for Gpu {
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
+        settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let Divergence::Kl = divergence;
-        let variant = self.variant_for(batch)?;
-        let layout = variant.layout();
-        let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
-        let plan = Plan::new(shape, self.limits())?;
-        let mut outcome = Outcome::of(batch, "gpu");
-        outcome.adapter = Some(self.adapter().name().to_owned());
-        let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
-        let mut long_row = none.clone();
-        let (mut running, mut idle) = (VecDeque::new(), Vec::new());
-        let mut chunks = plan.chunks();
-        loop {
-            while running.len() < IN_FLIGHT
-                && let Some(chunk) = chunks.next()
-            {
-                let job = job(batch, variant, &plan, &chunk);
-                // The first chunks are the largest.
-                let mut lent = match idle.pop() {
-                    Some(lent) => lent,
-                    None => self.lend(job.bytes).await?,
-                };
-                pack(batch, &chunk, job.bytes, lent.slot()?).map_err(|e| self.fault(e))?;
-                lent.run(move |device, slot| Ok(((), device.sum_rows(slot, &job)?))).await?;
-                running.push_back((chunk, lent));
-            }
-            let Some((chunk, mut lent)) = running.pop_front() else { break };
-            let records =
-                lent.run(|device, mut slot| Ok((device.collect(&mut slot)?, slot))).await?;
-            idle.push(lent);
-            if chunk.whole_rows {
-                self.settle(batch, variant, &chunk.rows, &records, &mut outcome)?;
-                continue;
-            }
-            self.verify_parts(&plan, &chunk, &records)?;
-            long_row.words.extend(records.words);
-            if chunk.segments.end == plan.segments {
-                let (parts, merges) =
-                    (std::mem::replace(&mut long_row, none.clone()), plan.merges(1));
-                let merged =
-                    self.run(move |device| device.merge_records(variant, parts, &merges)).await?;
-                self.settle(batch, variant, &chunk.rows, &merged, &mut outcome)?;
-            }
-        }
-        Ok(outcome)
+        let mut call = Call::new(batch, settings.deadline)?;
+        self.finish(divergence, batch, &mut call).await?;
+        Ok(call.outcome)
     }
 }
 
 impl Gpu {
+    /// Computes the rows that a call still lacks.
+    pub(crate) async fn finish<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        call: &mut Call<T::Value>,
+    ) -> Result<(), Error> {
+        let Divergence::Kl = divergence;
+        let batch = &batch.slice(call.done..batch.rows());
+        let variant = self.variant_for(batch)?;
+        let layout = variant.layout();
+        let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
+        let plan = Plan::new(shape, self.limits())?;
+        call.outcome.adapter = Some(self.adapter().name().to_owned());
+        let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
+        let mut long_row = none.clone();
+        let (mut running, mut idle) = (VecDeque::new(), Vec::new());
+        let mut chunks = plan.chunks().peekable();
+        loop {
+            while running.len() < IN_FLIGHT
+                && let Some(chunk) = chunks.peek()
+            {
+                let job = job(batch, variant, &plan, chunk);
+                // The first chunks are the largest.
+                let lent = match idle.pop() {
+                    Some(lent) => Some(lent),
+                    // With one chunk on its way, a call does not wait for a second slot.
+                    None => self.lend(call.until, job.bytes, !running.is_empty()).await?,
+                };
+                let (Some(mut lent), Some(chunk)) = (lent, chunks.next()) else { break };
+                pack(batch, &chunk, job.bytes, lent.slot()?).map_err(|e| self.fault(e))?;
+                let until = call.until;
+                lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
+                    .await?;
+                running.push_back((chunk, lent));
+            }
+            let Some((chunk, mut lent)) = running.pop_front() else { break };
+            let until = call.until;
+            let collect =
+                move |device: &mut Device, mut slot| Ok((device.collect(&mut slot, until)?, slot));
+            let records = lent.run(until, collect).await?;
+            idle.push(lent);
+            if chunk.whole_rows {
+                self.settle(batch, variant, &records, call)?;
+                continue;
+            }
+            self.verify_parts(&plan, &chunk, &records)?;
+            call.progressed();
+            long_row.words.extend(records.words);
+            if chunk.segments.end == plan.segments {
+                let (parts, merges) =
+                    (std::mem::replace(&mut long_row, none.clone()), plan.merges(1));
+                let until = call.until;
+                let merge =
+                    move |device: &mut Device| device.merge_records(variant, parts, &merges, until);
+                let merged = self.run(until, merge).await?;
+                self.settle(batch, variant, &merged, call)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Which kernels take the batch.
     pub(crate) fn variant_for<T: Element>(&self, batch: &Batch<'_, T>) -> Result<Variant, Error> {
         let refused = |why| Error::Unsupported {
@@ -205,27 +229,30 @@ impl Gpu {
             what: format!("{} input{why}; the cpu backend takes it", T::NAME),
         };
         match Variant::of(batch) {
-            Some(variant) if variant.is_f64() && !self.has_f64 => {
+            Some(variant) if variant.is_f64() && !self.adapter().has_f64() => {
                 Err(refused(", since the adapter has no f64 arithmetic"))
             }
             found => found.ok_or_else(|| refused("")),
         }
     }
 
-    /// Writes the results of some whole rows.
+    /// Writes the results of the next whole rows of a call, of which the batch holds the last ones.
     fn settle<T: Element>(
         &self,
         batch: &Batch<'_, T>,
         variant: Variant,
-        rows: &Range<usize>,
         records: &Records,
-        outcome: &mut Outcome<T::Value>,
+        call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        records.verify(|_| batch.bins()).map_err(|e| self.fault(e))?;
+        records.verify(|_| batch.bins()).map_err(|e| self.fault(Fault::wrong(e)))?;
         let records: Vec<&[u32]> = records.each().collect();
-        outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
-            record::settle(records[at], variant, batch, rows.start + at)
+        let rows = call.done..call.done + records.len();
+        let first = rows.start - (call.outcome.values.len() - batch.rows());
+        call.outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
+            record::settle(records[at], variant, batch, first + at)
         });
+        call.done = rows.end;
+        call.progressed();
         Ok(())
     }
 
@@ -235,7 +262,7 @@ impl Gpu {
             let first = (chunk.segments.start + at) * plan.segment_bins;
             plan.segment_bins.min(chunk.bins.end - first)
         };
-        records.verify(bins_of).map_err(|e| self.fault(e))
+        records.verify(bins_of).map_err(|e| self.fault(Fault::wrong(e)))
     }
 }
 
@@ -263,7 +290,7 @@ fn pack<T: Element>(
     chunk: &Chunk,
     bytes: [usize; 2],
     slot: &Slot,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let sides = [Side::P, Side::Q].into_iter().zip(&slot.inputs).zip(bytes);
     sides.into_iter().try_for_each(|((side, input), bytes)| {
         catch(|| {
@@ -304,16 +331,25 @@ fn pack_side<T: Element>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::Arc;
+
     use ndarray::{Array2, ArrayView2};
 
     use super::*;
     use crate::chain::{self, Node};
+    use crate::gpu::OPENING;
+    use crate::gpu::adapter::adapters;
+    use crate::gpu::call::from_now;
+    use crate::gpu::clock::Clock;
     use crate::gpu::variant::{Family, Format};
     use crate::sums::tests::{assert_sums, sides};
 
-    fn gpu() -> Gpu {
-        pollster::block_on(Gpu::first(|_| true)).expect("the tests need an adapter")
+    pub(crate) fn gpu() -> Gpu {
+        let adapter = adapters().into_iter().next().expect("the tests need an adapter");
+        let clock = Arc::new(Clock::start().unwrap());
+        let opened = Gpu::open(&adapter, None, u64::MAX, &clock, from_now(OPENING));
+        pollster::block_on(opened).expect("it opens")
     }
 
     /// What the device makes of a row, without a closer look on the host.
@@ -334,13 +370,16 @@ mod tests {
         assert!(chunk.whole_rows);
         let job = job(batch, variant, &plan, &chunk);
         let done = pollster::block_on(async {
-            let mut lent = gpu.lend(job.bytes).await?;
+            let until = from_now(OPENING);
+            let mut lent = gpu.lend(until, job.bytes, false).await?.expect("it was waited for");
             pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
-            lent.run(move |device, slot| Ok(((), device.sum_rows(slot, &job)?))).await?;
+            lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
+                .await?;
             if !collected {
                 return Ok(Records::default());
             }
-            lent.run(|device, mut slot| Ok((device.collect(&mut slot)?, slot))).await
+            lent.run(until, move |device, mut slot| Ok((device.collect(&mut slot, until)?, slot)))
+                .await
         });
         let done: Records = done?;
         if collected {
@@ -449,7 +488,7 @@ mod tests {
         }
         let gpu = gpu();
         check::<f32>(&gpu, 3.5e-12, 1e-7);
-        if gpu.has_f64 {
+        if gpu.adapter().has_f64() {
             check::<f64>(&gpu, 3e-16, 6e-16);
         }
     }

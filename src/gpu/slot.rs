@@ -1,7 +1,11 @@
 //! What one submission needs of a device's memory. A slot is used again from chunk to chunk: the
 //! host writes the bins of one while the device works on another.
 
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use super::fault::Fault;
+use super::worker::catch;
 
 /// The buffers of a submission.
 pub(crate) struct Slot {
@@ -33,7 +37,7 @@ impl Slot {
         Slot {
             inputs: [input("P"), input("Q")],
             records: [records(), records()],
-            readback: Buffer::new("readback", Usages::MAP_READ | Usages::COPY_DST),
+            readback: Buffer::readback("readback"),
             running: None,
         }
     }
@@ -55,6 +59,31 @@ pub(crate) struct Running {
     /// Bytes of all records.
     pub bytes: u64,
     pub mapping: Mapping,
+    pub bind_groups: BindGroups,
+}
+
+/// The bind groups of a submission, held until it is done and then let go one by one: wgpu panics
+/// over a driver that does not take one back, and over two at a time the process ends. Those that are
+/// not released are leaked.
+#[derive(Default)]
+pub(crate) struct BindGroups(Vec<ManuallyDrop<wgpu::BindGroup>>);
+
+impl BindGroups {
+    pub(crate) fn keep(&mut self, bind_group: wgpu::BindGroup) {
+        self.0.push(ManuallyDrop::new(bind_group));
+    }
+
+    pub(crate) fn release(self) -> Result<(), Fault> {
+        let mut bind_groups = self.0.into_iter().map(ManuallyDrop::into_inner);
+        let released = bind_groups.try_for_each(|bind_group| {
+            catch(|| {
+                drop(bind_group);
+                Ok(())
+            })
+        });
+        std::mem::forget(bind_groups);
+        released
+    }
 }
 
 /// Buffers that are to be mapped when a submission is done with them. What fails is told to whoever
@@ -150,6 +179,16 @@ pub(crate) struct Buffer {
 impl Buffer {
     pub(crate) fn new(label: &'static str, usage: wgpu::BufferUsages) -> Buffer {
         Buffer { label, usage, buffer: None }
+    }
+
+    /// Gives its memory back.
+    pub(crate) fn give_up(&mut self) {
+        self.buffer = None;
+    }
+
+    /// One that the host reads.
+    pub(crate) fn readback(label: &'static str) -> Buffer {
+        Buffer::new(label, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
     /// Makes it hold so many bytes. What it held is lost if it has to grow. One that the host writes

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,23 +13,27 @@ use std::time::Duration;
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use super::device::Device;
+use super::fault::Fault;
+use crate::error::Cause;
 
 /// How long the owner of a worker waits for its device to be torn down.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-type Job = Box<dyn FnOnce(&mut Result<Device, String>) + Send>;
+type Job = Box<dyn FnOnce(&mut Result<Device, Fault>) + Send>;
 
 /// A device on a thread of its own. Dropping it ends the thread.
 pub(crate) struct Worker {
     jobs: Option<Mutex<Sender<Job>>>,
     gone: Mutex<Receiver<()>>,
+    /// Somebody waited for it in vain.
+    hung: AtomicBool,
 }
 
 impl Worker {
-    /// Starts the thread, which opens its device first.
-    pub(crate) async fn start(
-        open: impl FnOnce() -> Result<Device, String> + Send + 'static,
-    ) -> Result<Worker, String> {
+    /// Starts the thread, which opens its device first. That it is open shows in the first answer.
+    pub(crate) fn start(
+        open: impl FnOnce() -> Result<Device, Fault> + Send + 'static,
+    ) -> Result<Worker, Fault> {
         let (jobs, queue) = channel::<Job>();
         let (alive, gone) = channel::<()>();
         std::thread::Builder::new()
@@ -39,25 +44,33 @@ impl Worker {
                     job(&mut device);
                 }
                 if let Ok(device) = device {
-                    close(device);
+                    end(|| device.close());
                 }
                 drop(alive);
             })
             .map_err(|error| format!("no thread could be started: {error}"))?;
-        let worker = Worker { jobs: Some(Mutex::new(jobs)), gone: Mutex::new(gone) };
-        worker.run(|_| Ok(())).await.map(|()| worker)
+        Ok(Worker {
+            jobs: Some(Mutex::new(jobs)),
+            gone: Mutex::new(gone),
+            hung: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives the thread up: it hangs in the driver, and ends by itself if that ever returns.
+    pub(crate) fn give_up(&self) {
+        self.hung.store(true, Ordering::Release);
     }
 
     /// Runs a job on the device's thread and returns what it returned. Jobs run in the order in
     /// which they were handed over, which happens at once, not at the first `await`.
     pub(crate) fn run<R: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Device) -> Result<R, String> + Send + 'static,
-    ) -> impl Future<Output = Result<R, String>> + Send + 'static {
+        job: impl FnOnce(&mut Device) -> Result<R, Fault> + Send + 'static,
+    ) -> impl Future<Output = Result<R, Fault>> + Send + 'static {
         let (answer, receiver) = oneshot_channel();
         let task: Job = Box::new(move |device| {
             let result = match device {
-                Ok(open) => catch(|| job(open)),
+                Ok(open) => catch(|| job(open)).map_err(|fault| diagnosed(open, fault)),
                 Err(closed) => Err(closed.clone()),
             };
             // After a fault nothing on this device can be trusted.
@@ -68,14 +81,18 @@ impl Worker {
             // The caller may have gone away; then nobody wants to know.
             let _ = answer.send(result);
             if let Some(broken) = broken {
-                // A hung device blocks whoever drops it until it is done, if ever.
-                let _ = std::thread::Builder::new().spawn(move || close(broken));
+                end(|| broken.leak());
             }
         });
-        let sent = self.jobs.as_ref().is_some_and(|jobs| {
-            jobs.lock().unwrap_or_else(PoisonError::into_inner).send(task).is_ok()
-        });
+        let hung = self.hung.load(Ordering::Acquire);
+        let sent = !hung
+            && self.jobs.as_ref().is_some_and(|jobs| {
+                jobs.lock().unwrap_or_else(PoisonError::into_inner).send(task).is_ok()
+            });
         async move {
+            if hung {
+                return Err(Fault { cause: Cause::TimedOut, message: "it hangs".into() });
+            }
             if !sent {
                 return Err("its thread has ended".into());
             }
@@ -87,6 +104,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
+        if *self.hung.get_mut() {
+            return;
+        }
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
         if gone.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout) {
             log::warn!("the GPU device is still busy; its thread was left to end by itself");
@@ -95,14 +115,22 @@ impl Drop for Worker {
 }
 
 /// What the closure returns, or what it panicked with as an error.
-pub(crate) fn catch<R>(run: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(format!("wgpu panicked: {}", message(&*panic))))
+pub(crate) fn catch<R>(run: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        Err(Fault::new(Cause::Panicked, format!("wgpu panicked: {}", message(&*panic))))
+    })
 }
 
-fn close(device: Device) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(device))) {
-        log::warn!("closing the GPU device panicked: {}", message(&*panic));
+/// The fault that was at the root of one that a call reported.
+fn diagnosed(device: &Device, fault: Fault) -> Fault {
+    // That a device is lost is told when it is asked; until then buffers are said to be invalid.
+    catch(|| Ok(device.loss())).ok().flatten().unwrap_or(fault)
+}
+
+/// Ends a device, of which nobody wants to hear any more.
+fn end(how: impl FnOnce() -> Result<(), Fault>) {
+    if let Err(fault) = catch(how) {
+        log::warn!("closing the GPU device failed: {}", fault.message);
     }
 }
 
@@ -113,20 +141,21 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::gpu::adapter::adapters;
-    use crate::gpu::{Device, Gpu};
+    use std::time::Instant;
 
-    fn gpu() -> Gpu {
-        let adapter = adapters().into_iter().next().expect("the tests need an adapter");
-        pollster::block_on(Gpu::open(&adapter, None)).expect("it opens")
-    }
+    use super::*;
+    use crate::gpu::rows::tests::gpu;
+    use crate::gpu::{Device, Gpu};
 
     fn run<R: Send + 'static>(
         gpu: &Gpu,
-        job: impl FnOnce(&mut Device) -> Result<R, String> + Send + 'static,
-    ) -> Result<R, String> {
+        job: impl FnOnce(&mut Device) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<R, Fault> {
         pollster::block_on(gpu.worker.run(job))
+    }
+
+    fn fault(cause: Cause, message: &str) -> Fault {
+        Fault { cause, message: message.into() }
     }
 
     #[test]
@@ -134,8 +163,9 @@ mod tests {
         let gpu = gpu();
         assert_eq!(run(&gpu, |_| Ok(1)), Ok(1));
         let panicked: Result<(), _> = run(&gpu, |_| panic!("the driver is gone"));
-        assert_eq!(panicked, Err("wgpu panicked: the driver is gone".into()));
-        assert_eq!(run(&gpu, |_| Ok(2)), Err("wgpu panicked: the driver is gone".into()));
+        let gone = fault(Cause::Panicked, "wgpu panicked: the driver is gone");
+        assert_eq!(panicked, Err(gone.clone()));
+        assert_eq!(run(&gpu, |_| Ok(2)), Err(gone));
     }
 
     #[test]
@@ -147,9 +177,35 @@ mod tests {
 
     #[test]
     fn a_device_that_does_not_open_is_an_error() {
-        let worker = pollster::block_on(Worker::start(|| Err("no such device".into())));
-        assert_eq!(worker.err(), Some("no such device".into()));
-        let worker = pollster::block_on(Worker::start(|| panic!("no driver")));
-        assert_eq!(worker.err(), Some("wgpu panicked: no driver".into()));
+        let opened = |worker: Worker| pollster::block_on(worker.run(|_| Ok(())));
+        let worker = Worker::start(|| Err("no such device".into())).unwrap();
+        assert_eq!(opened(worker), Err("no such device".into()));
+        let worker = Worker::start(|| panic!("no driver")).unwrap();
+        assert_eq!(opened(worker), Err(fault(Cause::Panicked, "wgpu panicked: no driver")));
+    }
+
+    #[test]
+    fn a_device_that_hangs_is_given_up() {
+        let gpu = gpu();
+        let (let_go, held) = channel::<()>();
+        let waiting = gpu.worker.run(move |_| {
+            let _ = held.recv();
+            Ok(())
+        });
+        let until = Instant::now() + Duration::from_millis(50);
+        let answer = pollster::block_on(gpu.clock.within(until, waiting));
+        assert_eq!(answer, None);
+        gpu.worker.give_up();
+        assert_eq!(run(&gpu, |_| Ok(1)), Err(fault(Cause::TimedOut, "it hangs")));
+        // Before the driver lets go, or this would not end.
+        drop(gpu);
+        drop(let_go);
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_told_from_other_faults() {
+        let gpu = gpu();
+        let panicked: Result<(), _> = run(&gpu, |_| panic!("Not enough memory left."));
+        assert_eq!(panicked.map_err(|fault| fault.cause), Err(Cause::OutOfMemory));
     }
 }

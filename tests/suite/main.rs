@@ -14,6 +14,8 @@ mod plan;
 mod properties;
 mod random;
 #[cfg(feature = "gpu")]
+mod recover;
+#[cfg(feature = "gpu")]
 mod resident;
 mod rows;
 #[cfg(feature = "gpu")]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+#[cfg(test)]
+mod bad_files;
 pub mod matrix;
 pub mod npy;
 pub mod regular;
@@ -17,6 +19,7 @@ pub mod safetensors;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod whole;
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +133,18 @@ fn excerpt(text: &[u8]) -> String {
         1..=60 => shown,
         _ => shown + "...",
     }
+}
+
+/// A text, safe on a terminal: the name of a file, too, can hold what would steer it.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => shown.extend(char.escape_default()),
+            false => shown.push(char),
+        }
+    }
+    shown
 }
 
 fn escape(bytes: &[u8]) -> String {

@@ -9,11 +9,19 @@ use super::Error;
 /// Opens a regular file, and tells its length.
 pub fn open(path: &Path) -> Result<(File, u64), Error> {
     let failed = Error::io(path, "open");
-    // Asked before the file is opened, since to open a FIFO is to wait for its writer.
+    // Asked before the file is opened, since to open a device is to do something to it.
     check(path, &fs::metadata(path).map_err(&failed)?)?;
-    let file = File::open(path).map_err(&failed)?;
-    let len = file.metadata().map_err(&failed)?.len();
-    Ok((file, len))
+    let mut options = File::options();
+    // And to open a FIFO that came meanwhile would be to wait for its writer.
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits() as i32,
+    );
+    let file = options.read(true).open(path).map_err(&failed)?;
+    let metadata = file.metadata().map_err(&failed)?;
+    check(path, &metadata)?;
+    Ok((file, metadata.len()))
 }
 
 /// Refuses what is not a regular file.

@@ -60,3 +60,12 @@ fn gather<T: Item + Element>(mut source: Rows<T>) -> Result<Array2<T>, Error> {
     }
     Ok(Array2::from_shape_vec((rows, bins), whole).expect("as many values"))
 }
+
+/// Makes a FIFO in a folder.
+#[cfg(unix)]
+pub fn fifo(folder: &TempDir) -> PathBuf {
+    let fifo = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    fifo
+}

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::{self, Formatter};
+use std::fmt::{self, Display, Formatter, Write};
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::super::{Dtype, Fault, excerpt};
 
@@ -78,10 +78,33 @@ pub struct Kind {
 
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
-        let Text(text) = Text::deserialize(deserializer)?;
+        deserializer.deserialize_str(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl Visitor<'_> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("a dtype")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Kind, E> {
         let known = DTYPES.into_iter().find(|&(name, _)| name == text);
-        let (name, bits) = known.ok_or_else(|| Error::custom(format!("unknown dtype {text}")))?;
+        let (name, bits) =
+            known.ok_or_else(|| E::custom(format_args!("unknown dtype {}", Start(text))))?;
         Ok(Kind { name, bits })
+    }
+}
+
+/// As much of a text as a message can show.
+struct Start<'a>(&'a str);
+
+impl Display for Start<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.chars().take(100).try_for_each(|char| f.write_char(char))
     }
 }
 
@@ -151,7 +174,10 @@ impl From<String> for Forgotten {
     }
 }
 
-struct HeaderVisitor;
+/// Takes the tensors of a header with so many keys.
+struct HeaderVisitor {
+    keys: usize,
+}
 
 impl<'de> Visitor<'de> for HeaderVisitor {
     type Value = Vec<Tensor<'de>>;
@@ -162,6 +188,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut tensors, mut metadata) = (Vec::new(), None);
+        // To grow would be to have them twice for a while.
+        tensors.try_reserve_exact(self.keys).map_err(|_| Error::custom("no memory"))?;
         while let Some(Text(name)) = map.next_key()? {
             if name != "__metadata__" {
                 let info = map.next_value()?;
@@ -176,6 +204,31 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 }
 
+/// How many keys a header has, as far as it is JSON.
+fn keys(text: &str) -> usize {
+    struct Counter<'a>(&'a mut usize);
+
+    impl<'de> Visitor<'de> for Counter<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            f.write_str("tensors by their names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                *self.0 += 1;
+            }
+            Ok(())
+        }
+    }
+
+    let mut keys = 0;
+    // What is wrong with it is found out again, and then told.
+    let _ = serde_json::Deserializer::from_str(text).deserialize_map(Counter(&mut keys));
+    keys
+}
+
 /// The tensors of a header.
 pub fn parse(text: &[u8]) -> Result<Vec<Tensor<'_>>, Fault> {
     let text = str::from_utf8(text).map_err(|error| Fault {
@@ -183,7 +236,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<Tensor<'_>>, Fault> {
         problem: "in the header: expected UTF-8".into(),
     })?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let tensors = json.deserialize_map(HeaderVisitor);
+    let tensors = json.deserialize_map(HeaderVisitor { keys: keys(text) });
     let tensors = tensors.and_then(|tensors| json.end().map(|()| tensors));
     tensors.map_err(|error| fault(text, &error))
 }
@@ -193,8 +246,21 @@ fn fault(text: &str, error: &serde_json::Error) -> Fault {
     let (line, column) = (error.line(), error.column());
     let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
     let offset = PREFIX + lines.map(str::len).sum::<usize>() + column.saturating_sub(1);
-    let message = error.to_string();
-    let message = message.strip_suffix(&format!(" at line {line} column {column}"));
-    let problem = message.map_or("no JSON".into(), |message| excerpt(message.as_bytes()));
+    let mut message = Shortened(String::new());
+    let _ = write!(message, "{error}");
+    let place = format!(" at line {line} column {column}");
+    let message = message.0.strip_suffix(&place).unwrap_or(&message.0);
+    let problem = excerpt(message.as_bytes());
     Fault { offset, problem: format!("in the header: {problem}") }
+}
+
+/// The beginning of what is written.
+struct Shortened(String);
+
+impl Write for Shortened {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = 200_usize.saturating_sub(self.0.len());
+        self.0.extend(text.chars().take(left));
+        Ok(())
+    }
 }

@@ -66,7 +66,9 @@ fn check(path: &Path, tensors: &mut [Tensor<'_>], start: u64, len: u64) -> Resul
     if let Some(twice) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
         return Err(refused(path, &twice[0], "its name is there twice".into()));
     }
-    tensors.sort_by_key(|tensor| tensor.info.data_offsets);
+    tensors.sort_unstable_by(|a, b| {
+        a.info.data_offsets.cmp(&b.info.data_offsets).then_with(|| a.name.cmp(&b.name))
+    });
     let mut end = 0;
     for tensor in tensors {
         let (from, to) = tensor.info.data_offsets;

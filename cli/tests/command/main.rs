@@ -3,10 +3,16 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[cfg(target_os = "linux")]
+mod capped;
+mod output;
+#[cfg(unix)]
+mod signals;
 
 /// The backends that this build has. With the feature `gpu` an adapter must be there.
 const BACKENDS: &[&str] = if cfg!(feature = "gpu") { &["cpu", "gpu"] } else { &["cpu"] };
@@ -110,6 +116,15 @@ fn small() -> TempDir {
     let p = f32_npy(3, 2, &[0.5, 0.5, 0.9, 0.1, 0.5, 0.5]);
     let q = f32_npy(3, 2, &[0.25, 0.75, 0.9, 0.1, 1.0, 0.0]);
     folder(&p, &q)
+}
+
+/// What is in a folder.
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 fn project(path: &str) -> PathBuf {
@@ -222,6 +237,50 @@ fn invalid_rows_are_errors_or_nan() {
     }
 }
 
+/// A loader of Vulkan that finds no driver stands for a machine without a GPU.
+#[test]
+fn without_a_gpu_the_cpu_takes_over_only_where_it_may() {
+    let folder = small();
+    let run = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+        command.env("VK_DRIVER_FILES", "/dev/null").env("VK_ICD_FILENAMES", "/dev/null");
+        let options = [&["rows", "p.npy", "q.npy", "-o", "out.npy"], options].concat();
+        command.current_dir(&folder).args(options).output().unwrap()
+    };
+    for backend in ["auto", "cpu"] {
+        assert_eq!(summary(&run(&["--json", "--backend", backend]))["fallback_rows"], 0);
+        let error = message(&run(&["--backend", backend, "--fallback", "cpu"]), 2);
+        assert!(error.starts_with("kullback: --fallback needs --backend gpu: "), "{error}");
+    }
+    if cfg!(any(target_os = "linux", not(feature = "gpu"))) {
+        fs::remove_file(folder.path().join("out.npy")).unwrap();
+        let error = message(&run(&["--backend", "gpu"]), 1);
+        let (_, reason) = error.split_once("kullback: ").unwrap();
+        assert!(reason.starts_with("no GPU adapter can be used: "), "{error}");
+        assert_eq!(names(&folder), ["p.npy", "q.npy"]);
+
+        let json = summary(&run(&["--backend", "gpu", "--fallback", "cpu", "--json"]));
+        assert_eq!((&json["fallback_rows"], &json["backend"]), (&3.into(), &"cpu".into()));
+        assert_eq!(json["fallback_reason"], reason);
+        assert_eq!(json["device_faults"], 0);
+        let text = stdout(&run(&["--backend", "gpu", "--fallback", "cpu"]));
+        let said =
+            format!("\nfallback    3 rows, computed on the CPU instead\nbecause     {reason}\n");
+        assert!(text.contains(&said), "{text}");
+        assert_eq!(read_f32(&folder.path().join("out.npy")).len(), 3);
+    }
+}
+
+#[test]
+fn a_gpu_that_works_needs_no_fallback() {
+    if BACKENDS.contains(&"gpu") {
+        let options = ["--backend", "gpu", "--fallback", "cpu", "--json"];
+        let json = summary(&rows(&small(), &options));
+        assert_eq!((&json["fallback_rows"], &json["backend"]), (&0.into(), &"gpu".into()));
+        assert!(json["fallback_reason"].is_null(), "{json}");
+    }
+}
+
 #[test]
 fn mass_policies_are_taken() {
     let folder = folder(&f32_npy(1, 2, &[3.0, 1.0]), &f32_npy(1, 2, &[0.5, 0.5]));
@@ -270,6 +329,9 @@ fn f64_files_are_computed_in_f64() {
             assert!((got - want).abs() < 1e-15, "{got} {want}");
         } else {
             assert!(message(&output, 2).contains("the adapter has no f64 arithmetic"));
+            let output = rows(&folder, &["--backend", "gpu", "--fallback", "cpu", "--json"]);
+            let fallen: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&fallen["fallback_rows"], &fallen["mean"]), (&1.into(), &json["mean"]));
         }
     }
 }
@@ -407,23 +469,6 @@ fn bad_tensors_are_named() {
     }
     let error = message(&rows_of(&folder, "m.safetensors:q", "no.safetensors:q", &[]), 2);
     assert!(error.starts_with("kullback: no.safetensors: cannot open: "), "{error}");
-}
-
-#[test]
-fn the_output_is_never_an_input() {
-    let folder = small();
-    let before = fs::read(folder.path().join("q.npy")).unwrap();
-    for output in ["q.npy", "./q.npy", "p.npy"] {
-        let error = message(&rows(&folder, &["-o", output]), 2);
-        assert!(error.ends_with("the output would replace an input"), "{error}");
-    }
-    assert_eq!(fs::read(folder.path().join("q.npy")).unwrap(), before);
-    let folder_of_tensors = small_safetensors();
-    let options = ["-o", "./m.safetensors"];
-    let output = rows_of(&folder_of_tensors, "m.safetensors:layer:p", "m.safetensors:q", &options);
-    assert!(message(&output, 2).ends_with("the output would replace an input"));
-    let error = message(&rows(&folder, &["-o", "no/such/folder.npy"]), 1);
-    assert!(error.contains("no/such/folder.npy: cannot write: "), "{error}");
 }
 
 /// A matrix in every type and order that a file can have, by the names that are to be given.
@@ -579,32 +624,9 @@ fn zeros(rows: usize, bins: usize, fortran_order: &str) -> TempDir {
     folder
 }
 
-#[cfg(unix)]
-#[test]
-fn ctrl_c_leaves_nothing() {
-    // Minutes of work.
-    let folder = zeros(1 << 28, 64, "False");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
-    let command = command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "-o", "out.npy"]);
-    let command = command.args(["--mass", "generalized", "--backend", "cpu"]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let names = || fs::read_dir(&folder).unwrap().count();
-    while names() == 2 {
-        assert!(child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(message(&child.wait_with_output().unwrap(), 130), "kullback: interrupted");
-    assert_eq!(names(), 2);
-}
-
-/// The most memory that the command had at a time, in bytes.
+/// Waits for a command, and tells the most memory that it had at a time, in bytes.
 #[cfg(target_os = "linux")]
-fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
-    let command = command.current_dir(folder).args(["rows", "p.npy", "q.npy"]).args(options);
-    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+fn wait_with_peak(mut child: std::process::Child) -> (Output, usize) {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
@@ -615,10 +637,7 @@ fn peak_memory(folder: &TempDir, options: &[&str]) -> usize {
         peak = kib.map_or(peak, |kib| kib.unwrap() * 1024);
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");
-    peak
+    (child.wait_with_output().unwrap(), peak)
 }
 
 /// Files many times as large: of long rows, of rows as many as numbers, and column by column.
@@ -630,7 +649,12 @@ fn a_limit_is_kept() {
     {
         let folder = zeros(rows, bins, order);
         let options = ["--mass", "generalized", "--memory-limit", "16MiB", "-o", "out.npy"];
-        let peak = peak_memory(&folder, &[&options[..], &["--backend", "cpu"]].concat());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+        command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "--backend", "cpu"]);
+        let child = command.args(options).stdout(Stdio::piped()).spawn().unwrap();
+        let (output, peak) = wait_with_peak(child);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");
         assert!((8 << 20..48 << 20).contains(&peak), "{rows} × {bins}: {peak} bytes");
     }
 }
@@ -702,14 +726,4 @@ fn the_example_data_gives_the_published_mean() {
             assert!((json[key].as_f64().unwrap() / want - 1.0).abs() < 5e-7, "{key}: {json}");
         }
     }
-}
-
-#[cfg(unix)]
-#[test]
-fn a_closed_pipe_is_no_panic() {
-    let folder = small();
-    let script = format!("'{}' rows p.npy q.npy | true", env!("CARGO_BIN_EXE_kullback"));
-    let output = Command::new("sh").current_dir(&folder).args(["-c", &script]).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!stderr.contains("panicked"), "{stderr}");
 }

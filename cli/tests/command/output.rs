@@ -1,0 +1,203 @@
+//! Where results and messages go: whole or absent, never over an input, and one clear error where
+//! they cannot.
+
+use std::ffi::OsString;
+use std::io::pipe;
+
+use super::*;
+
+/// Every command that prints.
+const PRINTING: [&[&str]; 7] = [
+    &["rows", "p.npy", "q.npy", "--backend", "cpu"],
+    &["rows", "p.npy", "q.npy", "--backend", "cpu", "--json"],
+    &["devices"],
+    &["devices", "--json"],
+    &["--help"],
+    &["rows", "--help"],
+    &["--version"],
+];
+
+fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+#[test]
+fn a_closed_pipe_is_the_end_and_no_error() {
+    let folder = small();
+    for arguments in PRINTING {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let output = command(&folder, arguments).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.lines().all(|line| line.contains("XDG_RUNTIME_DIR")), "{said}");
+    }
+    // With nobody to hear it, the status is all that is left to say it.
+    for arguments in [&["rows", "p.npy", "missing.npy"][..], &["rows", "--color"], &[]] {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let output = command(&folder, arguments).stderr(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_error() {
+    let folder = small();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    for arguments in PRINTING {
+        let output = command(&folder, arguments).stdout(full()).output().unwrap();
+        assert_eq!(
+            message(&output, 1),
+            "kullback: cannot write to stdout: No space left on device (os error 28)",
+            "{arguments:?}"
+        );
+    }
+    let output = command(&folder, &["rows", "p.npy", "missing.npy"]).stderr(full()).output();
+    assert_eq!(output.unwrap().status.code(), Some(2));
+    let output = rows(&folder, &["-o", "/dev/full"]);
+    assert_eq!(
+        message(&output, 1),
+        "kullback: /dev/full: is a FIFO, a socket or a device, where a regular file is needed"
+    );
+}
+
+/// A limit on the size of files takes the place of a small disk: everybody can have one.
+#[cfg(unix)]
+#[test]
+fn no_room_for_the_output_or_the_values_is_one_error() {
+    let rows = 10_000;
+    let folder = zeros(rows, 1, "False");
+    fs::write(folder.path().join("out.npy"), "kept").unwrap();
+    let limited = |blocks: usize, options: &str| {
+        let program = env!("CARGO_BIN_EXE_kullback");
+        let script = format!(
+            "ulimit -f {blocks}; exec '{program}' rows p.npy q.npy --mass generalized \
+             --backend cpu --memory-limit 16kB {options}"
+        );
+        Command::new("sh").current_dir(&folder).args(["-c", &script]).output().unwrap()
+    };
+    // In blocks of 512 or 1,024 bytes, as the shell has it; the values are 40,000 bytes.
+    for (blocks, options, want) in [
+        (10, "-o out.npy --quiet", "kullback: out.npy: cannot write: "),
+        (10, "--json", ": cannot keep a temporary file: "),
+    ] {
+        let error = message(&limited(blocks, options), 1);
+        assert!(error.contains(want) && error.contains("File too large"), "{error}");
+        assert_eq!(names(&folder), ["out.npy", "p.npy", "q.npy"]);
+        assert_eq!(fs::read(folder.path().join("out.npy")).unwrap(), b"kept");
+    }
+    assert_eq!(limited(100, "-o out.npy --quiet").status.code(), Some(0));
+    assert_eq!(read_f32(&folder.path().join("out.npy")), [0.0; 10_000]);
+}
+
+#[test]
+fn the_output_is_never_an_input() {
+    let folder = small();
+    let before = fs::read(folder.path().join("q.npy")).unwrap();
+    let mut outputs = vec!["q.npy", "./q.npy", "p.npy"];
+    if cfg!(unix) {
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("q.npy", folder.path().join("link.npy")).unwrap();
+        fs::hard_link(folder.path().join("q.npy"), folder.path().join("hard.npy")).unwrap();
+        outputs.extend(["link.npy", "hard.npy"]);
+    }
+    for output in outputs {
+        let error = message(&rows(&folder, &["-o", output]), 2);
+        assert_eq!(error, format!("kullback: {output}: the output would replace an input"));
+    }
+    assert_eq!(fs::read(folder.path().join("q.npy")).unwrap(), before);
+    let folder_of_tensors = small_safetensors();
+    let options = ["-o", "./m.safetensors"];
+    let output = rows_of(&folder_of_tensors, "m.safetensors:layer:p", "m.safetensors:q", &options);
+    assert!(message(&output, 2).ends_with("the output would replace an input"));
+}
+
+#[test]
+fn a_place_where_no_file_can_be_is_an_error_at_once() {
+    let folder = small();
+    fs::create_dir(folder.path().join("there")).unwrap();
+    let too_long = "x".repeat(300);
+    for (output, want) in [
+        ("no/such/folder.npy", "cannot write: "),
+        ("there", "is a directory, where a regular file is needed"),
+        ("new/", "is the name of a folder, where a regular file is needed"),
+        ("p.npy/out.npy", "cannot write: "),
+        (&too_long, "cannot write: "),
+        #[cfg(target_os = "linux")]
+        ("/proc/out.npy", "cannot write: "),
+    ] {
+        let error = message(&rows(&folder, &["-o", output]), 1);
+        assert!(error.starts_with(&format!("kullback: {output}: {want}")), "{error}");
+    }
+    assert_eq!(names(&folder), ["p.npy", "q.npy", "there"]);
+}
+
+#[test]
+fn an_output_that_is_there_is_replaced() {
+    let folder = small();
+    for _ in 0..2 {
+        let output = rows(&folder, &["--quiet", "-o", "out.npy"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(read_f32(&folder.path().join("out.npy")).len(), 3);
+        assert_eq!(names(&folder), ["out.npy", "p.npy", "q.npy"]);
+        fs::write(folder.path().join("out.npy"), vec![b'x'; 100_000]).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_are_any_bytes() {
+    use std::os::unix::ffi::OsStringExt;
+    let folder = small();
+    let name = |bytes: &[u8]| OsString::from_vec(bytes.into());
+    let [p, q, out] = [b"p\xff.npy", b"q\n.npy", b"o\x9b.npy"].map(|bytes| name(bytes));
+    fs::rename(folder.path().join("p.npy"), folder.path().join(&p)).unwrap();
+    fs::rename(folder.path().join("q.npy"), folder.path().join(&q)).unwrap();
+    let run = |q: &OsString, options: &[&str]| {
+        let mut command = command(&folder, &["rows"]);
+        command.args([&p, q]).arg("-o").arg(&out).args(options).output().unwrap()
+    };
+    for options in [&["--json"][..], &[]] {
+        let output = run(&q, options);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(stdout(&output).contains("o\u{fffd}.npy"), "{output:?}");
+        assert_eq!(read_f32(&folder.path().join(&out)).len(), 3);
+    }
+    // What would steer a terminal is escaped, and a message stays one line.
+    let error = message(&run(&name(b"\x1b[2J\n\xc2\x9b.npy"), &[]), 2);
+    assert!(error.starts_with(r"kullback: \u{1b}[2J\n\u{9b}.npy: cannot open: "), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_read() {
+    let folder = small();
+    let made = Command::new("mkfifo").arg(folder.path().join("fifo")).status().unwrap();
+    assert!(made.success());
+    for input in ["fifo", "/dev/null", "/dev/zero"] {
+        let error = message(&rows_of(&folder, "p.npy", input, &[]), 2);
+        let found = "is a FIFO, a socket or a device, where a regular file is needed";
+        assert_eq!(error, format!("kullback: {input}: {found}"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+    let folder = zeros(1 << 28, 64, "False");
+    let options = ["rows", "p.npy", "q.npy", "-o", "out.npy", "--mass", "generalized"];
+    let mut command = command(&folder, &[&options[..], &["--backend", "cpu"]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let file = fs::File::options().write(true).open(folder.path().join("q.npy")).unwrap();
+    file.set_len(1_000).unwrap();
+    assert_eq!(
+        message(&child.wait_with_output().unwrap(), 2),
+        "kullback: q.npy: has 1000 bytes, where its header calls for 68719476864"
+    );
+    assert_eq!(names(&folder), ["p.npy", "q.npy"]);
+}

@@ -1,0 +1,128 @@
+//! Waiting that ends. A driver may keep its thread for good, so callers look at a clock, not at it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use futures_intrusive::timer::{Clock as _, StdClock, Timer, TimerService};
+
+use super::fault::Fault;
+
+/// Milliseconds since it was first looked at.
+static MILLISECONDS: LazyLock<StdClock> = LazyLock::new(StdClock::new);
+
+/// A thread that wakes those who have waited long enough.
+pub(crate) struct Clock {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+struct Shared {
+    timers: TimerService,
+    /// When the thread is to wake up by itself.
+    wakes_at: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Result<Clock, Fault> {
+        let shared = Arc::new(Shared {
+            timers: TimerService::new(&*MILLISECONDS),
+            wakes_at: AtomicU64::new(u64::MAX),
+            ended: AtomicBool::new(false),
+        });
+        let run = shared.clone();
+        let thread = thread::Builder::new().name("kullback-clock".into()).spawn(move || run.run());
+        let thread = thread.map_err(|error| format!("no thread could be started: {error}"))?;
+        Ok(Clock { shared, thread: thread.thread().clone() })
+    }
+
+    /// What comes of a future, if it comes in time.
+    pub(crate) async fn within<F: Future>(&self, until: Instant, future: F) -> Option<F::Output> {
+        let left = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        // A millisecond that has begun is given.
+        let until = MILLISECONDS.now().saturating_add(left).saturating_add(1);
+        let mut future = pin!(future);
+        let mut timer = pin!(self.shared.timers.deadline(until));
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            if until < self.shared.wakes_at.load(Ordering::Acquire) {
+                self.thread.unpark();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while !self.ended.load(Ordering::Acquire) {
+            // Timers that come from here on find this, and wake the thread.
+            self.wakes_at.store(u64::MAX, Ordering::Release);
+            self.timers.check_expirations();
+            let Some(next) = self.timers.next_expiration() else {
+                thread::park();
+                continue;
+            };
+            self.wakes_at.store(next, Ordering::Release);
+            let left = next.saturating_sub(MILLISECONDS.now());
+            thread::park_timeout(Duration::from_millis(left));
+        }
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        // It ends by itself: this may be it, waking a task that held the last handle.
+        self.shared.ended.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn wait<F: Future>(clock: &Clock, milliseconds: u64, future: F) -> Option<F::Output> {
+        let until = Instant::now() + Duration::from_millis(milliseconds);
+        pollster::block_on(clock.within(until, future))
+    }
+
+    #[test]
+    fn what_comes_in_time_is_had() {
+        let clock = Clock::start().unwrap();
+        assert_eq!(wait(&clock, 10_000, ready(1)), Some(1));
+        assert_eq!(wait(&clock, 0, ready(2)), Some(2));
+    }
+
+    #[test]
+    fn waits_end_in_the_order_of_their_ends() {
+        let clock = Clock::start().unwrap();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let long = scope.spawn(|| {
+                (wait::<std::future::Pending<()>>(&clock, 700, pending()), start.elapsed())
+            });
+            // The thread waits for the later end already.
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!(wait::<std::future::Pending<()>>(&clock, 100, pending()), None);
+            let short = start.elapsed();
+            let (none, long) = long.join().unwrap();
+            assert_eq!(none, None);
+            assert!(short < long, "{short:?} {long:?}");
+            assert!(long >= Duration::from_millis(700), "{long:?}");
+        });
+    }
+}

@@ -1,0 +1,266 @@
+//! What happens when a device fails. It is opened anew, twice at most in a call, with smaller chunks
+//! where memory was the cause; then the CPU has the rows that are left, or the caller an error.
+//!
+//! Rows count as done when their records are verified and their results written. The input stays
+//! with the caller all the while, so that nothing is lost with a device.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_intrusive::sync::{Mutex, MutexGuard};
+
+use crate::backend::{Backend, Settings};
+use crate::batch::Batch;
+use crate::cpu::Cpu;
+use crate::element::Element;
+use crate::error::Cause;
+use crate::gpu::adapter::{self, Adapter};
+use crate::gpu::call::{Call, from_now};
+use crate::gpu::clock::Clock;
+use crate::gpu::fault::Fault;
+use crate::gpu::{Gpu, Injury, OPENING};
+use crate::plan::Limits;
+use crate::{Divergence, Error, Outcome, self_test};
+
+/// How often a call opens a device anew.
+const MOST_REOPENED: usize = 2;
+/// How many times smaller the chunks become when memory runs short, and the least that they may be.
+const SHRINK: u64 = 8;
+const LEAST_CHUNK_BYTES: u64 = 64 << 10;
+/// For how long calls do without a device that was given up: so long at first, then twice as long
+/// each time, and at most so long.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(64);
+
+/// A GPU backend that outlives its devices.
+pub(crate) struct Recovering {
+    adapter: Adapter,
+    cap: Option<Limits>,
+    clock: Arc<Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    device: Opened,
+    /// The most that a chunk may take, where memory was found to be short.
+    chunk_bytes: u64,
+    /// Until when calls do without the device, and why.
+    rest: Option<(Instant, Error)>,
+    /// How long the next such time is to be.
+    next_rest: Duration,
+}
+
+/// A device, and how many there were before it.
+#[derive(Clone)]
+struct Opened {
+    gpu: Arc<Gpu>,
+    generation: u64,
+}
+
+impl Recovering {
+    /// Opens an adapter, under its own limits or those of a cap, and has it prove itself.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it cannot be opened, or computes something wrong.
+    pub(crate) async fn open(adapter: &Adapter, cap: Option<Limits>) -> Result<Recovering, Error> {
+        let clock = Arc::new(Clock::start().map_err(|fault| fault.on(adapter))?);
+        let (until, mut chunk_bytes) = (from_now(OPENING), u64::MAX);
+        let mut reopened = 0;
+        let gpu = loop {
+            let error = match opened(adapter, cap, chunk_bytes, &clock, until).await {
+                Ok(gpu) => break Arc::new(gpu),
+                Err(error) => error,
+            };
+            if reopened == MOST_REOPENED || !can_pass(&error, until) {
+                return Err(error);
+            }
+            log::warn!("{error}; it is opened anew");
+            chunk_bytes = shrunk(chunk_bytes, cap, adapter, &error);
+            reopened += 1;
+        };
+        let state = State {
+            device: Opened { gpu, generation: 0 },
+            chunk_bytes,
+            rest: None,
+            next_rest: FIRST_REST,
+        };
+        Ok(Recovering { adapter: adapter.clone(), cap, clock, state: Mutex::new(state, true) })
+    }
+
+    /// Opens the first adapter of the machine that is eligible and can be opened.
+    pub(crate) async fn first(eligible: impl Fn(&Adapter) -> bool) -> Result<Recovering, Error> {
+        const NEEDED: &str = "a driver for Vulkan, Metal or DX12 is needed";
+        let found = adapter::look(from_now(OPENING)).map_err(|fault| {
+            let reasons = format!("{}; {NEEDED}", fault.message);
+            Error::NoAdapter { reasons }
+        })?;
+        let mut reasons = Vec::new();
+        for adapter in found.iter().filter(|adapter| eligible(adapter)) {
+            match Recovering::open(adapter, None).await {
+                Ok(gpu) => return Ok(gpu),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push(format!("none was found; {NEEDED}"));
+        }
+        Err(Error::NoAdapter { reasons: reasons.join("; ") })
+    }
+
+    pub(crate) fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Does a device of the day an injury, for tests.
+    pub(crate) async fn injure(&self, injury: Injury) -> Result<(), Error> {
+        let Opened { gpu, .. } = self.current(from_now(OPENING)).await?;
+        gpu.injure(injury);
+        Ok(())
+    }
+
+    /// The device that calls are to use; an error while they do without.
+    async fn current(&self, until: Instant) -> Result<Opened, Error> {
+        let state = self.lock(until).await?;
+        match &state.rest {
+            Some((until, error)) if Instant::now() < *until => Err(error.clone()),
+            _ => Ok(state.device.clone()),
+        }
+    }
+
+    /// Other calls hold the lock while they wait for a device to open.
+    async fn lock(&self, until: Instant) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.clock.within(until, self.state.lock()).await;
+        state.ok_or_else(|| Fault::late().on(&self.adapter))
+    }
+
+    /// Lets devices finish a call, one after the other if they fail.
+    async fn finish<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        call: &mut Call<T::Value>,
+    ) -> Result<(), Error> {
+        let mut device = self.current(call.until).await?;
+        let mut result = attempt(&device.gpu, divergence, batch, call).await;
+        let mut reopened = 0;
+        while let Err(error @ Error::Device { .. }) = &result {
+            log::warn!("{error}");
+            call.outcome.recovery.note(error);
+            if reopened == MOST_REOPENED || !can_pass(error, call.until) {
+                self.leave_alone(&device, error);
+                return result;
+            }
+            reopened += 1;
+            result = match self.renewed(&device, error, reopened, call).await {
+                Ok(next) => {
+                    device = next;
+                    attempt(&device.gpu, divergence, batch, call).await
+                }
+                Err(error) => Err(error),
+            };
+        }
+        if reopened > 0 && result.is_ok() {
+            self.lock(call.until).await?.next_rest = FIRST_REST;
+        }
+        result
+    }
+
+    /// Another device in the place of one that failed: that which another call opened meanwhile, or
+    /// a new one.
+    async fn renewed<V>(
+        &self,
+        failed: &Opened,
+        error: &Error,
+        attempt: usize,
+        call: &mut Call<V>,
+    ) -> Result<Opened, Error> {
+        let mut state = self.lock(call.until).await?;
+        if state.device.generation != failed.generation {
+            return Ok(state.device.clone());
+        }
+        state.chunk_bytes = shrunk(state.chunk_bytes, self.cap, &self.adapter, error);
+        // Then the driver may have to be looked for again too.
+        let again = (attempt > 1).then(|| self.adapter.found_again(call.until)).flatten();
+        let adapter = again.as_ref().unwrap_or(&self.adapter);
+        let gpu = opened(adapter, self.cap, state.chunk_bytes, &self.clock, call.until).await?;
+        log::info!("{} was opened anew", adapter.name());
+        call.outcome.recovery.reopened += 1;
+        let generation = failed.generation + 1;
+        state.device = Opened { gpu: Arc::new(gpu), generation };
+        state.rest = None;
+        Ok(state.device.clone())
+    }
+
+    /// Lets later calls do without a device that was given up.
+    fn leave_alone(&self, device: &Opened, error: &Error) {
+        // Whoever has the lock is opening another one.
+        let Some(mut state) = self.state.try_lock() else { return };
+        if state.device.generation == device.generation {
+            let rest = state.next_rest;
+            state.rest = Some((Instant::now() + rest, error.clone()));
+            state.next_rest = (2 * rest).min(LONGEST_REST);
+        }
+    }
+}
+
+impl Backend for Recovering {
+    async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        let mut call = Call::new(batch, settings.deadline)?;
+        let error = match self.finish(divergence, batch, &mut call).await {
+            Ok(()) => return Ok(call.outcome),
+            Err(error) if settings.cpu_fallback => error,
+            Err(error) => return Err(error),
+        };
+        let Call { outcome, done, .. } = call;
+        let left = batch.slice(done..batch.rows());
+        log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
+        let rest = Cpu.rows(divergence, &left, settings).await?;
+        Ok(outcome.completed(done, rest.instead_of_gpu(&error)))
+    }
+}
+
+/// Opens a device, and has it prove itself if none like it has.
+async fn opened(
+    adapter: &Adapter,
+    cap: Option<Limits>,
+    chunk_bytes: u64,
+    clock: &Arc<Clock>,
+    until: Instant,
+) -> Result<Gpu, Error> {
+    let gpu = Gpu::open(adapter, cap, chunk_bytes, clock, until).await?;
+    self_test::prove(&gpu, until).await?;
+    Ok(gpu)
+}
+
+/// Lets a device finish a call.
+async fn attempt<T: Element>(
+    gpu: &Gpu,
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    call: &mut Call<T::Value>,
+) -> Result<(), Error> {
+    self_test::prove_for(gpu, batch, call.until).await?;
+    gpu.finish(divergence, batch, call).await
+}
+
+/// Whether a device that is opened anew may be without the fault, and there is time for it: one that
+/// hangs takes all.
+fn can_pass(error: &Error, until: Instant) -> bool {
+    matches!(error, Error::Device { .. }) && Instant::now() < until
+}
+
+/// The most that a chunk may take after a fault.
+fn shrunk(chunk_bytes: u64, cap: Option<Limits>, adapter: &Adapter, error: &Error) -> u64 {
+    match error {
+        Error::Device { cause: Cause::OutOfMemory, .. } => {
+            let now = chunk_bytes.min(adapter.limits(cap).chunk_bytes);
+            (now / SHRINK).max(LEAST_CHUNK_BYTES)
+        }
+        _ => chunk_bytes,
+    }
+}

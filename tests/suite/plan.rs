@@ -133,6 +133,15 @@ fn rows_longer_than_a_chunk_are_cut_into_chunks() {
 }
 
 #[test]
+fn a_row_that_just_fits_is_one_chunk() {
+    // Two full segments would be too long.
+    let plan = plan(3, 2_049, Limits { chunk_bytes: 4 * 2_052, ..LAVAPIPE });
+    check(&plan);
+    assert!(plan.chunks().all(|chunk| chunk.whole_rows));
+    assert_eq!(plan.chunks().count(), 3);
+}
+
+#[test]
 fn wide_grids_become_two_dimensional() {
     let plan = plan(2_000_000, 4, LAVAPIPE);
     check(&plan);

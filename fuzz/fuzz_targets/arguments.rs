@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::Parser;
-use kullback_fuzz::args::{Backend, Base, Cli, Command, Invalid, Rows};
+use kullback_fuzz::args::{Backend, Base, Cli, Command, Fallback, Invalid, Rows};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|words: &[u8]| {
@@ -79,6 +79,7 @@ fn written(options: &Rows) -> Vec<OsString> {
             Backend::Cpu => "cpu",
         }),
     );
+    options.fallback.iter().for_each(|Fallback::Cpu| say("fallback", OsStr::new("cpu")));
     options.output.iter().for_each(|output| say("output", &path(output)));
     let flags = [("--json", options.json), ("--quiet", options.quiet)];
     words.extend(flags.into_iter().filter(|flag| flag.1).map(|flag| flag.0.into()));

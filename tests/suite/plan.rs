@@ -73,6 +73,7 @@ fn check_dispatch(plan: &Plan, dispatch: kullback::plan::Dispatch) {
     assert!(groups * units_per_group >= u64::from(dispatch.units), "{dispatch:?}");
     assert!(dispatch.grid.iter().all(|&side| side <= plan.limits.grid), "{dispatch:?}");
     assert!(dispatch.lanes.is_power_of_two() && dispatch.lanes <= plan.limits.workgroup_size);
+    assert_eq!(dispatch.form.shared, dispatch.lanes > 1);
 }
 
 #[test]

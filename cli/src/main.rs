@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use env_logger::Env;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
@@ -21,7 +22,9 @@ mod statistics;
 mod summary;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::new().filter("KULLBACK_LOG")).init();
+    // Unless asked for: what goes wrong below is told once, by the command.
+    let log = Env::new().filter_or("KULLBACK_LOG", "off");
+    env_logger::Builder::from_env(log).init();
     let unfinished = Unfinished::default();
     match signals::listen(&unfinished).and_then(|()| run(&unfinished)) {
         Ok(status) => status,

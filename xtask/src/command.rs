@@ -1,5 +1,6 @@
 //! Running other programs, each given as one line whose words are separated by spaces.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -42,6 +43,30 @@ pub(crate) fn capture(line: &str) -> Result<String, Failure> {
     String::from_utf8(output.stdout).map_err(|error| Failure::new(format!("{line}: {error}")))
 }
 
+/// Announces a command and runs it with environment variables; both its outputs are shown, and what
+/// it writes to its standard error is returned. Says how long it took.
+pub(crate) fn overhear(
+    variables: &[(&str, &str)],
+    line: &str,
+) -> Result<(String, Duration), Failure> {
+    let shown: Vec<String> =
+        variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    println!("==> {} {line}", shown.join(" "));
+    let start = Instant::now();
+    let mut command = parse(line);
+    command.envs(variables.iter().copied()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| absent(line, &error))?;
+    let mut heard = String::new();
+    for read in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+        let read = read.map_err(|error| Failure::new(format!("{line}: {error}")))?;
+        eprintln!("{read}");
+        heard += &read;
+        heard.push('\n');
+    }
+    judge(line, child.wait().map_err(|error| absent(line, &error))?)?;
+    Ok((heard, start.elapsed()))
+}
+
 fn parse(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -81,6 +106,14 @@ mod tests {
     #[test]
     fn output_is_captured() {
         assert!(capture("cargo --version").unwrap().starts_with("cargo "));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_goes_to_the_standard_error_is_heard() {
+        let (heard, _) = overhear(&[("LC_ALL", "C")], "dd if=/dev/null of=/dev/null").unwrap();
+        assert!(heard.starts_with("0+0 records in\n"), "{heard}");
+        assert_eq!(overhear(&[], "cargo no-such-command").unwrap_err().status, 101);
     }
 
     #[test]

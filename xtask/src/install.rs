@@ -1,10 +1,15 @@
-//! A Vulkan driver for machines without a GPU: lavapipe, out of Mesa.
+//! What the tests need of the system: a Vulkan driver for machines without a GPU (lavapipe, out of
+//! Mesa), and the validation layer of Khronos.
 
 use std::fs;
 
 use crate::command::{Failure, capture, run};
 
-/// What to do where nothing can be installed from here.
+/// Debian's package with the driver, and that with the layer.
+pub(crate) const DRIVER: &str = "mesa-vulkan-drivers";
+pub(crate) const VALIDATION: &str = "vulkan-validationlayers";
+
+/// What to do about a driver where nothing can be installed from here.
 pub(crate) const BY_HAND: &str = "\
 Install a Vulkan driver by hand; lavapipe, from Mesa, needs no GPU:
   Debian, Ubuntu  apt-get install mesa-vulkan-drivers
@@ -21,10 +26,10 @@ enum Rights {
     Neither,
 }
 
-/// Installs the driver.
-pub(crate) fn driver() -> Result<(), Failure> {
+/// Installs a package.
+pub(crate) fn package(name: &str) -> Result<(), Failure> {
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    for command in plan(&os_release, rights()).map_err(Failure::new)? {
+    for command in plan(&os_release, rights(), name).map_err(Failure::new)? {
         run(&command)?;
     }
     Ok(())
@@ -40,21 +45,21 @@ fn rights() -> Rights {
     }
 }
 
-/// The commands that install the driver, or why there are none.
-fn plan(os_release: &str, rights: Rights) -> Result<Vec<String>, &'static str> {
+/// The commands that install a package, or why there are none.
+fn plan(os_release: &str, rights: Rights, name: &str) -> Result<Vec<String>, &'static str> {
     if !is_debian(os_release) {
-        return Err("drivers are installed on Debian and Ubuntu only");
+        return Err("packages are installed on Debian and Ubuntu only");
     }
     let prefix = match rights {
         Rights::Root => "",
         Rights::Sudo => "sudo --non-interactive ",
-        Rights::Neither => return Err("installing a driver takes root or sudo"),
+        Rights::Neither => return Err("installing a package takes root or sudo"),
     };
-    // The loader that wgpu opens, libvulkan1, is a dependency of the drivers.
-    let steps = ["update", "install --yes --no-install-recommends mesa-vulkan-drivers"];
+    // The loader that wgpu opens, libvulkan1, is a dependency of both.
+    let install = format!("install --yes --no-install-recommends {name}");
     // sudo drops variables that are set before it.
     let apt = "env DEBIAN_FRONTEND=noninteractive apt-get";
-    Ok(steps.map(|step| format!("{prefix}{apt} {step}")).into())
+    Ok(["update", &install].map(|step| format!("{prefix}{apt} {step}")).into())
 }
 
 /// Whether an os-release file is that of Debian, Ubuntu or a system made from them.
@@ -109,22 +114,22 @@ mod tests {
             "env DEBIAN_FRONTEND=noninteractive apt-get \
              install --yes --no-install-recommends mesa-vulkan-drivers",
         ];
-        assert_eq!(plan(DEBIAN, Rights::Root).unwrap(), expected);
+        assert_eq!(plan(DEBIAN, Rights::Root, DRIVER).unwrap(), expected);
     }
 
     #[test]
     fn others_install_through_sudo() {
-        let root = plan(DEBIAN, Rights::Root).unwrap();
+        let root = plan(DEBIAN, Rights::Root, DRIVER).unwrap();
         let expected: Vec<_> =
             root.iter().map(|line| format!("sudo --non-interactive {line}")).collect();
-        assert_eq!(plan(DEBIAN, Rights::Sudo).unwrap(), expected);
+        assert_eq!(plan(DEBIAN, Rights::Sudo, DRIVER).unwrap(), expected);
     }
 
     #[test]
     fn nothing_is_installed_without_rights_or_on_other_systems() {
-        assert!(plan(DEBIAN, Rights::Neither).unwrap_err().contains("sudo"));
+        assert!(plan(DEBIAN, Rights::Neither, DRIVER).unwrap_err().contains("sudo"));
         for rights in [Rights::Root, Rights::Sudo, Rights::Neither] {
-            assert!(plan("ID=arch\n", rights).unwrap_err().contains("Debian"));
+            assert!(plan("ID=arch\n", rights, DRIVER).unwrap_err().contains("Debian"));
         }
     }
 }

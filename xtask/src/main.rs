@@ -7,6 +7,7 @@ mod lint;
 mod msrv;
 mod mutants;
 mod test;
+mod validation;
 
 use std::{env, process};
 
@@ -14,8 +15,9 @@ const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test  Run the tests of every feature set; installs a software Vulkan driver
-        where there is no GPU (Debian and Ubuntu)
+  test  Run the tests of every feature set, and the suite once more under the
+        validation layer of Khronos; installs that layer, and a software Vulkan
+        driver where there is no GPU (Debian and Ubuntu)
   lint  Check format, lints, documentation and the stated Rust version
   mutants [PART]
         Check that the tests see faults in the shaders: those of the list in

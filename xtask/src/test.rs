@@ -2,7 +2,7 @@
 
 use crate::adapter::{self, Adapter};
 use crate::command::{Failure, run};
-use crate::install;
+use crate::{install, validation};
 
 const TESTS: [&str; 5] = [
     "cargo test --locked --workspace",
@@ -17,11 +17,13 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     run("cargo build --locked --package kullback-cli")?;
     let adapter = find_or_install()?;
     println!("the tests use {adapter}");
+    validation::find_or_install()?;
 
     let mut times = Vec::new();
     for line in TESTS {
         times.push(format!("{line} ({:.1?})", run(line)?));
     }
+    times.push(format!("the suite under validation ({:.1?})", validation::check()?));
     println!("all passed: {}", times.join(", "));
     Ok(())
 }
@@ -33,6 +35,6 @@ fn find_or_install() -> Result<Adapter, Failure> {
     }
     println!("no adapter works here; the tests need one for Vulkan, Metal or DX12");
     let by_hand = |why: &str| Failure::new(format!("{why}\n{}", install::BY_HAND));
-    install::driver().map_err(|failure| by_hand(&failure.to_string()))?;
+    install::package(install::DRIVER).map_err(|failure| by_hand(&failure.to_string()))?;
     adapter::find()?.ok_or_else(|| by_hand("still no adapter works"))
 }

@@ -4,6 +4,7 @@
 //! takes minutes, but no room on the disk, where files of zeros have holes.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::process::Stdio;
 
 use super::*;
 

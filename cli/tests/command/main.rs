@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -651,7 +651,7 @@ fn a_limit_is_kept() {
         let options = ["--mass", "generalized", "--memory-limit", "16MiB", "-o", "out.npy"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
         command.current_dir(&folder).args(["rows", "p.npy", "q.npy", "--backend", "cpu"]);
-        let child = command.args(options).stdout(Stdio::piped()).spawn().unwrap();
+        let child = command.args(options).stdout(std::process::Stdio::piped()).spawn().unwrap();
         let (output, peak) = wait_with_peak(child);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(stdout(&output).contains("\nmax         0.000000\n"), "{output:?}");

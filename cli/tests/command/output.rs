@@ -1,7 +1,6 @@
 //! Where results and messages go: whole or absent, never over an input, and one clear error where
 //! they cannot.
 
-use std::ffi::OsString;
 use std::io::pipe;
 
 use super::*;
@@ -151,6 +150,7 @@ fn an_output_that_is_there_is_replaced() {
 #[cfg(target_os = "linux")]
 #[test]
 fn names_are_any_bytes() {
+    use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     let folder = small();
     let name = |bytes: &[u8]| OsString::from_vec(bytes.into());
@@ -188,6 +188,7 @@ fn only_regular_files_are_read() {
 #[cfg(unix)]
 #[test]
 fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+    use std::process::Stdio;
     let folder = zeros(1 << 28, 64, "False");
     let options = ["rows", "p.npy", "q.npy", "-o", "out.npy", "--mass", "generalized"];
     let mut command = command(&folder, &[&options[..], &["--backend", "cpu"]].concat());

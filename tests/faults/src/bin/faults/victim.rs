@@ -1,0 +1,70 @@
+//! The library at work, through its public interface alone.
+
+use std::time::Duration;
+
+use kullback::{Batch, Divergence, Engine, Error, Kind, Outcome};
+use kullback_faults::child::Program;
+use kullback_faults::job::{self, NO_ROWS, OPENING, Work};
+use kullback_faults::report::{Call, End, Recovery};
+
+/// How long a call may wait for a device that makes no progress.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The library promises less; here it is about values that belong to another row, or to none.
+const TOLERANCE: f64 = 1e-5;
+
+/// Opens an engine, computes all the work, and lets the engine go.
+pub fn run(program: Program) {
+    let (engine, opened) = job::call(OPENING, || open(program));
+    job::say(&opened);
+    let Some(engine) = engine else { return };
+    // Below some size no adapter is looked for.
+    let large = (program == Program::Auto).then(job::large);
+    for work in job::all().into_iter().chain(large) {
+        job::say(&compute(&engine, &work));
+    }
+    let (_, closed) = job::call("close", || {
+        drop(engine);
+        Ok(((), NO_ROWS, Recovery::default()))
+    });
+    job::say(&closed);
+}
+
+fn open(program: Program) -> Result<(Engine, End, Recovery), String> {
+    let mut recovery = Recovery::default();
+    let engine = match program {
+        Program::Auto => Engine::auto(),
+        Program::Fallback => match Engine::gpu() {
+            Ok(engine) => engine.with_cpu_fallback(),
+            // As the library's documentation shows it.
+            Err(error) => {
+                recovery.reason = Some(error.to_string());
+                Engine::cpu()
+            }
+        },
+        _ => Engine::gpu().map_err(|error| error.to_string())?,
+    };
+    Ok((engine.with_deadline(DEADLINE), NO_ROWS, recovery))
+}
+
+fn compute(engine: &Engine, work: &Work) -> Call {
+    let rows = || -> Result<Outcome<f32>, Error> {
+        let kind = if work.logits { Kind::Logits } else { Kind::Probs };
+        engine.rows(Divergence::Kl, &Batch::of(kind, &work.p, kind, &work.q)?)
+    };
+    let (_, call) = job::call(work.name, || {
+        let outcome = rows().map_err(|error| error.to_string())?;
+        let values = outcome.values.as_slice().ok_or("the values do not lie side by side")?;
+        Ok(((), job::judge(values, &work.answers, TOLERANCE), recovery(&outcome)))
+    });
+    call
+}
+
+fn recovery(outcome: &Outcome<f32>) -> Recovery {
+    let survived = &outcome.recovery;
+    Recovery {
+        faults: survived.faults,
+        reopened: survived.reopened,
+        cpu_rows: survived.cpu_rows,
+        reason: survived.reason.clone(),
+    }
+}

@@ -105,7 +105,8 @@ fn panics(runs: &[Judged]) -> String {
     }
     let mut sites: Vec<_> = sites.into_iter().collect();
     sites.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    let lines = sites.iter().take(8).map(|(message, count)| format!("- {count} × `{message}`\n"));
+    let lines =
+        sites.iter().take(8).map(|(message, count)| format!("- {count} × `` {message} ``\n"));
     format!("\nThe panics of naive use, all inside wgpu:\n\n{}", lines.collect::<String>())
 }
 

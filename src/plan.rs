@@ -158,7 +158,7 @@ impl Plan {
     /// [`Error::Setting`] if the limits leave no room for anything.
     pub fn new(shape: Shape, limits: Limits) -> Result<Plan, Error> {
         let Layout { bin_bytes, record_bytes } = shape.layout;
-        check(limits, record_bytes)?;
+        check(limits, shape.layout)?;
         let binding = usize::try_from(limits.binding_bytes).unwrap_or(usize::MAX);
         let chunk = binding.min(usize::try_from(limits.chunk_bytes).unwrap_or(usize::MAX));
         let workgroups = (limits.grid as usize).saturating_mul(limits.grid as usize);
@@ -261,12 +261,16 @@ impl Plan {
     }
 }
 
-fn check(limits: Limits, record_bytes: usize) -> Result<(), Error> {
+fn check(limits: Limits, layout: Layout) -> Result<(), Error> {
     let least = |name, value: u64, least: u64, rule| match value {
         value if value < least => Err(Error::Setting { name, value: value as f64, rule }),
         _ => Ok(()),
     };
-    least("binding size", limits.binding_bytes, record_bytes as u64, "it must hold a record")?;
+    let (record, load) = (layout.record_bytes as u64, layout.bin_bytes.saturating_mul(QUAD) as u64);
+    least("record size", record, 1, "it must be at least 1")?;
+    least("bin size", load, 1, "it must be at least 1")?;
+    least("binding size", limits.binding_bytes, record, "it must hold a record")?;
+    least("binding size", limits.binding_bytes, load, "it must hold a vector load")?;
     least("grid", limits.grid.into(), 1, "a dispatch has at least one workgroup")?;
     let sized = |name, value: u32, fits: bool, rule| match fits && value.is_power_of_two() {
         true => Ok(()),
@@ -283,9 +287,9 @@ pub(crate) fn padded(bins: usize) -> usize {
     bins.next_multiple_of(QUAD)
 }
 
-/// Records that become one in a round of merging.
+/// Records that become one in a round of merging: a number of 32 bits.
 fn fan(limits: Limits) -> usize {
-    limits.lanes as usize * RECORDS_PER_LANE
+    limits.lanes.saturating_mul(RECORDS_PER_LANE as u32) as usize
 }
 
 /// The power of two of invocations that gives each about so many items.

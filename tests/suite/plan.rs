@@ -73,6 +73,7 @@ fn check_dispatch(plan: &Plan, dispatch: kullback::plan::Dispatch) {
     assert!(groups * units_per_group >= u64::from(dispatch.units), "{dispatch:?}");
     assert!(dispatch.grid.iter().all(|&side| side <= plan.limits.grid), "{dispatch:?}");
     assert!(dispatch.lanes.is_power_of_two() && dispatch.lanes <= plan.limits.workgroup_size);
+    assert_eq!(dispatch.form.shared, dispatch.lanes > 1);
 }
 
 #[test]
@@ -133,6 +134,15 @@ fn rows_longer_than_a_chunk_are_cut_into_chunks() {
 }
 
 #[test]
+fn a_row_that_just_fits_is_one_chunk() {
+    // Two full segments would be too long.
+    let plan = plan(3, 2_049, Limits { chunk_bytes: 4 * 2_052, ..LAVAPIPE });
+    check(&plan);
+    assert!(plan.chunks().all(|chunk| chunk.whole_rows));
+    assert_eq!(plan.chunks().count(), 3);
+}
+
+#[test]
 fn wide_grids_become_two_dimensional() {
     let plan = plan(2_000_000, 4, LAVAPIPE);
     check(&plan);
@@ -177,6 +187,16 @@ fn limits_that_leave_no_room_are_refused() {
         let error = Plan::new(Shape { rows: 1, bins: 1, layout: LAYOUT }, limits).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+    for (bin_bytes, record_bytes, message) in [
+        (4, 0, "record size is 0: it must be at least 1"),
+        (0, 32, "bin size is 0: it must be at least 1"),
+        (8, 4, "binding size is 31: it must hold a vector load"),
+    ] {
+        let layout = Layout { bin_bytes, record_bytes };
+        let limits = Limits { binding_bytes: 31, ..LAVAPIPE };
+        let error = Plan::new(Shape { rows: 1, bins: 1, layout }, limits).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
     // A chunk too small for anything holds one unit all the same.
     let plan = plan(3, 100, Limits { chunk_bytes: 0, ..LAVAPIPE });
     check(&plan);
@@ -188,6 +208,12 @@ fn nothing_needs_no_chunk() {
     assert_eq!(plan(0, 10, LAVAPIPE).chunks().count(), 0);
     assert_eq!(plan(0, 0, LAVAPIPE).chunks().count(), 0);
     assert_eq!(plan(0, usize::MAX, LAVAPIPE).chunks().count(), 0);
+}
+
+#[test]
+fn the_largest_workgroups_merge_as_well() {
+    let lanes = 1 << 31;
+    check(&plan(3, 100_000_000, Limits { workgroup_size: lanes, lanes, ..LAVAPIPE }));
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! The project's own chores: `cargo xtask test` and `cargo xtask lint`.
+//! The project's own chores: `cargo xtask test`, `cargo xtask lint` and `cargo xtask mutants`.
 
 mod adapter;
 mod command;
 mod install;
 mod lint;
 mod msrv;
+mod mutants;
 mod test;
 mod validation;
 
@@ -17,7 +18,10 @@ Commands:
   test  Run the tests of every feature set, and the suite once more under the
         validation layer of Khronos; installs that layer, and a software Vulkan
         driver where there is no GPU (Debian and Ubuntu)
-  lint  Check format, lints, documentation and the stated Rust version";
+  lint  Check format, lints, documentation and the stated Rust version
+  mutants [PART]
+        Check that the tests see faults in the shaders: those of the list in
+        xtask/mutants.txt, or those whose file or text contains PART";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -25,6 +29,8 @@ fn main() {
     let outcome = match arguments[..] {
         ["test"] => test::run_all(),
         ["lint"] => lint::run_all(),
+        ["mutants"] => mutants::run_all(""),
+        ["mutants", part] => mutants::run_all(part),
         ["-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

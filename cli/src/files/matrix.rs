@@ -14,7 +14,7 @@ pub const CHUNK: usize = 256 * 1024;
 pub const BIG_ENDIAN: bool = cfg!(target_endian = "big");
 
 /// What a header says about a matrix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Layout {
     /// The type of the values.
     pub dtype: Dtype,

@@ -16,11 +16,17 @@ const HEADER_LIMIT: usize = 64 * 1024;
 /// Opens a file, and reads and checks its header only.
 pub fn open(path: &Path) -> Result<Matrix, Error> {
     let (file, len) = regular::open(path)?;
+    let layout = layout(path, &file, len)?;
+    Ok(Matrix::new(path, file, len, layout))
+}
+
+/// Reads the header of a file, and holds it against the file's length.
+pub fn layout(path: &Path, file: impl Read, len: u64) -> Result<Layout, Error> {
     let mut head = Vec::new();
-    let mut first = (&file).take(12 + HEADER_LIMIT as u64);
+    let mut first = file.take(12 + HEADER_LIMIT as u64);
     first.read_to_end(&mut head).map_err(Error::io(path, "read"))?;
     match parse(&head) {
-        Ok(layout) if layout.end() == len => Ok(Matrix::new(path, file, len, layout)),
+        Ok(layout) if layout.end() == len => Ok(layout),
         Ok(layout) => Err(Error::Length { path: path.into(), expected: layout.end(), found: len }),
         Err(fault) => Err(fault.of(path)),
     }

@@ -7,7 +7,7 @@ use crate::report::{Call, End};
 /// What a call may take, in seconds: the deadline that the programs set, and a second.
 pub const LONGEST: f64 = 3.0;
 /// What it may take to open an engine, for which the library has a deadline of its own.
-pub const LONGEST_OPENING: f64 = 31.0;
+pub const LONGEST_OPENING: f64 = 21.0;
 
 /// What became of a program, the worst of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

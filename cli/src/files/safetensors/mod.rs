@@ -21,9 +21,18 @@ const LISTED: usize = 5;
 /// Opens a file, checks its header, and finds a tensor: without a name, the only one that there is.
 pub fn open(path: &Path, name: Option<&str>) -> Result<Matrix, Error> {
     let (file, len) = regular::open(path)?;
-    let text = header_text(path, &file, len)?;
-    let layout = layout(path, &text, len, name)?;
+    let layout = layout(path, &file, len, name)?;
     Ok(Matrix::new(path, file, len, layout))
+}
+
+/// Reads and checks the header of a file of this length, and tells where a tensor is.
+pub fn layout(path: &Path, file: impl Read, len: u64, name: Option<&str>) -> Result<Layout, Error> {
+    let text = header_text(path, file, len)?;
+    let mut tensors = header::parse(&text).map_err(|fault| fault.of(path))?;
+    let start = (PREFIX + text.len()) as u64;
+    check(path, &mut tensors, start, len)?;
+    let tensor = choose(path, &tensors, name)?;
+    matrix(&tensor.info, start).map_err(|problem| refused(path, tensor, problem))
 }
 
 /// Reads the header, once its length has been held against a limit and the length of the file.
@@ -48,15 +57,6 @@ fn header_text(path: &Path, mut file: impl Read, len: u64) -> Result<Vec<u8>, Er
     text.resize(bytes, 0);
     file.read_exact(&mut text).map_err(Error::io(path, "read"))?;
     Ok(text)
-}
-
-/// Checks a header, and tells where a tensor is.
-fn layout(path: &Path, text: &[u8], len: u64, name: Option<&str>) -> Result<Layout, Error> {
-    let mut tensors = header::parse(text).map_err(|fault| fault.of(path))?;
-    let start = (PREFIX + text.len()) as u64;
-    check(path, &mut tensors, start, len)?;
-    let tensor = choose(path, &tensors, name)?;
-    matrix(&tensor.info, start).map_err(|problem| refused(path, tensor, problem))
 }
 
 /// Holds the tensors against each other, and against the length of the file: the values of one

@@ -26,7 +26,8 @@ lets the device go.
 Three programs are swept. *Naive wgpu* is wgpu as its documentation shows it: handlers write errors
 and the loss of the device to stderr, whatever returns a `Result` is looked at, and what was mapped is
 read. *kullback* is `Engine::gpu()`, for which an error that says why is a good end. *kullback with
-fallback* adds `with_cpu_fallback()`, for which only the right value of every row is.
+fallback* is `Engine::gpu_or_cpu()`, for which only the right value of every row is, with the rows
+that the CPU computed counted and a reason given.
 
 ";
 
@@ -35,7 +36,7 @@ A run counts once, under the first of these that applies. *Crashes*: the process
 *Hangs*: it had to be killed, after 120 s, naive wgpu after 10 s. *Panics*: one reached the caller.
 *Wrong rows*: a value that is not the right one. *Lost rows*: a result left out, or, with fallback, any
 error. *Too long*: a call of more than 3 s, where the deadline is set to 2 s; opening, which has a
-deadline of its own, more than 31 s; or as long to end the process. *Errors* end a call and say why.
+deadline of its own, more than 21 s; or as long to end the process. *Errors* end a call and say why.
 Runs whose fault was never reached are left out.
 
 - *A call fails*: the n-th call of a function returns that memory of the host (−1) or the device (−2) is

@@ -20,7 +20,7 @@ pub fn run(program: Program) {
     // Below some size no adapter is looked for.
     let large = (program == Program::Auto).then(job::large);
     for work in job::all().into_iter().chain(large) {
-        job::say(&compute(&engine, &work));
+        job::say(&compute(program, &engine, &work));
     }
     let (_, closed) = job::call("close", || {
         drop(engine);
@@ -30,23 +30,15 @@ pub fn run(program: Program) {
 }
 
 fn open(program: Program) -> Result<(Engine, End, Recovery), String> {
-    let mut recovery = Recovery::default();
     let engine = match program {
         Program::Auto => Engine::auto(),
-        Program::Fallback => match Engine::gpu() {
-            Ok(engine) => engine.with_cpu_fallback(),
-            // As the library's documentation shows it.
-            Err(error) => {
-                recovery.reason = Some(error.to_string());
-                Engine::cpu()
-            }
-        },
+        Program::Fallback => Engine::gpu_or_cpu(),
         _ => Engine::gpu().map_err(|error| error.to_string())?,
     };
-    Ok((engine.with_deadline(DEADLINE), NO_ROWS, recovery))
+    Ok((engine.with_deadline(DEADLINE), NO_ROWS, Recovery::default()))
 }
 
-fn compute(engine: &Engine, work: &Work) -> Call {
+fn compute(program: Program, engine: &Engine, work: &Work) -> Call {
     let rows = || -> Result<Outcome<f32>, Error> {
         let kind = if work.logits { Kind::Logits } else { Kind::Probs };
         engine.rows(Divergence::Kl, &Batch::of(kind, &work.p, kind, &work.q)?)
@@ -54,13 +46,19 @@ fn compute(engine: &Engine, work: &Work) -> Call {
     let (_, call) = job::call(work.name, || {
         let outcome = rows().map_err(|error| error.to_string())?;
         let values = outcome.values.as_slice().ok_or("the values do not lie side by side")?;
-        Ok(((), job::judge(values, &work.answers, TOLERANCE), recovery(&outcome)))
+        let survived = &outcome.recovery;
+        if program == Program::Fallback {
+            let told = survived.cpu_rows > 0 && survived.reason.is_some();
+            if told != (outcome.backend != "gpu") {
+                return Err(format!("backend {}, but {survived:?}", outcome.backend));
+            }
+        }
+        Ok(((), job::judge(values, &work.answers, TOLERANCE), recovery(survived)))
     });
     call
 }
 
-fn recovery(outcome: &Outcome<f32>) -> Recovery {
-    let survived = &outcome.recovery;
+fn recovery(survived: &kullback::Recovery) -> Recovery {
     Recovery {
         faults: survived.faults,
         reopened: survived.reopened,

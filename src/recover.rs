@@ -63,8 +63,16 @@ impl Recovering {
     /// # Errors
     /// [`Error::Device`] if it cannot be opened, or computes something wrong.
     pub(crate) async fn open(adapter: &Adapter, cap: Option<Limits>) -> Result<Recovering, Error> {
+        Recovering::open_until(adapter, cap, from_now(OPENING)).await
+    }
+
+    async fn open_until(
+        adapter: &Adapter,
+        cap: Option<Limits>,
+        until: Instant,
+    ) -> Result<Recovering, Error> {
         let clock = Arc::new(Clock::start().map_err(|fault| fault.on(adapter))?);
-        let (until, mut chunk_bytes) = (from_now(OPENING), u64::MAX);
+        let mut chunk_bytes = u64::MAX;
         let mut reopened = 0;
         let gpu = loop {
             let error = match opened(adapter, cap, chunk_bytes, &clock, until).await {
@@ -90,16 +98,18 @@ impl Recovering {
     /// Opens the first adapter of the machine that is eligible and can be opened.
     pub(crate) async fn first(eligible: impl Fn(&Adapter) -> bool) -> Result<Recovering, Error> {
         const NEEDED: &str = "a driver for Vulkan, Metal or DX12 is needed";
-        let found = adapter::look(from_now(OPENING)).map_err(|fault| {
+        let mut until = from_now(OPENING);
+        let found = adapter::look(until).map_err(|fault| {
             let reasons = format!("{}; {NEEDED}", fault.message);
             Error::NoAdapter { reasons }
         })?;
         let mut reasons = Vec::new();
         for adapter in found.iter().filter(|adapter| eligible(adapter)) {
-            match Recovering::open(adapter, None).await {
+            match Recovering::open_until(adapter, None, until).await {
                 Ok(gpu) => return Ok(gpu),
                 Err(error) => reasons.push(error.to_string()),
             }
+            until = from_now(OPENING);
         }
         if reasons.is_empty() {
             reasons.push(format!("none was found; {NEEDED}"));

@@ -83,7 +83,7 @@ impl Job<'_> {
         let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
         let stream = stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
         let (rows, bins) = stream.shape();
-        let (engine, no_gpu) = engine(options)?;
+        let engine = engine(options)?;
         let mut results = Results::new(options, unfinished, rows, bytes, for_values)?;
 
         let start = Instant::now();
@@ -100,10 +100,7 @@ impl Job<'_> {
                 Stop::Failure(failure) => failure,
             })?;
         let seconds = start.elapsed().as_secs_f64();
-        let (mut counts, Some(statistics)) = results.finish()? else { return Ok(()) };
-        if let Some(reason) = no_gpu {
-            (counts.fallback_rows, counts.fallback_reason) = (rows, Some(reason));
-        }
+        let (counts, Some(statistics)) = results.finish()? else { return Ok(()) };
         let summary = Summary {
             rows,
             bins,
@@ -129,19 +126,14 @@ impl Job<'_> {
     }
 }
 
-/// The engine that is asked for; and why it is the CPU's, if that takes the place of a GPU from the
-/// beginning.
-fn engine(options: &Rows) -> Result<(Engine, Option<String>), Failure> {
-    let engine = match (options.backend, options.fallback) {
-        (Backend::Auto, _) => Engine::auto(),
-        (Backend::Cpu, _) => Engine::cpu(),
-        (Backend::Gpu, None) => Engine::gpu().map_err(|error| explain(options, error))?,
-        (Backend::Gpu, Some(Fallback::Cpu)) => match Engine::gpu() {
-            Ok(engine) => engine.with_cpu_fallback(),
-            Err(error) => return Ok((Engine::cpu(), Some(error.to_string()))),
-        },
-    };
-    Ok((engine, None))
+/// The engine that is asked for.
+fn engine(options: &Rows) -> Result<Engine, Failure> {
+    match (options.backend, options.fallback) {
+        (Backend::Auto, _) => Ok(Engine::auto()),
+        (Backend::Cpu, _) => Ok(Engine::cpu()),
+        (Backend::Gpu, None) => Engine::gpu().map_err(|error| explain(options, error)),
+        (Backend::Gpu, Some(Fallback::Cpu)) => Ok(Engine::gpu_or_cpu()),
+    }
 }
 
 /// What ends the stream early.

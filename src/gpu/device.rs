@@ -382,9 +382,12 @@ impl Device {
 
     /// Ends a device after a fault. Its buffers and kernels go, which may hold all the memory there is;
     /// the device itself is leaked: wgpu may wait for it, or end the process over what it does not
-    /// take back.
-    pub(crate) fn leak(self) -> Result<(), Fault> {
+    /// take back. One that hangs may still be at work on all of it.
+    pub(crate) fn leak(self, cause: Cause) -> Result<(), Fault> {
         let mut leaked = ManuallyDrop::new(self);
+        if cause == Cause::TimedOut {
+            return Ok(());
+        }
         leaked.slots.clear();
         leaked.kernels.clear();
         leaked.ln_table.give_up();

@@ -78,11 +78,12 @@ impl Worker {
                 Err(fault) => std::mem::replace(device, Err(fault.clone())).ok(),
                 Ok(_) => None,
             };
+            // Before the answer, which may be what the process ends with.
+            if let (Some(broken), Err(fault)) = (broken, &result) {
+                end(|| broken.leak(fault.cause));
+            }
             // The caller may have gone away; then nobody wants to know.
             let _ = answer.send(result);
-            if let Some(broken) = broken {
-                end(|| broken.leak());
-            }
         });
         let hung = self.hung.load(Ordering::Acquire);
         let sent = !hung
@@ -123,8 +124,12 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> Result<R, Fault>) -> Result<R, Faul
 
 /// The fault that was at the root of one that a call reported.
 fn diagnosed(device: &Device, fault: Fault) -> Fault {
-    // That a device is lost is told when it is asked; until then buffers are said to be invalid.
-    catch(|| Ok(device.loss())).ok().flatten().unwrap_or(fault)
+    match fault.cause {
+        // One that hangs is not asked.
+        Cause::TimedOut => fault,
+        // That a device is lost is told when it is asked; until then buffers are said to be invalid.
+        _ => catch(|| Ok(device.loss())).ok().flatten().unwrap_or(fault),
+    }
 }
 
 /// Ends a device, of which nobody wants to hear any more.

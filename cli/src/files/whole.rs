@@ -250,6 +250,10 @@ mod tests {
         assert!(!finishing.is_finished() && names(folder.path()).is_empty());
         drop(held);
         let _ = finishing.join();
+
+        // A file that is given up does not stay until the end of the process.
+        drop(WholeFile::begin(&path, &unfinished, WAYS[1]).unwrap());
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

@@ -266,12 +266,11 @@ fn a_changed_byte_is_an_error_or_leaves_the_size() {
         let original = file[at];
         for changed in 0..=u8::MAX {
             file[at] = changed;
-            if agrees_with_the_reference(&file) {
-                let text = header_text(path, &file[..], len).unwrap();
-                if let Ok(layout) = layout(path, &text, len, None) {
-                    assert_eq!(layout.end(), len);
-                    accepted += 1;
-                }
+            if agrees_with_the_reference(&file)
+                && let Ok(layout) = layout(path, &file[..], len, None)
+            {
+                assert_eq!(layout.end(), len);
+                accepted += 1;
             }
         }
         file[at] = original;

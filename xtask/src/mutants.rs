@@ -259,6 +259,8 @@ fn run(tests: &Path, filter: &str) -> Result<Ran, Failure> {
     let fail = |error| failed(&tests.display().to_string(), error);
     let mut child = Command::new(tests)
         .arg(filter)
+        // To find the names for one takes longer than most tests.
+        .env("RUST_BACKTRACE", "0")
         .current_dir(TREE)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

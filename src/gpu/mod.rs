@@ -33,7 +33,7 @@ use worker::Worker;
 /// How long a driver may take to find its adapters, and to open one.
 pub(crate) const OPENING: Duration = Duration::from_secs(20);
 /// A driver that notices by itself that it is late says more than we could.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(200);
 /// One part in this many of the memory that there is to take goes to slots: software adapters and
 /// integrated GPUs take it from the host, and do not always say that there is none.
 const MEMORY_SHARE: u64 = 4;

@@ -4,10 +4,11 @@
 //! the tree, and the tests must fail there. A fault that does not compile, or makes a shader that
 //! is not valid, is a fault of the list.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use serde_json::Value;
 
@@ -125,13 +126,34 @@ fn read(list: &str) -> Result<Vec<Mutant>, String> {
 
 /// Makes the copy like the tree, and leaves alone what is: cargo goes by the times.
 fn copy_tree() -> Result<(), Failure> {
-    for name in capture("git ls-files")?.lines().filter(|name| Path::new(name).is_file()) {
+    let listed = capture("git ls-files")?;
+    let names = || listed.lines().filter(|name| Path::new(name).is_file());
+    let kept: BTreeSet<PathBuf> = names().map(|name| Path::new(TREE).join(name)).collect();
+    prune(Path::new(TREE), &kept).map_err(|error| failed(TREE, error))?;
+    for name in names() {
         let contents = fs::read(name).map_err(|error| failed(name, error))?;
         let contents = match str::from_utf8(&contents) {
             Ok(text) if name.starts_with("src/") => at_run_time(name, text).into(),
             _ => contents,
         };
         write(&Path::new(TREE).join(name), &contents)?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier copy had, and cargo would take for a part of this one.
+fn prune(folder: &Path, kept: &BTreeSet<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            prune(&path, kept)?;
+        } else if !kept.contains(&path) {
+            fs::remove_file(&path)?;
+        }
     }
     Ok(())
 }

@@ -13,9 +13,24 @@ const ENDS: [(&str, i32); 4] = [("KILL", 9), ("TERM", 15), ("INT", 2), ("HUP", 1
 /// Far more than it takes, on a machine that has other things to do.
 const SOON: Duration = Duration::from_secs(20);
 
+/// The command with no signal ignored, also where the tests are run under nohup or in the background.
+fn listening() -> Command {
+    let program = env!("CARGO_BIN_EXE_kullback");
+    let reset = ["--default-signal", program];
+    match Command::new("env").args(reset).arg("--version").stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => {
+            let mut command = Command::new("env");
+            command.args(reset);
+            command
+        }
+        // Of systems whose `env` cannot do that.
+        _ => Command::new(program),
+    }
+}
+
 /// Begins `kullback rows` on the files of a folder.
 fn begin(folder: &TempDir, options: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
+    let mut command = listening();
     let command = command.current_dir(folder).args(["rows", "p.npy", "q.npy", "-o", "out.npy"]);
     let command = command.args(["--mass", "generalized"]).args(options);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -21,9 +21,11 @@ use std::time::{Duration, Instant};
 use futures_intrusive::sync::{Semaphore, SemaphoreReleaser};
 
 use crate::Error;
+use crate::element::Value;
 use crate::memory::available_memory;
 use crate::plan::Limits;
 use adapter::Adapter;
+use call::Call;
 use clock::Clock;
 use device::Device;
 use fault::Fault;
@@ -93,19 +95,21 @@ impl Gpu {
         self.limits
     }
 
-    /// A slot for so many bytes of P and Q. Unless it is wanted at once, it may be waited for.
-    async fn lend(
+    /// A slot for so many bytes of P and Q. Unless it is wanted at once, it may be waited for: as long
+    /// as other calls make progress, which is no sign of a device that hangs.
+    async fn lend<V: Value>(
         &self,
-        until: Instant,
+        call: &mut Call<V>,
         bytes: [usize; 2],
         at_once: bool,
     ) -> Result<Option<Lent<'_>>, Error> {
-        let permit = match at_once {
-            true => self.slots.try_acquire(1),
-            false => Some(self.in_time(until, self.slots.acquire(1)).await?),
-        };
+        let mut permit = self.slots.try_acquire(1);
+        if permit.is_none() && !at_once {
+            permit = Some(self.slots.acquire(1).await);
+            call.progressed();
+        }
         let Some(permit) = permit else { return Ok(None) };
-        let slot = self.run(until, move |device| device.slot(bytes)).await?;
+        let slot = self.run(call.until, move |device| device.slot(bytes)).await?;
         Ok(Some(Lent { gpu: self, slot: Some(slot), _permit: permit }))
     }
 

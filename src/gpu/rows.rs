@@ -187,7 +187,7 @@ impl Gpu {
                 let lent = match idle.pop() {
                     Some(lent) => Some(lent),
                     // With one chunk on its way, a call does not wait for a second slot.
-                    None => self.lend(call.until, job.bytes, !running.is_empty()).await?,
+                    None => self.lend(call, job.bytes, !running.is_empty()).await?,
                 };
                 let Some(mut lent) = lent else { break };
                 // Only now: a chunk that is taken is a chunk that is computed.
@@ -386,7 +386,8 @@ pub(crate) mod tests {
         let job = job(batch, variant, &plan, &chunk);
         let done = pollster::block_on(async {
             let until = from_now(OPENING);
-            let mut lent = gpu.lend(until, job.bytes, false).await?.expect("it was waited for");
+            let mut call = Call::new(batch, OPENING)?;
+            let mut lent = gpu.lend(&mut call, job.bytes, false).await?.expect("it was waited for");
             pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
             lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
                 .await?;

@@ -344,6 +344,8 @@ fn pack_side<T: Element>(
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
 
     use ndarray::{Array2, ArrayView2};
 
@@ -438,6 +440,24 @@ pub(crate) mod tests {
         let taken = gpu.slots.try_acquire(gpu.slots.permits() - 1).unwrap();
         assert_eq!(compute(), with_many);
         drop(taken);
+    }
+
+    #[test]
+    fn to_wait_for_a_slot_is_no_sign_of_a_hang() {
+        const DEADLINE: Duration = Duration::from_secs(2);
+        let gpu = gpu();
+        let p = Array2::from_elem((3, 64), 1.0 / 64.0_f32);
+        let batch = Batch::probs(&p, &p).unwrap();
+        let taken = gpu.slots.try_acquire(gpu.slots.permits()).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut call = Call::new(&batch, DEADLINE).unwrap();
+                pollster::block_on(gpu.finish(Divergence::Kl, &batch, &mut call))
+            });
+            thread::sleep(DEADLINE + Duration::from_millis(500));
+            drop(taken);
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
     }
 
     #[test]

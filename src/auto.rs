@@ -48,11 +48,22 @@ impl Backend for Auto {
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         #[cfg(feature = "gpu")]
-        if let Some(gpu) = self.faster_gpu(batch) {
+        if divergence == Divergence::Kl
+            && let Some(gpu) = self.faster_gpu(batch)
+        {
             let settings = Settings { cpu_fallback: true, ..settings };
             return gpu.rows(divergence, batch, settings).await;
         }
         self.cpu.rows(divergence, batch, settings).await
+    }
+
+    async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        self.cpu.several(divergences, batch, settings).await
     }
 }
 

@@ -8,13 +8,21 @@ use crate::{Divergence, Error, Outcome};
 
 /// A backend computes planned batches. A new operation does not compile until each has an answer.
 pub(crate) trait Backend {
-    /// One value per row. Invalid rows become NaN and a status, whatever the batch asks for.
+    /// One value per row of a measure that is none of another's limits. Invalid rows become NaN and a status, whatever the batch asks for.
     fn rows<T: Element>(
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> impl Future<Output = Result<Outcome<T::Value>, Error>> + Send;
+
+    /// The same for several measures, an outcome each. There is at least one.
+    fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> impl Future<Output = Result<Vec<Outcome<T::Value>>, Error>> + Send;
 }
 
 /// What a call does about a device that fails. The CPU never does.

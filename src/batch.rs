@@ -325,6 +325,12 @@ impl<'a, T: Element> Batch<'a, T> {
         Batch { p: cut(self.p), q: cut(self.q), rows: rows.len(), ..*self }
     }
 
+    /// The same with P and Q in each other's place.
+    pub(crate) fn swapped(&self) -> Batch<'a, T> {
+        let [p_kind, q_kind] = self.kinds;
+        Batch { p: self.q, q: self.p, kinds: [q_kind, p_kind], ..*self }
+    }
+
     /// What one side holds for a row of results: its own row, or the one that it repeats.
     ///
     /// # Panics

@@ -141,6 +141,33 @@ impl Engine {
         pollster::block_on(self.engine.rows(divergence, batch))
     }
 
+    /// Several divergences per row of a batch: an outcome for each, in their order, from one pass over
+    /// memory.
+    ///
+    /// A value may differ from that of [`rows`](Self::rows) in its last places.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine};
+    /// use ndarray::array;
+    ///
+    /// let (p, q) = (array![[0.5_f64, 0.5]], array![[0.3_f64, 0.7]]);
+    /// let both = [Divergence::JensenShannon(0.5), Divergence::TotalVariation];
+    /// let outcomes = Engine::cpu().several(&both, &Batch::probs(&p, &q)?)?;
+    /// assert!((outcomes[0].values[0] - 0.021005925701837).abs() < 1e-15);
+    /// assert!((outcomes[1].values[0] - 0.2).abs() < 1e-15);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        pollster::block_on(self.engine.several(divergences, batch))
+    }
+
     /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as
     /// `F.kl_div(q.log(), p, reduction="none").sum(-1)`.
     ///

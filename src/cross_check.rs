@@ -51,12 +51,11 @@ impl Tally {
         row: usize,
         first: usize,
     ) {
-        let Divergence::Kl = divergence;
         self.check.compared += 1;
         // An invalid row is compared as NaN, whatever stands in it.
         let valid = !matches!(outcome.statuses[row], Status::Invalid(_));
         let got = if valid { outcome.values[row].to_f64() } else { f64::NAN };
-        let comparison = Comparison::of(batch, row);
+        let comparison = Comparison::of(divergence, batch, row);
         if comparison.agrees(got) {
             self.check.worst = self.check.worst.max(comparison.difference(got));
             return;
@@ -92,13 +91,16 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn of<T: Element>(batch: &Batch<'_, T>, row: usize) -> Comparison {
+    fn of<T: Element>(divergence: Divergence, batch: &Batch<'_, T>, row: usize) -> Comparison {
         let sides = [Side::P, Side::Q].map(|side| {
             batch.row(side, row).iter().map(|value| value.to_f64()).collect::<Vec<_>>()
         });
-        let Some((want, size)) =
-            (if batch.is_probs() { of_probs(batch, &sides) } else { of_logs(batch, &sides) })
-        else {
+        let found = match divergence {
+            Divergence::Kl if batch.is_probs() => of_probs(batch, &sides),
+            Divergence::Kl => of_logs(batch, &sides),
+            divergence => of_any(divergence, batch, &sides),
+        };
+        let Some((want, size)) = found else {
             return Comparison { want: f64::NAN, doubt: 0.0, allowed: 0.0 };
         };
         if want.is_infinite() {
@@ -153,6 +155,26 @@ fn of_logs<T: Element>(batch: &Batch<'_, T>, [p, q]: &[Vec<f64>; 2]) -> Option<(
     let terms = p.iter().zip(&q).filter(|(x, _)| **x > f64::NEG_INFINITY);
     let terms: f64 = terms.map(|(x, y)| x.exp() * (x - y).abs()).sum();
     Some((value, terms + masses[0] * (1.0 + p_size + q_size) + masses[1]))
+}
+
+/// The same for any divergence and any kinds.
+fn of_any<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    [p, q]: &[Vec<f64>; 2],
+) -> Option<(f64, f64)> {
+    let (p, p_size) = side_of_logs(batch, Side::P, p)?;
+    let (q, q_size) = side_of_logs(batch, Side::Q, q)?;
+    let mut value = reference::divergence(divergence, &p, &q);
+    if batch.mass() == Mass::Generalized {
+        let [p_mass, q_mass] = [&p, &q].map(|logs| reference::ln_mass(logs).exp());
+        value += match divergence.at_its_limit() {
+            Divergence::Kl => q_mass - p_mass,
+            Divergence::ReverseKl => p_mass - q_mass,
+            _ => 0.0,
+        };
+    }
+    Some((value, reference::size_of(divergence, &p, &q) * (1.0 + p_size + q_size)))
 }
 
 /// One side as logarithms, divided by its mass where that is to be, and their size before that, to

@@ -1,51 +1,397 @@
-//! The measures, by name.
+//! The measures, by name, and how each is made of sums over the bins of a row.
 
+use std::f64::consts::LN_2;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Error;
-use crate::error::by_name;
+use crate::integrand::Integrand;
+use crate::{Error, Mass};
 
 /// Which measure of how far Q lies from P.
 ///
-/// ```
-/// use kullback::Divergence;
+/// p and q are the two rows as distributions: under the mass policies `check` and `normalize` divided
+/// by their sums, and softmax of logits under all of them. Values are in nats where there is a
+/// logarithm in the formula. All but the last two are 0 where P = Q bit for bit, and never negative.
 ///
-/// assert_eq!("kl".parse(), Ok(Divergence::Kl));
-/// assert_eq!(Divergence::ALL.len(), 1);
+/// | name | formula | range | symmetric | +inf where |
+/// | --- | --- | --- | --- | --- |
+/// | `kl` | `Σ p·ln(p/q)` | 0 … ∞ | | some p > 0 = q |
+/// | `reverse-kl` | `Σ q·ln(q/p)` | 0 … ∞ | | some q > 0 = p |
+/// | `jeffreys` | `Σ (p − q)·ln(p/q)`, the sum of both directions | 0 … ∞ | yes | either |
+/// | `js`, `js:W` | `W·Σ p·ln(p/m) + (1−W)·Σ q·ln(q/m)`, `m = W·p + (1−W)·q` | 0 … ln 2 | for W = ½ | never |
+/// | `js-distance` | the root of `js` | 0 … √ln 2 | yes, a metric | never |
+/// | `renyi:A` | `ln(Σ pᴬ·q¹⁻ᴬ) / (A − 1)` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q; A < 1: no bin has both |
+/// | `tsallis:A` | `(Σ pᴬ·q¹⁻ᴬ − 1) / (A − 1)` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q |
+/// | `alpha:A` | `(1 − Σ pᴬ·q¹⁻ᴬ) / (A·(1 − A))` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q; A ≤ 0: some q > 0 = p |
+/// | `hellinger` | `√(½·Σ (√p − √q)²)` | 0 … 1 | yes, a metric | never |
+/// | `tv` | `½·Σ ∣p − q∣` | 0 … 1 | yes, a metric | never |
+/// | `chi2` | `Σ (p − q)²/q` | 0 … ∞ | | some p > 0 = q |
+/// | `bhattacharyya` | `−ln Σ √(p·q)` | 0 … ∞ | yes | no bin has both |
+/// | `cross-entropy` | `−Σ p·ln q` | 0 … ∞ | | some p > 0 = q |
+/// | `entropy` | `−Σ p·ln p`; Q is checked, and does not enter | 0 … ln bins | | never |
+///
+/// Where A is at one of its limits the limit is meant: `renyi:1`, `tsallis:1` and `alpha:1` are `kl`,
+/// `alpha:0` is `reverse-kl`, `renyi:0` is `−ln Σ q` over the bins in which p > 0, and `renyi:inf` is
+/// the largest `ln(p/q)`.
+///
+/// Under the mass policies [`AsGiven`](Mass::AsGiven) and [`Generalized`](Mass::Generalized) p and q
+/// stand in the formulas as they are. `kl` and `reverse-kl` are what these policies say; `alpha` is
+/// `Σ (A·p + (1−A)·q − pᴬ·q¹⁻ᴬ) / (A·(1−A))` under `generalized`. Where a formula has a constant or a
+/// logarithm that takes masses of 1 for granted, the policy is refused: `renyi`, `tsallis` and
+/// `bhattacharyya` under both, `alpha` under `as-given`.
+///
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// use kullback::{Batch, Divergence, Engine};
+/// use ndarray::array;
+///
+/// // Supports that do not touch: one is as far as two distributions can be from each other.
+/// let (p, q) = (array![[1.0_f64, 0.0]], array![[0.0, 1.0]]);
+/// let batch = Batch::probs(&p, &q)?;
+/// let value = |divergence| Engine::cpu().rows(divergence, &batch).map(|outcome| outcome.values[0]);
+/// assert_eq!(value(Divergence::JensenShannon(0.5))?, std::f64::consts::LN_2);
+/// assert_eq!(value(Divergence::TotalVariation)?, 1.0);
+/// assert_eq!(value(Divergence::Kl)?, f64::INFINITY);
+/// assert_eq!("renyi:2".parse(), Ok(Divergence::Renyi(2.0)));
+/// # Ok::<(), kullback::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Divergence {
-    /// The Kullback-Leibler divergence `D(P‖Q) = Σ p·ln(p/q)` in nats (Kullback and Leibler,
-    /// "On Information and Sufficiency", Ann. Math. Statist. 22, 1951). From 0, where P = Q, to
-    /// +inf, where P has mass in a bin in which Q has none. Not symmetric; not a metric.
+    /// The Kullback-Leibler divergence `D(P‖Q)`, from P to Q (Kullback and Leibler, "On Information
+    /// and Sufficiency", Ann. Math. Statist. 22, 1951).
     #[default]
     Kl,
+    /// `D(Q‖P)`.
+    ReverseKl,
+    /// `D(P‖Q) + D(Q‖P)` (Jeffreys, "An invariant form for the prior probability in estimation
+    /// problems", Proc. R. Soc. A 186, 1946).
+    Jeffreys,
+    /// The Jensen-Shannon divergence with the weight of P, above 0 and below 1 (Lin, "Divergence
+    /// measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37, 1991).
+    JensenShannon(f64),
+    /// The root of the Jensen-Shannon divergence with weight ½, a metric (Endres and Schindelin, "A new
+    /// metric for probability distributions", IEEE Trans. Inf. Theory 49, 2003).
+    JsDistance,
+    /// The Rényi divergence of an order from 0 to ∞ (van Erven and Harremoës, "Rényi Divergence and
+    /// Kullback-Leibler Divergence", IEEE Trans. Inf. Theory 60, 2014).
+    Renyi(f64),
+    /// The Tsallis relative entropy of a finite order, 0 or more (Tsallis, "Generalized entropy-based
+    /// criterion for consistent testing", Phys. Rev. E 58, 1998).
+    Tsallis(f64),
+    /// Amari's α-divergence of any finite order, in the parametrization of Cichocki and Amari
+    /// ("Families of Alpha- Beta- and Gamma-Divergences", Entropy 12, 2010).
+    Alpha(f64),
+    /// The Hellinger distance.
+    Hellinger,
+    /// The total variation distance.
+    TotalVariation,
+    /// Pearson's χ² divergence.
+    ChiSquared,
+    /// The Bhattacharyya distance, half of the Rényi divergence of order ½.
+    Bhattacharyya,
+    /// The cross-entropy `H(P) + D(P‖Q)`.
+    CrossEntropy,
+    /// The Shannon entropy of P.
+    Entropy,
 }
 
 impl Divergence {
-    /// All of them.
-    pub const ALL: &'static [Divergence] = &[Divergence::Kl];
+    /// One of each. Those that have a parameter stand here with an example of it.
+    pub const ALL: &'static [Divergence] = &[
+        Divergence::Kl,
+        Divergence::ReverseKl,
+        Divergence::Jeffreys,
+        Divergence::JensenShannon(0.5),
+        Divergence::JsDistance,
+        Divergence::Renyi(0.5),
+        Divergence::Tsallis(2.0),
+        Divergence::Alpha(0.5),
+        Divergence::Hellinger,
+        Divergence::TotalVariation,
+        Divergence::ChiSquared,
+        Divergence::Bhattacharyya,
+        Divergence::CrossEntropy,
+        Divergence::Entropy,
+    ];
 
-    /// The name, as the command takes it.
+    /// The name without the parameter.
     pub fn name(self) -> &'static str {
         match self {
             Divergence::Kl => "kl",
+            Divergence::ReverseKl => "reverse-kl",
+            Divergence::Jeffreys => "jeffreys",
+            Divergence::JensenShannon(_) => "js",
+            Divergence::JsDistance => "js-distance",
+            Divergence::Renyi(_) => "renyi",
+            Divergence::Tsallis(_) => "tsallis",
+            Divergence::Alpha(_) => "alpha",
+            Divergence::Hellinger => "hellinger",
+            Divergence::TotalVariation => "tv",
+            Divergence::ChiSquared => "chi2",
+            Divergence::Bhattacharyya => "bhattacharyya",
+            Divergence::CrossEntropy => "cross-entropy",
+            Divergence::Entropy => "entropy",
+        }
+    }
+
+    /// The parameter of those that have one.
+    pub fn parameter(self) -> Option<f64> {
+        match self {
+            Divergence::JensenShannon(parameter)
+            | Divergence::Renyi(parameter)
+            | Divergence::Tsallis(parameter)
+            | Divergence::Alpha(parameter) => Some(parameter),
+            _ => None,
+        }
+    }
+
+    /// The same measure with another parameter; itself if it has none.
+    fn with_parameter(self, parameter: f64) -> Divergence {
+        match self {
+            Divergence::JensenShannon(_) => Divergence::JensenShannon(parameter),
+            Divergence::Renyi(_) => Divergence::Renyi(parameter),
+            Divergence::Tsallis(_) => Divergence::Tsallis(parameter),
+            Divergence::Alpha(_) => Divergence::Alpha(parameter),
+            other => other,
+        }
+    }
+
+    /// Whether swapping P and Q never changes a value: then it changes no bit of it.
+    ///
+    /// ```
+    /// use kullback::Divergence;
+    ///
+    /// assert!(Divergence::JensenShannon(0.5).is_symmetric());
+    /// assert!(!Divergence::JensenShannon(0.3).is_symmetric());
+    /// ```
+    pub fn is_symmetric(self) -> bool {
+        match self {
+            Divergence::Jeffreys
+            | Divergence::JsDistance
+            | Divergence::Hellinger
+            | Divergence::TotalVariation
+            | Divergence::Bhattacharyya => true,
+            Divergence::JensenShannon(half)
+            | Divergence::Renyi(half)
+            | Divergence::Tsallis(half)
+            | Divergence::Alpha(half) => half == 0.5,
+            _ => false,
+        }
+    }
+
+    /// What brings a value from nats to units of so many nats each; nothing for measures whose formula has
+    /// no logarithm, or whose value is no multiple of one.
+    ///
+    /// ```
+    /// use kullback::Divergence;
+    ///
+    /// let bits = 2.0_f64.ln();
+    /// assert_eq!(Divergence::Kl.per_unit(bits), Some(1.0 / bits));
+    /// assert_eq!(Divergence::JsDistance.per_unit(bits), Some(1.0 / bits.sqrt()));
+    /// assert_eq!(Divergence::Hellinger.per_unit(bits), None);
+    /// ```
+    pub fn per_unit(self, nats: f64) -> Option<f64> {
+        match self.at_its_limit() {
+            Divergence::JsDistance => Some(1.0 / nats.sqrt()),
+            Divergence::Kl
+            | Divergence::ReverseKl
+            | Divergence::Jeffreys
+            | Divergence::JensenShannon(_)
+            | Divergence::Renyi(_)
+            | Divergence::Bhattacharyya
+            | Divergence::CrossEntropy
+            | Divergence::Entropy => Some(1.0 / nats),
+            _ => None,
+        }
+    }
+
+    /// Whether the parameter is one, and the mass policy one that the measure has a meaning under.
+    pub(crate) fn check(self, mass: Mass) -> Result<(), Error> {
+        let parameter = self.parameter().unwrap_or(0.5);
+        let refused = |name, rule| Err(Error::Setting { name, value: parameter, rule });
+        match self {
+            Divergence::JensenShannon(weight) if !(weight > 0.0 && weight < 1.0) => {
+                refused("weight of js", "it must be above 0 and below 1")
+            }
+            Divergence::Renyi(order) if order.is_nan() || order < 0.0 => {
+                refused("order of renyi", "it must be 0 or more; inf is one")
+            }
+            Divergence::Tsallis(order) if !(0.0..=f64::MAX).contains(&order) => {
+                refused("order of tsallis", "it must be finite and 0 or more")
+            }
+            Divergence::Alpha(order) if !order.is_finite() => {
+                refused("order of alpha", "it must be finite")
+            }
+            Divergence::Renyi(_) | Divergence::Tsallis(_) | Divergence::Bhattacharyya
+                if matches!(mass, Mass::AsGiven | Mass::Generalized) =>
+            {
+                Err(Error::Policy { divergence: self.name(), mass: mass.name() })
+            }
+            Divergence::Alpha(order) if mass == Mass::AsGiven && order != 1.0 && order != 0.0 => {
+                Err(Error::Policy { divergence: self.name(), mass: mass.name() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The measure that this one is in the limit of its parameter.
+    pub(crate) fn at_its_limit(self) -> Divergence {
+        match self {
+            Divergence::Renyi(1.0) | Divergence::Tsallis(1.0) | Divergence::Alpha(1.0) => {
+                Divergence::Kl
+            }
+            Divergence::Alpha(0.0) => Divergence::ReverseKl,
+            other => other,
+        }
+    }
+
+    /// The sums that the value is made of: one, or two.
+    pub(crate) fn integrands(self) -> [Option<Integrand>; 2] {
+        let one = |integrand| [Some(integrand), None];
+        match self.at_its_limit() {
+            Divergence::Kl => one(Integrand::Kl),
+            Divergence::ReverseKl => one(Integrand::ReverseKl),
+            Divergence::Jeffreys => one(Integrand::Jeffreys),
+            Divergence::JensenShannon(weight) => one(Integrand::JensenShannon(weight)),
+            Divergence::JsDistance => one(Integrand::JensenShannon(0.5)),
+            Divergence::Tsallis(0.0) => one(Integrand::Unmatched),
+            Divergence::Renyi(0.0) => [Some(Integrand::Unmatched), Some(Integrand::Overlap(0.0))],
+            Divergence::Renyi(f64::INFINITY) => one(Integrand::Largest),
+            Divergence::Renyi(order) => {
+                [Some(Integrand::Power(order)), Some(Integrand::Overlap(order))]
+            }
+            Divergence::Tsallis(order) | Divergence::Alpha(order) => one(Integrand::Power(order)),
+            Divergence::Hellinger => one(Integrand::Power(0.5)),
+            Divergence::TotalVariation => one(Integrand::Variation),
+            Divergence::ChiSquared => one(Integrand::ChiSquared),
+            Divergence::Bhattacharyya => {
+                [Some(Integrand::Power(0.5)), Some(Integrand::Overlap(0.5))]
+            }
+            Divergence::CrossEntropy => one(Integrand::CrossEntropy),
+            Divergence::Entropy => one(Integrand::Entropy),
+        }
+    }
+
+    /// Whether the value is +inf: by whether some bin is of P alone, some of Q alone, and some of both.
+    pub(crate) fn is_infinite(self, alone: [bool; 2], both: bool) -> bool {
+        match self.at_its_limit() {
+            Divergence::Renyi(..1.0) | Divergence::Bhattacharyya => !both,
+            other => other.integrands()[0].is_some_and(|integrand| {
+                let terms = integrand.alone();
+                alone[0] && terms[0] == f64::INFINITY || alone[1] && terms[1] == f64::INFINITY
+            }),
+        }
+    }
+
+    /// The value from the first of those sums, and the logarithm of the second. What has an upper end
+    /// does not pass it for rounding.
+    pub(crate) fn of_sums(self, sum: f64, ln_overlap: f64, mass: Mass) -> f64 {
+        let given = matches!(mass, Mass::AsGiven | Mass::Generalized);
+        let at_most = |most: f64, value: f64| if given { value } else { value.min(most) };
+        // From the distance to 1 where the overlap is next to it.
+        let ln_overlap = |apart: f64| if apart.abs() < 0.5 { apart.ln_1p() } else { ln_overlap };
+        match self.at_its_limit() {
+            Divergence::JensenShannon(_) => at_most(LN_2, sum),
+            Divergence::JsDistance => at_most(LN_2, sum).sqrt(),
+            Divergence::Renyi(f64::INFINITY) => sum,
+            Divergence::Renyi(0.0) => -ln_overlap(-sum),
+            Divergence::Renyi(order) => {
+                (ln_overlap(order * (order - 1.0) * sum) / (order - 1.0)).max(0.0)
+            }
+            Divergence::Bhattacharyya => (-ln_overlap(-0.25 * sum)).max(0.0),
+            // With α = ½ it is 4·(1 − Σ √(p·q)), and so are the squares.
+            Divergence::Hellinger => at_most(1.0, sum / 4.0).sqrt(),
+            Divergence::Tsallis(0.0) => sum,
+            Divergence::Tsallis(order) => order * sum,
+            Divergence::TotalVariation => at_most(1.0, sum),
+            _ => sum,
         }
     }
 }
 
 impl fmt::Display for Divergence {
+    /// The name, as [`FromStr`] takes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match *self {
+            Divergence::JensenShannon(0.5) => f.write_str(self.name()),
+            _ => match self.parameter() {
+                Some(parameter) => write!(f, "{}:{parameter}", self.name()),
+                None => f.write_str(self.name()),
+            },
+        }
     }
 }
 
 impl FromStr for Divergence {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
-        by_name("divergence", name, Divergence::ALL, Divergence::name)
+    /// `kl`, `renyi:0.5`, …: a name, with a parameter behind a colon for those that have one.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || Error::Name {
+            what: "divergence",
+            name: text.to_owned(),
+            expected: Divergence::ALL.iter().map(|one| one.usage()).collect::<Vec<_>>().join(", "),
+        };
+        let (name, parameter) = match text.split_once(':') {
+            Some((name, parameter)) => (name, Some(parameter)),
+            None => (text, None),
+        };
+        let known = Divergence::ALL.iter().copied().find(|one| one.name() == name);
+        let divergence = match (known.ok_or_else(unknown)?, parameter) {
+            (known, Some(parameter)) if known.parameter().is_some() => {
+                known.with_parameter(parameter.parse().map_err(|_| unknown())?)
+            }
+            (known @ Divergence::JensenShannon(_), None) => known,
+            (known, None) if known.parameter().is_none() => known,
+            _ => return Err(unknown()),
+        };
+        divergence.check(Mass::Check).map(|()| divergence)
+    }
+}
+
+impl Divergence {
+    /// How the name is written, with a letter for a parameter.
+    fn usage(self) -> String {
+        match self {
+            Divergence::JensenShannon(_) => "js, js:W".to_owned(),
+            _ if self.parameter().is_some() => format!("{}:A", self.name()),
+            _ => self.name().to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for &divergence in Divergence::ALL {
+            assert_eq!(divergence.to_string().parse(), Ok(divergence));
+        }
+        let read = |text: &str| text.parse::<Divergence>();
+        assert_eq!(read("js:0.3"), Ok(Divergence::JensenShannon(0.3)));
+        assert_eq!(read("renyi:inf"), Ok(Divergence::Renyi(f64::INFINITY)));
+        assert_eq!(read("alpha:-1"), Ok(Divergence::Alpha(-1.0)));
+        for wrong in ["", "KL", "kl:2", "renyi", "renyi:", "renyi:x", "renyi:1:2", "tv:"] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains("renyi:A") && error.contains("js:W"), "{wrong}: {error}");
+        }
+        for wrong in ["js:0", "js:1", "js:nan", "renyi:-1", "renyi:nan", "tsallis:inf", "alpha:inf"] {
+            assert!(matches!(read(wrong), Err(Error::Setting { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_takes_masses_of_1_for_granted_refuses_others() {
+        for mass in [Mass::AsGiven, Mass::Generalized] {
+            for refused in [Divergence::Renyi(0.5), Divergence::Tsallis(2.0), Divergence::Bhattacharyya] {
+                assert!(matches!(refused.check(mass), Err(Error::Policy { .. })), "{refused}");
+                assert_eq!(refused.check(Mass::Normalize), Ok(()));
+            }
+        }
+        assert!(Divergence::Alpha(0.5).check(Mass::AsGiven).is_err());
+        assert_eq!(Divergence::Alpha(0.5).check(Mass::Generalized), Ok(()));
+        assert_eq!(Divergence::Alpha(1.0).check(Mass::AsGiven), Ok(()));
     }
 }

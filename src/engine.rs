@@ -7,9 +7,10 @@ use std::time::Duration;
 use ndarray::{Array1, ArrayView2};
 
 use crate::backend::{Backend, Settings};
-use crate::batch::{Batch, OnInvalid};
+use crate::batch::{Batch, Mass, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
+use crate::cpu::family::closer_look;
 use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
@@ -151,17 +152,65 @@ impl Engine {
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
-        let outcome = match &*self.choice {
-            Choice::Cpu(cpu) => cpu.rows(divergence, batch, self.settings).await,
-            #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => gpu.rows(divergence, batch, self.settings).await,
-            Choice::Auto(auto) => auto.rows(divergence, batch, self.settings).await,
-            Choice::Instead(cpu, error) => {
-                let outcome = cpu.rows(divergence, batch, self.settings).await;
-                outcome.map(|outcome| outcome.instead_of_gpu(error))
-            }
-        }?;
-        admit(batch, outcome)
+        divergence.check(batch.mass())?;
+        let outcome = self.computed(divergence.at_its_limit(), batch).await?;
+        admit(divergence, batch, outcome)
+    }
+
+    /// Several divergences per row of a batch: an outcome for each, in their order, from one pass over
+    /// memory.
+    ///
+    /// A value may differ from that of [`rows`](Self::rows) in its last places.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        divergences.iter().try_for_each(|divergence| divergence.check(batch.mass()))?;
+        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
+        // These two are what such a policy says, and not their integrands.
+        let apart = |divergence: &Divergence| {
+            given
+                && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
+        };
+        let together: Vec<_> = divergences.iter().copied().filter(|one| !apart(one)).collect();
+        let mut computed = match together.is_empty() {
+            true => Vec::new(),
+            false => self.choice.several(&together, batch, self.settings).await?,
+        }
+        .into_iter();
+        let mut outcomes = Vec::new();
+        for divergence in divergences {
+            let outcome = match apart(divergence) {
+                true => None,
+                false => computed.next(),
+            };
+            let outcome = match outcome {
+                Some(outcome) => outcome,
+                None => self.computed(divergence.at_its_limit(), batch).await?,
+            };
+            outcomes.push(admit(*divergence, batch, outcome)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// The outcome of a measure that is none of another's limits.
+    async fn computed<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+    ) -> Result<Outcome<T::Value>, Error> {
+        if divergence != Divergence::ReverseKl {
+            return self.choice.rows(divergence, batch, self.settings).await;
+        }
+        let mut outcome = self.choice.rows(Divergence::Kl, &batch.swapped(), self.settings).await?;
+        if let Some(masses) = &mut outcome.masses {
+            std::mem::swap(&mut masses.p, &mut masses.q);
+        }
+        Ok(outcome)
     }
 
     /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as
@@ -205,12 +254,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
-        match &*self.choice {
-            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => self_test::run(cpu, self.settings).await,
-            #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => self_test::run(gpu, self.settings).await,
-            Choice::Auto(auto) => self_test::run(auto, self.settings).await,
-        }
+        self_test::run(&*self.choice, self.settings).await
     }
 
     /// Measures what calls cost, in some 25 ms on data of its own.
@@ -218,12 +262,7 @@ impl Engine {
     /// # Errors
     /// The backend's own.
     pub async fn costs(&self) -> Result<Costs, Error> {
-        match &*self.choice {
-            Choice::Cpu(cpu) | Choice::Instead(cpu, _) => cost::measure(cpu).await,
-            #[cfg(feature = "gpu")]
-            Choice::Gpu(gpu) => cost::measure(gpu).await,
-            Choice::Auto(auto) => cost::measure(auto).await,
-        }
+        cost::measure(&*self.choice).await
     }
 
     /// The backend: `cpu`, `gpu`, or `auto` where each batch decides.
@@ -240,6 +279,45 @@ impl Engine {
     #[cfg(feature = "gpu")]
     pub fn adapter(&self) -> Option<&Adapter> {
         self.gpu_backend().map(Recovering::adapter)
+    }
+}
+
+impl Backend for Choice {
+    async fn rows<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        match self {
+            Choice::Cpu(cpu) => cpu.rows(divergence, batch, settings).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.rows(divergence, batch, settings).await,
+            Choice::Auto(auto) => auto.rows(divergence, batch, settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcome = cpu.rows(divergence, batch, settings).await;
+                outcome.map(|outcome| outcome.instead_of_gpu(error))
+            }
+        }
+    }
+
+    async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        match self {
+            Choice::Cpu(cpu) => cpu.several(divergences, batch, settings).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.several(divergences, batch, settings).await,
+            Choice::Auto(auto) => auto.several(divergences, batch, settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcomes = cpu.several(divergences, batch, settings).await?;
+                let instead = |outcome: Outcome<_>| outcome.instead_of_gpu(error);
+                Ok(outcomes.into_iter().map(instead).collect())
+            }
+        }
     }
 }
 
@@ -262,6 +340,7 @@ impl fmt::Debug for Engine {
 
 /// The outcome, unless the batch wants invalid rows to be an error and there is one.
 fn admit<T: Element>(
+    divergence: Divergence,
     batch: &Batch<'_, T>,
     outcome: Outcome<T::Value>,
 ) -> Result<Outcome<T::Value>, Error> {
@@ -269,17 +348,22 @@ fn admit<T: Element>(
         return Ok(outcome);
     }
     let first = outcome.first_invalid();
-    match first.and_then(|row| explain(batch, row)) {
+    match first.and_then(|row| explain(divergence, batch, row)) {
         Some(offender) => Err(Error::Invalid(offender)),
         None => Ok(outcome),
     }
 }
 
 /// What is wrong with a row that a backend called invalid, and where.
-fn explain<T: Element>(batch: &Batch<'_, T>, row: usize) -> Option<InvalidRow> {
-    let as_a_whole = || match batch.is_probs() {
-        true => sums::closer_look(batch, row),
-        false => chain::judge(batch, &chain::node(batch, row)),
+fn explain<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    row: usize,
+) -> Option<InvalidRow> {
+    let as_a_whole = || match divergence.at_its_limit() {
+        Divergence::Kl if batch.is_probs() => sums::closer_look(batch, row),
+        Divergence::Kl => chain::judge(batch, &chain::node(batch, row)),
+        divergence => closer_look(divergence, batch, row),
     };
     batch.offender(row).or_else(|| as_a_whole().offender(batch, row))
 }

@@ -35,6 +35,17 @@ pub enum Error {
         /// What it has to satisfy.
         rule: &'static str,
     },
+    /// A mass policy under which a measure has no agreed meaning.
+    #[error(
+        "divergence '{divergence}' takes masses of 1 for granted: mass policy '{mass}' does not \
+         see to that, 'check' and 'normalize' do"
+    )]
+    Policy {
+        /// The measure's name.
+        divergence: &'static str,
+        /// The name of the policy that was asked for.
+        mass: &'static str,
+    },
     /// A name that is none of the known ones.
     #[error("unknown {what} '{name}': expected one of {expected}")]
     Name {

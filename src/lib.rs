@@ -100,6 +100,7 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod integrand;
 mod kind;
 mod memory;
 mod outcome;

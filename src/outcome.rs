@@ -221,7 +221,7 @@ impl<T: Value> Outcome<T> {
         self
     }
 
-    /// Some of its rows.
+    /// The places of some of its rows.
     fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
         let masses = self.masses.as_mut();
         Slots {
@@ -257,6 +257,38 @@ impl<T: Value> Outcome<T> {
     ) {
         self.closer_looks += self.slots(rows).in_tasks(0, rows_per_task, &task);
     }
+}
+
+/// Fills in several outcomes of the same batch, in tasks as those of
+/// [`fill_in_tasks`](Outcome::fill_in_tasks): each has its rows' places in all of them.
+pub(crate) fn in_common_tasks<T: Value>(
+    outcomes: &mut [Outcome<T>],
+    rows_per_task: usize,
+    task: impl Fn(usize, Vec<Slots<'_, T>>) + Sync,
+) {
+    let all = outcomes.iter_mut().map(|outcome| {
+        let rows = 0..outcome.values.len();
+        outcome.slots(rows)
+    });
+    common_tasks(0, all.collect(), rows_per_task, &task);
+}
+
+fn common_tasks<T: Value>(
+    first: usize,
+    all: Vec<Slots<'_, T>>,
+    rows_per_task: usize,
+    task: &(impl Fn(usize, Vec<Slots<'_, T>>) + Sync),
+) {
+    let tasks = all.first().map_or(0, |slots| slots.values.len().div_ceil(rows_per_task));
+    if tasks <= 1 {
+        return task(first, all);
+    }
+    let half = tasks / 2 * rows_per_task;
+    let (one, other) = all.into_iter().map(|slots| slots.split_at(half)).unzip();
+    rayon::join(
+        || common_tasks(first, one, rows_per_task, task),
+        || common_tasks(first + half, other, rows_per_task, task),
+    );
 }
 
 /// An array to be filled in, of memory that the system has not yet had to find.

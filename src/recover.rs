@@ -232,6 +232,19 @@ impl Backend for Recovering {
         let rest = Cpu.rows(divergence, &left, settings).await?;
         Ok(outcome.completed(done, rest.instead_of_gpu(&error)))
     }
+
+    async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        let mut outcomes = Vec::new();
+        for &divergence in divergences {
+            outcomes.push(self.rows(divergence, batch, settings).await?);
+        }
+        Ok(outcomes)
+    }
 }
 
 /// Opens a device, and has it prove itself if none like it has.

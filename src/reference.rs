@@ -3,7 +3,7 @@
 //! Nothing here is shared with the backends. Each function is the textbook sum, evaluated in f64
 //! with a compensated total. Near equality f64 loses digits in it; [`size`] says how many.
 
-use crate::{Kind, Mass};
+use crate::{Divergence, Kind, Mass};
 
 /// `Σ p·ln(p/q)` over the bins with `p > 0`; +inf if one of them has `q = 0`.
 ///
@@ -102,6 +102,116 @@ pub fn relative_entropy_of_logs(p: &[f64], q: &[f64]) -> f64 {
         difference if difference.is_infinite() => difference,
         difference => x.exp() * difference,
     }))
+}
+
+/// Any divergence of rows of natural logarithms, by its textbook formula: one line each.
+///
+/// ```
+/// use kullback::{Divergence, reference};
+///
+/// let (p, q) = ([0.9_f64.ln(), 0.1_f64.ln()], [0.1_f64.ln(), 0.9_f64.ln()]);
+/// let js = reference::divergence(Divergence::JensenShannon(0.5), &p, &q);
+/// assert!((js - 0.368064207168497).abs() < 1e-15);
+/// ```
+pub fn divergence(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
+    let over = |term: &dyn Fn(f64, f64) -> f64| sum(p.iter().zip(q).map(|(&x, &y)| term(x, y)));
+    let squares = |x: f64, y: f64| ((x / 2.0).exp() - (y / 2.0).exp()).powi(2);
+    match divergence.at_its_limit() {
+        Divergence::Kl => over(&log_term),
+        Divergence::ReverseKl => over(&|x, y| log_term(y, x)),
+        Divergence::Jeffreys => over(&|x, y| log_term(x, y) + log_term(y, x)),
+        Divergence::JensenShannon(w) => over(&|x, y| to_mixture(w, x, y)),
+        Divergence::JsDistance => over(&|x, y| to_mixture(0.5, x, y)).max(0.0).sqrt(),
+        Divergence::Renyi(f64::INFINITY) => largest_ratio(p, q),
+        Divergence::Renyi(a) => ln_overlap(a, p, q) / (a - 1.0),
+        Divergence::Tsallis(a) => (ln_overlap(a, p, q).exp() - 1.0) / (a - 1.0),
+        Divergence::Alpha(a) => {
+            let mean = over(&|x, y| a * x.exp() + (1.0 - a) * y.exp());
+            (mean - ln_overlap(a, p, q).exp()) / (a * (1.0 - a))
+        }
+        Divergence::Hellinger => (0.5 * over(&squares)).sqrt(),
+        Divergence::TotalVariation => 0.5 * over(&|x, y| (x.exp() - y.exp()).abs()),
+        Divergence::ChiSquared => over(&|x, y| match (x.exp() - y.exp(), y) {
+            (same, _) if same == 0.0 => 0.0,
+            (apart, y) => apart.powi(2) / y.exp(),
+        }),
+        Divergence::Bhattacharyya => -ln_overlap(0.5, p, q),
+        Divergence::CrossEntropy => over(&|x, y| if x == NONE { 0.0 } else { x.exp() * -y }),
+        Divergence::Entropy => over(&|x, _| if x == NONE { 0.0 } else { x.exp() * -x }),
+    }
+}
+
+/// The size of what [`divergence`] was made of: rounding may have carried that from the exact value by
+/// a few units in the last place of this.
+pub fn size_of(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
+    let both = |term: &dyn Fn(f64, f64) -> f64| {
+        let bins = p.iter().zip(q).filter(|(x, y)| **x > NONE && **y > NONE);
+        sum(bins.map(|(&x, &y)| term(x, y)))
+    };
+    let masses = sum(p.iter().chain(q).map(|x| x.exp()));
+    // A root is as far off as what is under it, by twice the root, or as the root of that.
+    let of_root = |value: f64, size: f64| size / (2.0 * value).max((f64::EPSILON * size).sqrt());
+    let value = self::divergence(divergence, p, q);
+    match divergence.at_its_limit() {
+        Divergence::Kl | Divergence::ReverseKl | Divergence::Jeffreys => {
+            masses + both(&|x, y| (x.exp() + y.exp()) * (x - y).abs())
+        }
+        Divergence::JensenShannon(_) => masses,
+        Divergence::JsDistance | Divergence::Hellinger => of_root(value, masses),
+        Divergence::Renyi(f64::INFINITY) => 1.0 + value.abs(),
+        Divergence::Renyi(a) => ln_size(a, p, q) / (a - 1.0).abs(),
+        Divergence::Tsallis(a) => {
+            (1.0 + ln_overlap(a, p, q).exp() * ln_size(a, p, q)) / (a - 1.0).abs()
+        }
+        Divergence::Alpha(a) => {
+            let overlap = ln_overlap(a, p, q).exp() * ln_size(a, p, q);
+            (masses * (a.abs() + 1.0) + overlap) / (a * (1.0 - a)).abs()
+        }
+        Divergence::Bhattacharyya => ln_size(0.5, p, q),
+        Divergence::ChiSquared => both(&|x, y| 2.0 * x.exp().max(y.exp()).powi(2) / y.exp()),
+        Divergence::TotalVariation => masses,
+        Divergence::CrossEntropy | Divergence::Entropy => masses + value.abs(),
+    }
+}
+
+/// The logarithm of 0.
+const NONE: f64 = f64::NEG_INFINITY;
+
+/// `eˣ·(x − y)`, with 0 where x is −inf.
+fn log_term(x: f64, y: f64) -> f64 {
+    if x == NONE { 0.0 } else { x.exp() * (x - y) }
+}
+
+/// `w·p·ln(p/m) + (1 − w)·q·ln(q/m)`.
+fn to_mixture(w: f64, x: f64, y: f64) -> f64 {
+    let m = (w * x.exp() + (1.0 - w) * y.exp()).ln();
+    w * log_term(x, m) + (1.0 - w) * log_term(y, m)
+}
+
+/// The largest `x − y` where x is a number.
+fn largest_ratio(p: &[f64], q: &[f64]) -> f64 {
+    let bins = p.iter().zip(q).filter(|(x, _)| **x > NONE);
+    bins.map(|(x, y)| x - y).fold(NONE, f64::max)
+}
+
+/// `ln Σ e^(a·x + (1 − a)·y)`, where 0⁰ is 0.
+fn ln_overlap(a: f64, p: &[f64], q: &[f64]) -> f64 {
+    let power = |a: f64, x: f64| if a == 0.0 && x > NONE { 0.0 } else { a * x };
+    let logs: Vec<f64> = p.iter().zip(q).filter(|(x, y)| **x > NONE || **y > NONE).map(|(&x, &y)| {
+        // A side without mass decides, by the sign of its power.
+        match (x == NONE, y == NONE) {
+            (true, _) => if a < 0.0 { f64::INFINITY } else { NONE },
+            (_, true) => if a > 1.0 { f64::INFINITY } else { NONE },
+            _ => power(a, x) + power(1.0 - a, y),
+        }
+    }).collect();
+    ln_mass(&logs)
+}
+
+/// How much the terms of that are off, in units in the last place.
+fn ln_size(a: f64, p: &[f64], q: &[f64]) -> f64 {
+    let sizes = p.iter().chain(q).filter(|x| **x > -50.0).map(|x| x.abs());
+    (1.0 + a.abs()) * (2.0 + sizes.fold(0.0, f64::max)) + ln_overlap(a, p, q).abs()
 }
 
 /// `p·ln(p/q)`, with `0·ln(0/q) = 0` and `p·ln(p/0) = ∞`.

@@ -210,13 +210,13 @@ fn octaves_f32<const NEAREST: bool>(apart: i32) -> i32 {
 
 /// The same in f64, towards 0 and without the shift that few vector units have.
 #[inline(always)]
-fn whole_octaves_f64(apart: i64) -> i64 {
+pub(crate) fn whole_octaves_f64(apart: i64) -> i64 {
     apart.wrapping_add(if apart < 0 { ONE_OCTAVE_F64 - 1 } else { 0 }) & -ONE_OCTAVE_F64
 }
 
 /// `k / 2^52` for a multiple of 2^52, without the instruction for it that few vector units have.
 #[inline(always)]
-fn exponent(k: i64) -> f64 {
+pub(crate) fn exponent(k: i64) -> f64 {
     const TWO_TO_52: u64 = (1023 + 52) << 52;
     let biased = ((k as u64).wrapping_add(1 << 63) >> 52) | TWO_TO_52;
     f64::from_bits(biased) - (f64::from_bits(TWO_TO_52) + 2048.0)
@@ -247,7 +247,7 @@ fn curve_f32<const FUSED: bool>(n: f32, s: f32, t: f32, more: f32) -> f32 {
 }
 
 #[inline(always)]
-fn curve_f64<const FUSED: bool>(n: f64, s: f64, t: f64, more: f64) -> f64 {
+pub(crate) fn curve_f64<const FUSED: bool>(n: f64, s: f64, t: f64, more: f64) -> f64 {
     mul_add_f64::<FUSED>(n, mul_add_f64::<FUSED>(s, t, s + t), more)
 }
 
@@ -259,7 +259,7 @@ pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 #[inline(always)]
-fn mul_add_f64<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
+pub(crate) fn mul_add_f64<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 

@@ -26,6 +26,7 @@ Examples:
   kullback rows p.npy q.npy                     a summary of D(p‖q) over all rows
   kullback rows p.npy q.npy -o kl.npy           one value per row, into a file
   kullback rows counts.npy model.npy --mass normalize --base 2
+  kullback rows p.npy q.npy --divergence js --base 2            never infinite, at most 1 bit
   kullback rows p.npy q.npy --backend gpu --cross-check 1000 --json
   kullback rows p.npy q.npy --backend gpu --fallback cpu        a GPU that may fail
   kullback rows p.npy q.npy --memory-limit 512MiB -o kl.npy     files of any size
@@ -39,7 +40,7 @@ With KULLBACK_LOG=debug in the environment, the choice of the backend is logged.
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One divergence per row: D(P_i‖Q_i), in nats unless --base says otherwise
+    /// One divergence per row: D(P_i‖Q_i), Kullback-Leibler in nats unless told otherwise
     #[command(after_long_help = ROWS_NOTES)]
     Rows(Rows),
     /// The adapters of this machine, what they say in a self-test, and what `auto` would take
@@ -79,8 +80,10 @@ pub struct Rows {
     #[arg(short, long, value_name = "OUT.npy")]
     pub output: Option<PathBuf>,
 
-    /// Which divergence
-    #[arg(long, default_value = Divergence::Kl.name(), value_parser = named::<Divergence>(&names(Divergence::ALL, Divergence::name)))]
+    /// Which divergence: kl, reverse-kl, jeffreys, js (js:W with W the weight of P), js-distance,
+    /// renyi:A, tsallis:A, alpha:A (A the order), hellinger, tv, chi2, bhattacharyya,
+    /// cross-entropy, entropy
+    #[arg(long, value_name = "NAME", default_value_t = Divergence::Kl)]
     pub divergence: Divergence,
 
     /// What both files hold: probabilities, their natural logarithms, or the input of a softmax
@@ -109,7 +112,7 @@ pub struct Rows {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub mass_tolerance: Option<f64>,
 
-    /// The unit of the results: e = nats, 2 = bits, 10 = bans
+    /// The unit of the results, of divergences that have one: e = nats, 2 = bits, 10 = bans
     #[arg(long, value_enum, default_value_t = Base::E)]
     pub base: Base,
 

@@ -14,7 +14,8 @@ use crate::statistics::{Statistics, Values};
 
 /// Takes the results of one part after another: into the file, the statistics and the counts.
 pub struct Results<V> {
-    base: Base,
+    /// What brings nats to the unit that is asked for.
+    per_unit: f64,
     rows: usize,
     /// Of the input.
     bytes: u64,
@@ -52,7 +53,7 @@ impl<V: Written + Element> Results<V> {
         let file = options.output.as_ref().map(|path| Writer::create(path, rows, unfinished));
         let values = (!options.quiet).then(|| Values::new(rows, memory));
         Ok(Results {
-            base: options.base,
+            per_unit: per_unit(options)?,
             rows,
             bytes,
             file: file.transpose().map_err(Failure::other)?,
@@ -64,9 +65,8 @@ impl<V: Written + Element> Results<V> {
 
     /// Takes the next rows.
     pub fn take(&mut self, rows: Range<usize>, mut outcome: Outcome<V>) -> Result<(), Failure> {
-        if self.base != Base::E {
-            let nats = self.base.nats();
-            outcome.values.mapv_inplace(|value| V::from_f64(value.to_f64() / nats));
+        if self.per_unit != 1.0 {
+            outcome.values.mapv_inplace(|value| V::from_f64(value.to_f64() * self.per_unit));
         }
         // An outcome's arrays are contiguous.
         let values = outcome.values.as_slice().unwrap_or_default();
@@ -91,6 +91,17 @@ impl<V: Written + Element> Results<V> {
         }
         Ok((self.counts, statistics))
     }
+}
+
+/// What brings the results to the unit that is asked for.
+fn per_unit(options: &Rows) -> Result<f64, Failure> {
+    if options.base == Base::E {
+        return Ok(1.0);
+    }
+    options.divergence.per_unit(options.base.nats()).ok_or_else(|| {
+        let (divergence, unit) = (options.divergence, options.base.unit());
+        Failure::input(format!("{divergence} has no logarithm that could be in {unit} (--base)"))
+    })
 }
 
 impl Counts {

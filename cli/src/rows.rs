@@ -108,8 +108,8 @@ impl Job<'_> {
             p_input: options.p_kind().name(),
             q_input: options.q_kind().name(),
             temperature: options.temperature,
-            divergence: options.divergence.name(),
-            unit: options.base.unit(),
+            divergence: options.divergence.to_string(),
+            unit: options.divergence.per_unit(1.0).map(|_| options.base.unit()),
             mass: options.mass.name(),
             counts,
             statistics,
@@ -186,7 +186,7 @@ fn explain(options: &Rows, error: Error) -> Failure {
         Error::Shape { .. } | Error::NoBins => {
             Failure::input(format!("{} and {}: {error}", file(&options.p), file(&options.q)))
         }
-        Error::Setting { .. } => Failure::input(error),
+        Error::Setting { .. } | Error::Policy { .. } => Failure::input(error),
         Error::Memory { needed, .. } => {
             let needed = needed.saturating_add(needed / (VALUES_SHARE - 1) + 1);
             let shown = memory::shown(needed);

@@ -17,8 +17,9 @@ pub struct Summary {
     pub p_input: &'static str,
     pub q_input: &'static str,
     pub temperature: f64,
-    pub divergence: &'static str,
-    pub unit: &'static str,
+    pub divergence: String,
+    /// None for measures without a logarithm.
+    pub unit: Option<&'static str>,
     pub mass: &'static str,
     #[serde(flatten)]
     pub counts: Counts,
@@ -59,11 +60,9 @@ impl Display for Summary {
         if [self.p_input, self.q_input] != ["probs"; 2] {
             line(f, "input", &self.input())?;
         }
-        line(
-            f,
-            "divergence",
-            &format_args!("{} in {}, mass policy {}", self.divergence, self.unit, self.mass),
-        )?;
+        let unit = self.unit.map_or(String::new(), |unit| format!(" in {unit}"));
+        let divergence = format_args!("{}{unit}, mass policy {}", self.divergence, self.mass);
+        line(f, "divergence", &divergence)?;
         line(f, "backend", &backend)?;
         let error = standard_error.map_or(String::new(), |error| format!(" ± {error:.2e}"));
         let others = infinite_rows + invalid_rows;

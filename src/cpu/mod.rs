@@ -1,5 +1,7 @@
 //! The CPU backend: rows spread over threads, vector code within a row.
 
+mod bins;
+pub(crate) mod family;
 mod logs;
 mod plain;
 mod rows;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Cpu;
 use super::logs;
+use super::family;
 use super::plain::Plain;
 use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
 use crate::backend::{Backend, Settings};
@@ -26,7 +27,10 @@ impl Backend for Cpu {
         batch: &Batch<'_, T>,
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let Divergence::Kl = divergence;
+        if divergence != Divergence::Kl {
+            let mut outcomes = family::outcomes(&[divergence], batch)?;
+            return Ok(outcomes.remove(0));
+        }
         let mut outcome = Outcome::of(batch, "cpu")?;
         let (all, bins) = (0..batch.rows(), batch.bins());
         let rows_per_task = rows_per_task(bins);
@@ -54,10 +58,19 @@ impl Backend for Cpu {
         }
         Ok(outcome)
     }
+
+    async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        _: Settings,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        family::outcomes(divergences, batch)
+    }
 }
 
 /// Whole groups of rows.
-fn rows_per_task(bins: usize) -> usize {
+pub(super) fn rows_per_task(bins: usize) -> usize {
     if bins < TASK { (TASK / bins.max(1)).next_multiple_of(LANES) } else { 1 }
 }
 

@@ -157,6 +157,19 @@ impl Backend for Gpu {
         self.finish(divergence, batch, &mut call).await?;
         Ok(call.outcome)
     }
+
+    async fn several<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        settings: Settings,
+    ) -> Result<Vec<Outcome<T::Value>>, Error> {
+        let mut outcomes = Vec::new();
+        for &divergence in divergences {
+            outcomes.push(self.rows(divergence, batch, settings).await?);
+        }
+        Ok(outcomes)
+    }
 }
 
 impl Gpu {
@@ -167,7 +180,10 @@ impl Gpu {
         batch: &Batch<'_, T>,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        let Divergence::Kl = divergence;
+        if divergence != Divergence::Kl {
+            let what = format!("divergence '{divergence}'; the cpu backend takes it");
+            return Err(Error::Unsupported { backend: "gpu", what });
+        }
         let batch = &batch.slice(call.done..batch.rows());
         let variant = self.variant_for(batch)?;
         let layout = variant.layout();

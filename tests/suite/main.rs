@@ -6,6 +6,7 @@ mod cross_check;
 mod data;
 mod engine;
 mod engines;
+mod family;
 mod golden;
 mod kinds;
 mod logs;

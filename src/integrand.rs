@@ -1,0 +1,216 @@
+//! The sums over bins that the divergences are made of.
+//!
+//! Each is an f-divergence in the form `Σ q·f(p/q)` with `f(1) = f'(1) = 0`, whose terms are never
+//! negative, so that nothing cancels in any order; the textbook forms differ from it by a multiple of
+//! `Σ (p − q)`, which is 0. What a bin adds is formed from `n = p − q` and `l = ln(p/q)`, both of which
+//! have all their digits also where p and q are nearly equal. Swapping p and q changes the signs of n
+//! and l and nothing else, so that what is symmetric is so in its bits.
+
+use std::f64::consts::LN_2;
+
+use crate::term::{
+    atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64,
+};
+
+/// A sum over the bins of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Integrand {
+    /// `p·ln(p/q) − p + q`.
+    Kl,
+    /// `q·ln(q/p) − q + p`.
+    ReverseKl,
+    /// `(p − q)·ln(p/q)`.
+    Jeffreys,
+    /// `w·p·ln(p/m) + (1−w)·q·ln(q/m)` with `m = w·p + (1−w)·q`.
+    JensenShannon(f64),
+    /// `(a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a))`, neither of whose limits is asked for.
+    Power(f64),
+    /// `pᵃ·q¹⁻ᵃ`.
+    Overlap(f64),
+    /// `q` where p is 0.
+    Unmatched,
+    /// The largest `ln(p/q)`: a maximum in the place of a sum.
+    Largest,
+    /// `½·|p − q|`.
+    Variation,
+    /// `(p − q)²/q`.
+    ChiSquared,
+    /// `−p·ln q`.
+    CrossEntropy,
+    /// `−p·ln p`.
+    Entropy,
+}
+
+/// A bin of two distributions that both have mass in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bin {
+    pub p: f64,
+    pub q: f64,
+    /// `p − q`, with its digits.
+    pub n: f64,
+    /// `ln(p/q)`, likewise.
+    pub l: f64,
+    /// `ln p`; only what [needs](Integrand::needs_ln_p) it may look at it.
+    pub ln_p: f64,
+}
+
+impl Bin {
+    /// The same with P and Q in each other's place.
+    #[inline(always)]
+    pub(crate) fn swapped(self) -> Bin {
+        Bin { p: self.q, q: self.p, n: -self.n, l: -self.l, ln_p: self.ln_p - self.l }
+    }
+}
+
+impl Integrand {
+    /// Whether the terms look at `ln p`.
+    pub(crate) fn needs_ln_p(self) -> bool {
+        match self {
+            Integrand::Power(order) | Integrand::Overlap(order) => order != 0.5,
+            Integrand::Entropy | Integrand::CrossEntropy => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the terms look at `ln(p/q)`.
+    pub(crate) fn needs_l(self) -> bool {
+        match self {
+            Integrand::Power(order) | Integrand::Overlap(order) => order != 0.5,
+            Integrand::JensenShannon(_) | Integrand::Unmatched => false,
+            Integrand::Variation | Integrand::ChiSquared | Integrand::Entropy => false,
+            _ => true,
+        }
+    }
+
+    /// What a bin in which only P has mass adds, and one in which only Q has, by that mass. The entropies
+    /// are told elsewhere.
+    pub(crate) fn alone(self) -> [f64; 2] {
+        let (none, inf) = (0.0, f64::INFINITY);
+        match self {
+            Integrand::Kl | Integrand::ChiSquared => [inf, 1.0],
+            Integrand::ReverseKl => [1.0, inf],
+            Integrand::Jeffreys => [inf, inf],
+            Integrand::JensenShannon(w) => [-w * w.ln(), -(1.0 - w) * (-w).ln_1p()],
+            Integrand::Power(a) => [
+                if a < 1.0 { 1.0 / (1.0 - a) } else { inf },
+                if a > 0.0 { 1.0 / a } else { inf },
+            ],
+            Integrand::Overlap(a) => [if a < 1.0 { none } else { inf }, none],
+            Integrand::Unmatched => [none, 1.0],
+            Integrand::Largest | Integrand::CrossEntropy => [inf, none],
+            Integrand::Variation => [0.5, 0.5],
+            Integrand::Entropy => [none, none],
+        }
+    }
+}
+
+/// `p·ln(p/q) − p + q`, from the product where p and q are near each other.
+#[inline(always)]
+pub(crate) fn kl<const FUSED: bool>(bin: Bin) -> f64 {
+    let Bin { p, q, n, l, .. } = bin;
+    let s = n / (p + q);
+    let near = curve_f64::<FUSED>(n, s, atanh_tail::<FUSED>(s * s), 0.0);
+    let far = mul_add_f64::<FUSED>(p, l, -n);
+    if s.abs() < THIRD { near } else { far }
+}
+
+const THIRD: f64 = 1.0 / 3.0;
+
+/// `w·p·ln(p/m) + (1−w)·q·ln(q/m)`.
+#[inline(always)]
+pub(crate) fn jensen_shannon<const FUSED: bool>(bin: Bin, w: f64) -> f64 {
+    let Bin { p, q, n, .. } = bin;
+    let v = 1.0 - w;
+    let m = w * p + v * q;
+    w * bregman::<FUSED>(p, m, v * n) + v * bregman::<FUSED>(q, m, -(w * n))
+}
+
+/// `p·ln(p/m) − p + m` of positive normal numbers with `n = p − m`: see [`term`](crate::term).
+#[inline(always)]
+fn bregman<const FUSED: bool>(p: f64, m: f64, n: f64) -> f64 {
+    let k = whole_octaves_f64(p.to_bits().wrapping_sub(m.to_bits()) as i64);
+    let m_near = f64::from_bits(m.to_bits().wrapping_add(k as u64));
+    let n = if k == 0 { n } else { p - m_near };
+    let s = n / (p + m_near);
+    let beyond = mul_add_f64::<FUSED>(p, exponent(k) * LN_2, m - m_near);
+    curve_f64::<FUSED>(n, s, atanh_tail::<FUSED>(s * s), beyond)
+}
+
+/// `ln(p/q)` of positive normal numbers with `n = p − q`.
+#[inline(always)]
+pub(crate) fn ln_ratio<const FUSED: bool>(p: f64, q: f64, n: f64) -> f64 {
+    let k = whole_octaves_f64(p.to_bits().wrapping_sub(q.to_bits()) as i64);
+    let q_near = f64::from_bits(q.to_bits().wrapping_add(k as u64));
+    let n = if k == 0 { n } else { p - q_near };
+    let s = n / (p + q_near);
+    let ln_near = 2.0 * mul_add_f64::<FUSED>(s, atanh_tail::<FUSED>(s * s), s);
+    mul_add_f64::<FUSED>(exponent(k), LN_2, ln_near)
+}
+
+/// What [`Integrand::Power`] needs beside the bins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Power {
+    /// 1/2 or more: a smaller one is the other of the pair, with P and Q in each other's place.
+    order: f64,
+    swapped: bool,
+    /// Where the series holds.
+    near: f64,
+    /// `Σ_(j ≤ k) orderʲ / (k + 2)!` for k = 0, 1, …
+    series: [f64; 10],
+}
+
+impl Power {
+    pub(crate) fn new(order: f64) -> Power {
+        let swapped = order < 0.5;
+        let order = if swapped { 1.0 - order } else { order };
+        let (mut series, mut sum, mut factorial) = ([0.0; 10], 0.0, 1.0);
+        for (k, term) in series.iter_mut().enumerate() {
+            sum = sum * order + 1.0;
+            factorial *= (k + 2) as f64;
+            *term = sum / factorial;
+        }
+        Power { order, swapped, near: 0.1 / order.max(1.0), series }
+    }
+
+    /// `(a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a))`.
+    #[inline(always)]
+    pub(crate) fn term(&self, bin: Bin) -> f64 {
+        if self.order == 0.5 {
+            // (√p − √q)² without a difference of roots.
+            let s = bin.n / (bin.p.sqrt() + bin.q.sqrt());
+            return 2.0 * s * s;
+        }
+        let bin = if self.swapped { bin.swapped() } else { bin };
+        let delta = self.order - 1.0;
+        let z = delta * bin.l;
+        // p·(e^z − 1)/δ, which is p·l in the limit.
+        let small = z.abs() <= 1.0;
+        let tail = exp_tail(if small { z } else { 0.0 });
+        let near_one = bin.p * bin.l * (1.0 + if z == 0.0 || !small { 0.0 } else { tail / z });
+        let far_off = (exp_of(bin.ln_p + z) * UNIT - bin.p) / delta;
+        let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
+        let series = self.series.iter().rev().fold(0.0, |sum, &c| sum * bin.l + c);
+        let near = bin.q * (bin.l * bin.l) * series;
+        if bin.l.abs() < self.near { near } else { direct.max(0.0) }
+    }
+}
+
+/// Probabilities are held as multiples of its inverse, which keeps the smallest of them normal numbers.
+pub(crate) const UNIT: f64 = 1152921504606846976.0; // 2^60
+
+/// `pᵃ·q¹⁻ᵃ`.
+#[inline(always)]
+pub(crate) fn overlap(bin: Bin, order: f64) -> f64 {
+    if order == 0.5 {
+        return bin.p.sqrt() * bin.q.sqrt();
+    }
+    exp_of(bin.ln_p + (order - 1.0) * bin.l) * UNIT
+}
+
+/// `eˣ`, +inf beyond the range of f64.
+#[inline(always)]
+pub(crate) fn exp_of(x: f64) -> f64 {
+    let inside = x < 709.0;
+    let e = exp(if inside { x } else { 0.0 });
+    if inside { e } else { f64::INFINITY }
+}

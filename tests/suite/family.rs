@@ -1,0 +1,323 @@
+//! Divergences other than Kullback-Leibler: special values, symmetry, and what holds between them.
+
+use half::{bf16, f16};
+use kullback::{Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status};
+use ndarray::{Array2, ArrayView2, array};
+
+use crate::compare::close;
+use crate::data::{distributions, nearby};
+use crate::engines::{engines, f64_engines};
+
+/// Parameters at, next to and between the limits, beside one of each.
+const MORE: &[Divergence] = &[
+    Divergence::JensenShannon(0.3),
+    Divergence::Renyi(0.0),
+    Divergence::Renyi(0.25),
+    Divergence::Renyi(0.999),
+    Divergence::Renyi(1.0),
+    Divergence::Renyi(1.5),
+    Divergence::Renyi(3.0),
+    Divergence::Renyi(f64::INFINITY),
+    Divergence::Tsallis(0.0),
+    Divergence::Tsallis(0.5),
+    Divergence::Tsallis(1.0),
+    Divergence::Alpha(-1.0),
+    Divergence::Alpha(0.0),
+    Divergence::Alpha(0.3),
+    Divergence::Alpha(1.0),
+    Divergence::Alpha(1.000_01),
+    Divergence::Alpha(2.5),
+];
+
+fn all() -> impl Iterator<Item = Divergence> {
+    Divergence::ALL.iter().chain(MORE).copied()
+}
+
+/// The value of one row, and its status.
+fn value<T: Element>(engine: &Engine, divergence: Divergence, p: &[T], q: &[T]) -> (f64, Status) {
+    let side = |side| ArrayView2::from_shape((1, p.len()), side).unwrap();
+    let batch = Batch::probs(side(p), side(q)).unwrap();
+    let outcome = engine.rows(divergence, &batch).unwrap();
+    (outcome.values[0].to_f64(), outcome.statuses[0])
+}
+
+/// A side of a kind from probabilities: logits are shifted, and cooled by the temperature.
+fn of_kind<T: Element>(kind: Kind, probs: &Array2<f64>, temperature: f64) -> Array2<T> {
+    probs.mapv(|p| {
+        T::from_f64(match kind {
+            Kind::Probs => p,
+            Kind::LogProbs => p.ln(),
+            Kind::Logits => temperature * p.ln() + 5.0,
+        })
+    })
+}
+
+fn check_against_reference<T: Element>(engine: &Engine) {
+    for bins in [1, 2, 5, 16, 33, 257, 1_000] {
+        let mut p: Array2<f64> = distributions(3, bins, 1);
+        let mut q: Array2<f64> = distributions(3, bins, 2);
+        q.row_mut(1).assign(&nearby(&p, 1e-1, 3).row(1));
+        if bins > 4 {
+            // Bins of one side alone, and of none.
+            let (p_mass, q_mass) = (1.0 - p[[2, 0]] - p[[2, 1]], 1.0 - q[[2, 1]] - q[[2, 3]]);
+            (p[[2, 0]], p[[2, 1]], q[[2, 1]], q[[2, 3]]) = (0.0, 0.0, 0.0, 0.0);
+            p.row_mut(2).mapv_inplace(|x| x / p_mass);
+            q.row_mut(2).mapv_inplace(|x| x / q_mass);
+        }
+        for &p_kind in Kind::ALL {
+            for &q_kind in Kind::ALL {
+                let logits = [p_kind, q_kind].contains(&Kind::Logits);
+                let temperature = if logits { 1.5 } else { 1.0 };
+                let (p, q) = (of_kind::<T>(p_kind, &p, temperature), of_kind(q_kind, &q, temperature));
+                let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
+                let batch = batch.with_temperature(temperature).unwrap();
+                let batch = batch.with_mass_tolerance(5e-2).unwrap();
+                for divergence in all() {
+                    let outcome = engine.rows(divergence, &batch).unwrap();
+                    let checked = engine.cross_check(divergence, &batch, &outcome, 3);
+                    let what = format!("{engine}, {}, {bins} bins, {p_kind}, {q_kind}", T::NAME);
+                    assert_eq!(checked.map(|check| check.compared), Ok(3), "{divergence}, {what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_agree_with_the_reference() {
+    for engine in engines() {
+        check_against_reference::<f32>(engine);
+        check_against_reference::<f16>(engine);
+        check_against_reference::<bf16>(engine);
+    }
+    f64_engines().for_each(check_against_reference::<f64>);
+}
+
+#[test]
+fn identical_rows_are_exactly_0_apart() {
+    for engine in engines() {
+        for bins in [1, 2, 7, 16, 100, 3_000] {
+            let p: Array2<f32> = distributions(2, bins, 7);
+            for kind in Kind::ALL {
+                let p = if *kind == Kind::Probs { p.clone() } else { p.mapv(f32::ln) };
+                let batch = Batch::of(*kind, &p, *kind, &p).unwrap();
+                for divergence in all() {
+                    let values = engine.rows(divergence, &batch).unwrap().values;
+                    if !matches!(divergence, Divergence::CrossEntropy | Divergence::Entropy) {
+                        assert_eq!(values, array![0.0, 0.0], "{engine}, {divergence}, {kind}");
+                    } else if bins > 1 {
+                        assert!(values.iter().all(|&value| value > 0.0), "{divergence}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn disjoint_rows_are_as_far_apart_as_can_be() {
+    let (p, q) = ([0.25_f32, 0.75, 0.0, 0.0], [0.0_f32, 0.0, 0.5, 0.5]);
+    let ln_2 = std::f64::consts::LN_2;
+    for engine in engines() {
+        for divergence in all() {
+            let want = match divergence {
+                Divergence::JensenShannon(0.5) => f64::from(ln_2 as f32),
+                Divergence::JensenShannon(w) => -w * w.ln() - (1.0 - w) * (1.0 - w).ln(),
+                Divergence::JsDistance => ln_2.sqrt(),
+                Divergence::Tsallis(a) if a < 1.0 => 1.0 / (1.0 - a),
+                Divergence::Alpha(a) if a > 0.0 && a < 1.0 => 1.0 / (a * (1.0 - a)),
+                Divergence::Hellinger | Divergence::TotalVariation => 1.0,
+                Divergence::Entropy => -(0.25 * 0.25_f64.ln() + 0.75 * 0.75_f64.ln()),
+                _ => f64::INFINITY,
+            };
+            let (got, status) = value(engine, divergence, &p, &q);
+            assert!(close(got, want, 2e-7), "{engine}, {divergence}: {got:e}, not {want:e}");
+            let status_due = if want.is_infinite() { Status::Infinite } else { Status::Ok };
+            assert_eq!(status, status_due, "{engine}, {divergence}");
+        }
+        let js = value(engine, Divergence::JensenShannon(0.5), &p, &q).0;
+        assert_eq!(js, f64::from(ln_2 as f32), "an ulp is nothing, but it is none");
+    }
+}
+
+/// Which side has bins of its own decides what is infinite.
+#[test]
+fn nested_supports() {
+    let (inner, outer) = ([0.5_f32, 0.5, 0.0], [0.25_f32, 0.25, 0.5]);
+    let infinite = |divergence: Divergence, p: &[f32], q: &[f32]| {
+        value(&Engine::cpu(), divergence, p, q).1 == Status::Infinite
+    };
+    for divergence in all() {
+        let (out, inside) = match divergence.to_string().split(':').next().unwrap() {
+            // Of P in bins that Q lacks; of Q in bins that P lacks.
+            "kl" | "chi2" | "cross-entropy" => (true, false),
+            "reverse-kl" => (false, true),
+            "jeffreys" => (true, true),
+            "renyi" | "tsallis" => (divergence.parameter() >= Some(1.0), false),
+            "alpha" => (divergence.parameter() >= Some(1.0), divergence.parameter() <= Some(0.0)),
+            _ => (false, false),
+        };
+        assert_eq!(infinite(divergence, &outer, &inner), out, "{divergence}, Q inside P");
+        assert_eq!(infinite(divergence, &inner, &outer), inside, "{divergence}, P inside Q");
+    }
+}
+
+#[test]
+fn what_is_symmetric_is_so_in_its_bits() {
+    for engine in engines() {
+        for bins in [2, 3, 17, 300] {
+            let p: Array2<f32> = distributions(40, bins, 11);
+            let mut q: Array2<f32> = distributions(40, bins, 12);
+            for (row, epsilon) in [1e-1, 1e-3, 1e-5, 1e-6].into_iter().enumerate() {
+                q.row_mut(row).assign(&nearby(&p, epsilon, 13).row(row));
+            }
+            for kind in Kind::ALL {
+                let log = |side: &Array2<f32>| match kind {
+                    Kind::Probs => side.clone(),
+                    _ => side.mapv(f32::ln),
+                };
+                let (p, q) = (log(&p), log(&q));
+                let there = Batch::of(*kind, &p, *kind, &q).unwrap();
+                let back = Batch::of(*kind, &q, *kind, &p).unwrap();
+                for divergence in all().filter(|divergence| divergence.is_symmetric()) {
+                    let values = |batch| engine.rows(divergence, batch).unwrap().values;
+                    assert_eq!(values(&there), values(&back), "{engine}, {divergence}, {kind}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_of_the_order_are_reached() {
+    let (p, q) = ([0.5_f64, 0.3, 0.2], [0.2_f64, 0.3, 0.5]);
+    let of = |divergence| value(&Engine::cpu(), divergence, &p, &q).0;
+    let kl = of(Divergence::Kl);
+    for near in [Divergence::Renyi(1.0 + 1e-9), Divergence::Tsallis(1.0 - 1e-9)] {
+        assert!(close(of(near), kl, 1e-8), "{near}");
+    }
+    assert!(close(of(Divergence::Alpha(1e-9)), of(Divergence::ReverseKl), 1e-8));
+    assert!(close(of(Divergence::Renyi(1e4)), of(Divergence::Renyi(f64::INFINITY)), 1e-3));
+    assert!(close(of(Divergence::Renyi(f64::INFINITY)), 2.5_f64.ln(), 1e-15));
+    // Half of the order ½ is Bhattacharyya's; both directions make Jeffreys'.
+    assert!(close(of(Divergence::Renyi(0.5)), 2.0 * of(Divergence::Bhattacharyya), 1e-15));
+    assert!(close(of(Divergence::Jeffreys), kl + of(Divergence::ReverseKl), 1e-14));
+    assert!(close(of(Divergence::ChiSquared), of(Divergence::Tsallis(2.0)), 1e-14));
+    assert!(close(of(Divergence::CrossEntropy), of(Divergence::Entropy) + kl, 1e-15));
+}
+
+/// Logits so far apart that the probabilities are no numbers, and still have logarithms.
+#[test]
+fn logits_beyond_the_range_of_probabilities() {
+    let (p, q) = (array![[0.0_f64, -10_000.0]], array![[-10_000.0, 0.0]]);
+    let batch = Batch::logits(&p, &q).unwrap();
+    for (divergence, want) in [
+        (Divergence::Jeffreys, 20_000.0),
+        (Divergence::JensenShannon(0.5), std::f64::consts::LN_2),
+        (Divergence::Renyi(0.5), 2.0 * (5_000.0 - std::f64::consts::LN_2)),
+        (Divergence::Renyi(2.0), 10_000.0),
+        (Divergence::Renyi(f64::INFINITY), 10_000.0),
+        (Divergence::Bhattacharyya, 5_000.0 - std::f64::consts::LN_2),
+        (Divergence::Hellinger, 1.0),
+        (Divergence::CrossEntropy, 10_000.0),
+    ] {
+        let outcome = Engine::cpu().rows(divergence, &batch).unwrap();
+        let got = outcome.values[0];
+        assert!(close(got, want, 1e-14), "{divergence}: {got:e}, not {want:e}");
+    }
+    let batch = batch.with_on_invalid(OnInvalid::Nan);
+    let outcome = Engine::cpu().rows(Divergence::ChiSquared, &batch).unwrap();
+    assert_eq!(outcome.statuses[0], Status::Invalid(Rule::Overflow));
+    let masked = array![[0.0_f64, f64::NEG_INFINITY]];
+    let outcome = Engine::cpu().rows(Divergence::ReverseKl, &Batch::logits(&masked, &q).unwrap());
+    assert_eq!(outcome.unwrap().statuses[0], Status::Infinite);
+    // Of Q with e^-10000 in a bin that P lacks: no number, but some.
+    let q = array![[0.0_f64, -10_000.0]];
+    let outcome = Engine::cpu().rows(Divergence::ReverseKl, &Batch::logits(&masked, &q).unwrap());
+    assert_eq!(outcome.unwrap().statuses[0], Status::Infinite);
+    let outcome = Engine::cpu().rows(Divergence::Jeffreys, &Batch::logits(&masked, &q).unwrap());
+    assert_eq!(outcome.unwrap().statuses[0], Status::Infinite);
+}
+
+/// Numbers of f64 whose sums, or whose ratios, are not in its range.
+#[test]
+fn probabilities_at_the_ends_of_the_range() {
+    for unit in [1e-320, 1e-300, 1e300] {
+        let (p, q) = ([3.0 * unit, unit], [0.25_f64, 0.75]);
+        let side = |side: &[f64; 2]| Array2::from_shape_vec((1, 2), side.to_vec()).unwrap();
+        let (p, q) = (side(&p), side(&q));
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        let plain = array![[0.75_f64, 0.25]];
+        for divergence in all() {
+            let value = |batch| Engine::cpu().rows(divergence, &batch).unwrap().values[0];
+            let want = value(Batch::probs(&plain, &q).unwrap());
+            // 3e-320 has four digits.
+            let tolerance = if unit < 1e-310 { 1e-3 } else { 1e-12 };
+            assert!(close(value(batch), want, tolerance), "{divergence}, {unit:e}");
+        }
+    }
+}
+
+#[test]
+fn several_at_once_are_what_each_is() {
+    let p: Array2<f32> = distributions(50, 100, 21);
+    let q: Array2<f32> = distributions(50, 100, 22);
+    let divergences: Vec<_> = all().collect();
+    for engine in engines() {
+        for mass in [Mass::Check, Mass::Generalized] {
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
+            let meant = |divergence: &Divergence| engine.rows(*divergence, &batch).is_ok();
+            let divergences: Vec<_> = divergences.iter().copied().filter(meant).collect();
+            let outcomes = engine.several(&divergences, &batch).unwrap();
+            assert_eq!(outcomes.len(), divergences.len());
+            for (divergence, several) in divergences.iter().zip(outcomes) {
+                let one = engine.rows(*divergence, &batch).unwrap();
+                assert_eq!(several.statuses, one.statuses);
+                for (got, want) in several.values.iter().zip(&one.values) {
+                    assert!(close((*got).into(), (*want).into(), 1e-6), "{divergence}");
+                }
+                let (got, want) = (several.masses.unwrap(), one.masses.unwrap());
+                for (got, want) in got.p.iter().zip(&want.p).chain(got.q.iter().zip(&want.q)) {
+                    assert!(close((*got).into(), (*want).into(), 1e-6), "{divergence}");
+                }
+            }
+        }
+        assert_eq!(engine.several(&[], &Batch::probs(&p, &q).unwrap()).unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn rows_that_are_none_are_named_whatever_the_divergence() {
+    for engine in engines() {
+        for divergence in all() {
+            let (p, q) = (array![[0.5_f32, 0.5], [0.5, 0.5]], array![[0.5_f32, 0.5], [0.5, -0.5]]);
+            let error = engine.rows(divergence, &Batch::probs(&p, &q).unwrap()).unwrap_err();
+            let Error::Invalid(at) = error else { panic!("{divergence}: {error}") };
+            assert_eq!((at.side, at.row, at.bin, at.rule), (Side::Q, 1, Some(1), Rule::Negative));
+            let heavy = array![[0.5_f32, 0.5], [0.5, 0.75]];
+            let error = engine.rows(divergence, &Batch::probs(&heavy, &p).unwrap()).unwrap_err();
+            let Error::Invalid(at) = error else { panic!("{divergence}: {error}") };
+            assert_eq!((at.side, at.row, at.bin, at.rule), (Side::P, 1, None, Rule::Mass));
+            assert_eq!(at.value, 1.25, "{divergence}");
+            let batch = Batch::probs(&heavy, &p).unwrap().with_on_invalid(OnInvalid::Nan);
+            let outcome = engine.rows(divergence, &batch).unwrap();
+            assert!(outcome.values[1].is_nan() && outcome.values[0] >= 0.0, "{divergence}");
+        }
+    }
+}
+
+#[test]
+fn policies_without_a_meaning_are_refused_before_anything_is_computed() {
+    let p = array![[1.0_f32, 3.0]];
+    for engine in engines() {
+        for mass in [Mass::AsGiven, Mass::Generalized] {
+            let batch = Batch::probs(&p, &p).unwrap().with_mass(mass);
+            let error = engine.rows(Divergence::Renyi(0.5), &batch).unwrap_err();
+            assert!(matches!(error, Error::Policy { divergence: "renyi", .. }), "{error}");
+            assert!(engine.several(&[Divergence::Kl, Divergence::Bhattacharyya], &batch).is_err());
+        }
+        let batch = Batch::probs(&p, &p).unwrap().with_mass(Mass::Normalize);
+        let error = engine.rows(Divergence::JensenShannon(1.5), &batch).unwrap_err();
+        assert!(matches!(error, Error::Setting { .. }), "{error}");
+    }
+}

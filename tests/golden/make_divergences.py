@@ -19,14 +19,13 @@ import json
 import math
 import platform
 import sys
+from pathlib import Path
 
 import mpmath
 import numpy as np
-from make_kinds import (BIG_ENDIAN, INF, KINDS, LOGITS, LOGS, MASS_TOLERANCE, PROBS, Side,
-                        decimal, draws, from_hex, least, log_ratio, proportional, real, rounded,
-                        store, title, to_hex)
+from make_kinds import (INF, LOGITS, LOGS, MASS_TOLERANCE, PROBS, Side, decimal, draws, from_hex,
+                        least, log_ratio, proportional, real, rounded, store, title, to_hex)
 from mpmath import exp, expm1, fsum, log, log1p, mpf, sqrt
-from pathlib import Path
 
 OUT = Path(__file__).resolve().parent / "divergences.json"
 DIGITS, CHECK_DIGITS = 100, 140
@@ -240,7 +239,6 @@ def fill(row):
 # ------------------------------------------------------------------- the rows
 
 ROWS = []
-LEFT_OUT = []
 
 
 def add(type, family, name, kinds, p, q, temperature=1.0, policy=None, same=False):
@@ -258,10 +256,6 @@ def add(type, family, name, kinds, p, q, temperature=1.0, policy=None, same=Fals
     fill(row)
     tv = mpf(row["values"]["tv"])
     assert (tv == 0) == same, (name, row["values"])
-    value = row["values"]["kl"]
-    if not same and value != "inf" and family == "near-equal" and mpf(value) < least(type, kinds):
-        LEFT_OUT.append((type, name, float(mpf(value))))
-        return
     assert all((r["type"], r["name"]) != (type, name) for r in ROWS), name
     ROWS.append(row)
 
@@ -296,7 +290,7 @@ def random_rows(type, plan):
              dirichlet(rng, alpha, bins, floor), temperature, same=bins == 1)
 
 
-def near_rows(type, plan, shifts=(0.0, 0.0)):
+def near_rows(type, plan):
     """plan: (kinds, eps, bins, temperature). q is p changed by eps, relatively."""
     for kinds, eps, bins, temperature in plan:
         name = named(f"near-equal {eps}", kinds, temperature, bins)
@@ -552,11 +546,21 @@ def other_rows(type):
     undivided_rows(type, [(both, "far apart", "0.4", "3", 7), (logs, "zeros in p", "1", "2", 16)])
 
 
+def too_small(row):
+    """Whether not enough of the row's divergence is left after the rounding of its values."""
+    value = row["values"]["kl"]
+    return (row["family"] == "near-equal" and value != "inf"
+            and mpf(value) < least(row["type"], (row["p_kind"], row["q_kind"])))
+
+
 def make():
     scipy_rows()
     f32_rows()
     for type in ["f64", "f16", "bf16"]:
         other_rows(type)
+    for row in filter(too_small, ROWS):
+        print(f"left out, too small: {row['type']} {row['name']}")
+    ROWS[:] = [row for row in ROWS if not too_small(row)]
     meta = {
         "generated_with": "make_divergences.py in this folder",
         "python": platform.python_version(),
@@ -574,8 +578,6 @@ def make():
         file.write('{"meta": ' + json.dumps(meta, indent=1) + ',\n"rows": [\n')
         file.write(",\n".join(json.dumps(row) for row in ROWS))
         file.write("\n]}\n")
-    for type, name, value in LEFT_OUT:
-        print(f"left out, too small ({value:.1e}): {type} {name}")
     for type in ["f32", "f64", "f16", "bf16"]:
         print(f"{sum(row['type'] == type for row in ROWS)} {type} rows")
     print(f"{len(ROWS)} rows, {OUT.stat().st_size} bytes")

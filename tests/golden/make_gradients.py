@@ -43,7 +43,7 @@ NAMES = ["kl", "reverse-kl", "jeffreys", "js:0.5", "js:0.3", "js-distance",
          "alpha:-1", "alpha:0.5", "alpha:3",
          "hellinger", "tv", "chi2", "bhattacharyya", "cross-entropy", "entropy"]
 # Without a derivative at p = q: 0 there, in the middle of the cone or of the kink.
-CONES = ["js-distance", "hellinger", "tv"]
+CONES = ["js-distance", "hellinger", "tv", "renyi:inf"]
 # What u and v leave out, where nothing divides by the masses.
 CONSTANTS = {
     ("kl", AS_GIVEN): (1, -1), ("reverse-kl", AS_GIVEN): (-1, 1),
@@ -72,11 +72,9 @@ def slopes(name, bins, value):
         inside = 1 - fsum(q for p, q, _ in bins if p == 0)
         return flat, lambda p, q, l: -mpf(p > 0) / inside, mpf(0), mpf(-1)
     if measure == "renyi" and a == mpmath.inf:
-        # Among bins that are tied for the largest ratio, an even share.
-        tied = sum(l == value for _, _, l in bins)
-        u = lambda p, q, l: mpmath.inf if l == mpmath.inf else (1 / (p * tied) if l == value
-                                                                else mpf(0))
-        v = lambda p, q, l: -1 / (q * tied) if l == value else mpf(0)
+        assert sum(l == value for _, _, l in bins) == 1
+        u = lambda p, q, l: l if l == mpmath.inf else 1 / p if l == value else mpf(0)
+        v = lambda p, q, l: -1 / q if l == value else mpf(0)
         return u, v, mpf(1), mpf(-1)
     if measure == "tsallis" and a == 0:
         return flat, lambda p, q, l: mpf(p == 0), mpf(0), value
@@ -253,14 +251,14 @@ def values_at(name, row, given):
     return textbook(name, p, q, row["policy"])
 
 
-def difference(name, row, given, side, way, both_sides):
+def difference(name, row, given, side, way, both_sides, size=STEP):
     """The derivative along a way from what is given of a side, by a finite difference."""
     def at(step):
         moved = [x if w == 0 else x + step * w for x, w in zip(given[side], way)]
         return values_at(name, row, {**given, side: moved})
     if both_sides:
-        return (at(STEP) - at(-STEP)) / (2 * STEP)
-    return (at(STEP) - at(0)) / STEP
+        return (at(size) - at(-size)) / (2 * size)
+    return (at(size) - at(0)) / size
 
 
 def one(i, bins, size):
@@ -270,8 +268,8 @@ def one(i, bins, size):
 def check_row(row, rng):
     """Along some axes, and along a way that moves every number that may go both ways.
 
-    Numbers that are 0 are moved up, by an amount of which the powers of 1/2 and up are
-    small; where the derivative is infinite, the quotient has to grow as the step shrinks.
+    Probabilities that are 0 are moved up; where the derivative is infinite, the quotient has
+    to grow as the step shrinks.
     """
     compared = 0
     mpmath.mp.dps = CHECK_DIGITS
@@ -286,7 +284,6 @@ def check_row(row, rng):
             probs = row[side + "_kind"] == PROBS
             inside = [x > 0 if probs else x > -mpmath.inf for x in given[side]]
             largest = max([abs(w) for w in want if abs(w) < mpmath.inf], default=mpf(0))
-            # Numbers of a mass that is not 1 have derivatives that go with it.
             size = [abs(x) if probs and x != 0 else mpf(1) for x in given[side]]
             axes = rng.permutation(bins)[:4]
             ways = [one(i, bins, size[i]) for i in axes if inside[i]]
@@ -294,7 +291,7 @@ def check_row(row, rng):
                          for s, on in zip(size, inside)])
             for way in ways:
                 along = fsum(w * d for w, d in zip(want, way) if d != 0)
-                scale = max(abs(w * d) for w, d in zip(want, way) if d != 0) if any(way) else 0
+                scale = fsum(abs(w * d) for w, d in zip(want, way) if d != 0)
                 got = difference(name, row, given, side, way, True)
                 what = (row["type"], row["name"], name, side, mpmath.nstr(got, 22),
                         mpmath.nstr(along, 22))
@@ -304,13 +301,17 @@ def check_row(row, rng):
                 if inside[i] or not probs:
                     assert inside[i] or want[i] == 0
                     continue
-                way = one(i, bins, mpf(1))
+                mass = fsum(given[side])
+                way = one(i, bins, mass)
                 got = difference(name, row, given, side, way, False)
                 what = (row["type"], row["name"], name, side, i, mpmath.nstr(got, 22), want[i])
+                along = want[i] * mass
                 if abs(want[i]) < mpmath.inf:
-                    assert abs(got - want[i]) <= mpf("1e-10") * (1 + largest), what
+                    assert abs(got - along) <= mpf("1e-18") * (1 + largest * mass), what
                 else:
-                    assert got * want[i] > 0 and (abs(got) == mpmath.inf or abs(got) > 20), what
+                    finer = difference(name, row, given, side, way, False, STEP ** 2)
+                    grows = abs(finer) > abs(got) + 5 or abs(got) == mpmath.inf
+                    assert got * want[i] > 0 and grows, what
                 compared += 1
     return compared
 
@@ -383,12 +384,12 @@ def check_torch():
             p, q = (torch_shares(torch, x, row[s + "_kind"], row["temperature"], row["policy"])
                     for x, s in zip(tensors, "pq"))
             torch_value(torch, name, p, q, row["policy"]).backward()
-            for side, tensor in zip("pq", tensors):
+            for side, tensor, x in zip("pq", tensors, given):
                 want = np.array([float(x) for x in entry[side].split()])[keep]
                 scale = np.abs(want).max(initial=0.0)
                 error = np.abs(tensor.grad.numpy() - want).max(initial=0.0)
                 # What rounding leaves of terms of size 1, where the answer is near 0.
-                noise = 1e-14 * (1.0 if row[side + "_kind"] != PROBS else 1 / given[0].sum())
+                noise = 1e-14 * (1.0 if row[side + "_kind"] != PROBS else 1 / x.sum())
                 what = f"{row['type']} {row['name']}, {name}, {side}"
                 assert error <= 1e-9 * scale + noise, (what, error, scale)
                 if error > noise:

@@ -377,7 +377,8 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains("renyi:A") && error.contains("js:W"), "{wrong}: {error}");
         }
-        for wrong in ["js:0", "js:1", "js:nan", "renyi:-1", "renyi:nan", "tsallis:inf", "alpha:inf"] {
+        for wrong in ["js:0", "js:1", "js:nan", "renyi:-1", "renyi:nan", "tsallis:inf", "alpha:inf"]
+        {
             assert!(matches!(read(wrong), Err(Error::Setting { .. })), "{wrong}");
         }
     }
@@ -385,7 +386,9 @@ mod tests {
     #[test]
     fn what_takes_masses_of_1_for_granted_refuses_others() {
         for mass in [Mass::AsGiven, Mass::Generalized] {
-            for refused in [Divergence::Renyi(0.5), Divergence::Tsallis(2.0), Divergence::Bhattacharyya] {
+            for refused in
+                [Divergence::Renyi(0.5), Divergence::Tsallis(2.0), Divergence::Bhattacharyya]
+            {
                 assert!(matches!(refused.check(mass), Err(Error::Policy { .. })), "{refused}");
                 assert_eq!(refused.check(Mass::Normalize), Ok(()));
             }

@@ -173,8 +173,7 @@ impl Engine {
         let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
         // These two are what such a policy says, and not their integrands.
         let apart = |divergence: &Divergence| {
-            given
-                && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
+            given && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
         };
         let together: Vec<_> = divergences.iter().copied().filter(|one| !apart(one)).collect();
         let mut computed = match together.is_empty() {

@@ -8,9 +8,7 @@
 
 use std::f64::consts::LN_2;
 
-use crate::term::{
-    atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64,
-};
+use crate::term::{atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64};
 
 /// A sum over the bins of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,10 +89,9 @@ impl Integrand {
             Integrand::ReverseKl => [1.0, inf],
             Integrand::Jeffreys => [inf, inf],
             Integrand::JensenShannon(w) => [-w * w.ln(), -(1.0 - w) * (-w).ln_1p()],
-            Integrand::Power(a) => [
-                if a < 1.0 { 1.0 / (1.0 - a) } else { inf },
-                if a > 0.0 { 1.0 / a } else { inf },
-            ],
+            Integrand::Power(a) => {
+                [if a < 1.0 { 1.0 / (1.0 - a) } else { inf }, if a > 0.0 { 1.0 / a } else { inf }]
+            }
             Integrand::Overlap(a) => [if a < 1.0 { none } else { inf }, none],
             Integrand::Unmatched => [none, 1.0],
             Integrand::Largest | Integrand::CrossEntropy => [inf, none],

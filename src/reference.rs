@@ -197,14 +197,31 @@ fn largest_ratio(p: &[f64], q: &[f64]) -> f64 {
 /// `ln Σ e^(a·x + (1 − a)·y)`, where 0⁰ is 0.
 fn ln_overlap(a: f64, p: &[f64], q: &[f64]) -> f64 {
     let power = |a: f64, x: f64| if a == 0.0 && x > NONE { 0.0 } else { a * x };
-    let logs: Vec<f64> = p.iter().zip(q).filter(|(x, y)| **x > NONE || **y > NONE).map(|(&x, &y)| {
-        // A side without mass decides, by the sign of its power.
-        match (x == NONE, y == NONE) {
-            (true, _) => if a < 0.0 { f64::INFINITY } else { NONE },
-            (_, true) => if a > 1.0 { f64::INFINITY } else { NONE },
-            _ => power(a, x) + power(1.0 - a, y),
-        }
-    }).collect();
+    let logs: Vec<f64> = p
+        .iter()
+        .zip(q)
+        .filter(|(x, y)| **x > NONE || **y > NONE)
+        .map(|(&x, &y)| {
+            // A side without mass decides, by the sign of its power.
+            match (x == NONE, y == NONE) {
+                (true, _) => {
+                    if a < 0.0 {
+                        f64::INFINITY
+                    } else {
+                        NONE
+                    }
+                }
+                (_, true) => {
+                    if a > 1.0 {
+                        f64::INFINITY
+                    } else {
+                        NONE
+                    }
+                }
+                _ => power(a, x) + power(1.0 - a, y),
+            }
+        })
+        .collect();
     ln_mass(&logs)
 }
 

@@ -12,6 +12,10 @@
 //! keeps its digits where the two are nearly equal. Of logarithms, `l = (a − b) − (A − B)` is the logarithm
 //! of the ratio and `(p + q)·tanh(l/2)` the difference. Both change their signs alone if P and Q are swapped.
 
+use std::ops::Range;
+
+use ndarray::Axis;
+
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
@@ -37,7 +41,10 @@ type Vector = [f64; LANES];
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     kinds: [Kind; 2],
-    per_temperature: f64,
+    /// What numbers are multiplied by: logits by the inverse of the temperature.
+    by: [f64; 2],
+    /// What stands for a bin that is not there.
+    none: [f64; 2],
     /// Whether a side is divided by its mass.
     divided: [bool; 2],
     /// Whether somebody asks for `ln(p/q)`, and for `ln p` and `ln q`.
@@ -46,26 +53,90 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn of<T: Element>(batch: &Batch<'_, T>, needs_l: bool, needs_logs: bool) -> Reading {
+    pub(super) fn of<T: Element>(batch: &Batch<'_, T>) -> Reading {
         let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
         let policy = matches!(batch.mass(), Mass::Check | Mass::Normalize);
         Reading {
             kinds,
-            per_temperature: 1.0 / batch.temperature(),
+            by: kinds
+                .map(|kind| if kind == Kind::Logits { 1.0 / batch.temperature() } else { 1.0 }),
+            none: kinds.map(|kind| if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY }),
             divided: kinds.map(|kind| policy || kind == Kind::Logits),
-            needs_l,
-            needs_logs,
+            needs_l: false,
+            needs_logs: false,
         }
     }
 
-    /// The same for one who asks for all logarithms.
-    pub(super) fn with_logs(self) -> Reading {
-        Reading { needs_l: true, needs_logs: true, ..self }
+    /// The same for one who asks for such logarithms.
+    pub(super) fn with(self, needs_l: bool, needs_logs: bool) -> Reading {
+        Reading { needs_l: needs_l | needs_logs, needs_logs, ..self }
     }
 
     fn is_probs(&self) -> bool {
         self.kinds == [Kind::Probs; 2]
     }
+}
+
+/// The numbers of the rows of a batch in f64.
+pub(super) trait Numbers: Sync {
+    /// Numbers per row.
+    fn bins(&self) -> usize;
+    /// Reads some of one side of a row, from `first` on.
+    fn read(&self, side: Side, row: usize, first: usize, into: &mut [f64]);
+}
+
+impl<T: Element> Numbers for Batch<'_, T> {
+    fn bins(&self) -> usize {
+        self.bins()
+    }
+
+    fn read(&self, side: Side, row: usize, first: usize, into: &mut [f64]) {
+        let row = self.row(side, row);
+        match row.as_slice() {
+            Some(row) => {
+                let row = &row[first..first + into.len()];
+                into.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_f64());
+            }
+            None => {
+                let row = row.slice_axis(Axis(0), (first..first + into.len()).into());
+                into.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_f64());
+            }
+        }
+    }
+}
+
+/// Up to `BLOCK` bins of a row, as they are given.
+pub(super) struct Window {
+    sides: [[Vector; VECTORS]; 2],
+    vectors: usize,
+    /// The row and the bins that it shows, so that what is in it is not read again.
+    shows: Option<(usize, Range<usize>)>,
+}
+
+impl Window {
+    pub(super) fn new() -> Window {
+        Window { sides: [[[0.0; LANES]; VECTORS]; 2], vectors: 0, shows: None }
+    }
+
+    fn show(&mut self, numbers: &dyn Numbers, reading: &Reading, row: usize, bins: Range<usize>) {
+        let shows = Some((row, bins.clone()));
+        if self.shows == shows {
+            return;
+        }
+        self.shows = shows;
+        self.vectors = bins.len().div_ceil(LANES);
+        for (side, none) in [(Side::P, reading.none[0]), (Side::Q, reading.none[1])] {
+            let flat = self.sides[side as usize].as_flattened_mut();
+            numbers.read(side, row, bins.start, &mut flat[..bins.len()]);
+            flat[bins.len()..self.vectors * LANES].fill(none);
+        }
+    }
+}
+
+/// Ranges of up to `BLOCK` bins.
+fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = bins.end;
+    bins.step_by(BLOCK).map(move |first| first..(first + BLOCK).min(end))
 }
 
 /// What one look at some bins of a row finds.
@@ -91,17 +162,69 @@ impl Default for SideLook {
     }
 }
 
+/// The same by columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    sums: Vector,
+    tops: Vector,
+    invalid: [u64; LANES],
+}
+
+impl Columns {
+    const NONE: Columns =
+        Columns { sums: [0.0; LANES], tops: [f64::NEG_INFINITY; LANES], invalid: [0; LANES] };
+
+    /// `least` is the least number that is one of the side's kind, or would be.
+    #[inline(always)]
+    fn see(&mut self, values: &Vector, least: f64) {
+        for lane in 0..LANES {
+            let x = values[lane];
+            self.sums[lane] += x;
+            self.tops[lane] = if x > self.tops[lane] { x } else { self.tops[lane] };
+            self.invalid[lane] |= u64::from(!((x >= least) & (x < f64::INFINITY)));
+        }
+    }
+
+    fn folded(&self) -> SideLook {
+        let top = self.tops.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        SideLook { sum: tree_sum(self.sums), top, invalid: self.invalid != [0; LANES] }
+    }
+}
+
 impl Look {
     /// Looks at some bins.
     #[inline(always)]
-    pub(super) fn at<T: Element>(reading: &Reading, p: &[T], q: &[T]) -> Look {
-        let sides = [0, 1].map(|side| match reading.kinds[side] {
-            Kind::Probs => SideLook::at_probs([p, q][side]),
-            Kind::LogProbs => SideLook::at_logs([p, q][side], 1.0),
-            Kind::Logits => SideLook::at_logs([p, q][side], reading.per_temperature),
-        });
-        let difference = if reading.is_probs() { difference(p, q, [1.0; 2]) } else { 0.0 };
-        Look { sides, difference }
+    pub(super) fn at(
+        numbers: &dyn Numbers,
+        reading: &Reading,
+        row: usize,
+        bins: Range<usize>,
+        window: &mut Window,
+    ) -> Look {
+        let mut columns = [Columns::NONE; 2];
+        let mut difference = [0.0; LANES];
+        for bins in windows(bins.clone()) {
+            window.show(numbers, reading, row, bins);
+            for at in 0..window.vectors {
+                let (p, q) = (&window.sides[0][at], &window.sides[1][at]);
+                columns[0].see(p, reading.none[0]);
+                columns[1].see(q, reading.none[1]);
+                for lane in 0..LANES {
+                    difference[lane] += p[lane] - q[lane];
+                }
+            }
+        }
+        let mut sides = [columns[0].folded(), columns[1].folded()];
+        if !reading.is_probs() {
+            let exponentials = exponentials(numbers, reading, row, bins, window, &sides);
+            for side in 0..2 {
+                if reading.kinds[side] != Kind::Probs {
+                    sides[side].top *= reading.by[side];
+                    sides[side].sum = tree_sum(exponentials[side]);
+                }
+            }
+        }
+        Look { sides, difference: tree_sum(difference) }
     }
 
     /// Adds what later bins of the row have.
@@ -138,84 +261,52 @@ impl Look {
             }
         })
     }
-}
 
-impl SideLook {
-    #[inline(always)]
-    fn at_probs<T: Element>(side: &[T]) -> SideLook {
-        let (mut sums, mut tops) = ([0.0; LANES], [0.0; LANES]);
-        let mut valid = [true; LANES];
-        let mut see = |values: &Vector| {
-            for lane in 0..LANES {
-                let x = values[lane];
-                sums[lane] += x;
-                tops[lane] = if x > tops[lane] { x } else { tops[lane] };
-                valid[lane] &= (x >= 0.0) & (x < f64::INFINITY);
-            }
-        };
-        let (vectors, rest) = side.as_chunks();
-        for vector in vectors {
-            see(&widen(vector, 1.0));
-        }
-        if !rest.is_empty() {
-            see(&filled_up(rest, 0.0, 1.0));
-        }
-        let invalid = valid.contains(&false);
-        SideLook { sum: tree_sum(sums), top: largest(&tops), invalid }
-    }
-
-    #[inline(always)]
-    fn at_logs<T: Element>(side: &[T], by: f64) -> SideLook {
-        let mut tops = [f64::NEG_INFINITY; LANES];
-        let mut valid = [true; LANES];
-        let (vectors, rest) = side.as_chunks();
-        let mut see = |values: &Vector| {
-            for lane in 0..LANES {
-                let x = values[lane];
-                tops[lane] = if x > tops[lane] { x } else { tops[lane] };
-                valid[lane] &= x < f64::INFINITY;
-            }
-        };
-        for vector in vectors {
-            see(&widen(vector, by));
-        }
-        if !rest.is_empty() {
-            see(&filled_up(rest, f64::NEG_INFINITY, by));
-        }
-        let (top, invalid) = (largest(&tops), valid.contains(&false));
-        let mut sums = [0.0; LANES];
-        if top > f64::NEG_INFINITY {
-            let mut add = |values: &Vector| {
-                for lane in 0..LANES {
-                    sums[lane] += exp(values[lane] - top);
-                }
-            };
-            for vector in vectors {
-                add(&widen(vector, by));
-            }
-            if !rest.is_empty() {
-                add(&filled_up(rest, f64::NEG_INFINITY, by));
-            }
-        }
-        SideLook { sum: tree_sum(sums), top, invalid }
+    /// Whether the row has a meaning: its numbers do, and neither side is without mass.
+    pub(super) fn is_usable(&self, reading: &Reading) -> bool {
+        !self.is_invalid() && !self.masses(reading).contains(&0.0)
     }
 }
 
-/// `Σ (p − q)` of probabilities in other units.
+/// `Σ e^(x − top)` of both sides by columns, of which those of probabilities have no meaning.
 #[inline(always)]
-fn difference<T: Element>(p: &[T], q: &[T], by: [f64; 2]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let mut add = |p: &Vector, q: &Vector| {
-        for lane in 0..LANES {
-            sums[lane] += p[lane] - q[lane];
+fn exponentials(
+    numbers: &dyn Numbers,
+    reading: &Reading,
+    row: usize,
+    bins: Range<usize>,
+    window: &mut Window,
+    sides: &[SideLook; 2],
+) -> [Vector; 2] {
+    // Of masked sides all exponentials are 0.
+    let tops = [0, 1].map(|side| sides[side].top.max(f64::MIN) * reading.by[side]);
+    let mut sums = [[0.0; LANES]; 2];
+    for bins in windows(bins) {
+        window.show(numbers, reading, row, bins);
+        for side in 0..2 {
+            for at in 0..window.vectors {
+                for lane in 0..LANES {
+                    let x = window.sides[side][at][lane] * reading.by[side] - tops[side];
+                    sums[side][lane] += exp(x);
+                }
+            }
         }
-    };
-    let ((p, p_rest), (q, q_rest)) = (p.as_chunks(), q.as_chunks());
-    for (p, q) in p.iter().zip(q) {
-        add(&widen(p, by[0]), &widen(q, by[1]));
     }
-    if !p_rest.is_empty() {
-        add(&filled_up(p_rest, 0.0, by[0]), &filled_up(q_rest, 0.0, by[1]));
+    sums
+}
+
+/// `Σ (p·a − q·b)` of a row of probabilities.
+#[inline(always)]
+fn difference(numbers: &dyn Numbers, reading: &Reading, row: usize, by: [f64; 2]) -> f64 {
+    let (mut sums, mut window) = ([0.0; LANES], Window::new());
+    for bins in windows(0..numbers.bins()) {
+        window.show(numbers, reading, row, bins);
+        for at in 0..window.vectors {
+            for lane in 0..LANES {
+                let (p, q) = (window.sides[0][at][lane], window.sides[1][at][lane]);
+                sums[lane] += p * by[0] - q * by[1];
+            }
+        }
     }
     tree_sum(sums)
 }
@@ -238,7 +329,8 @@ pub(super) struct Scale {
 
 impl Scale {
     /// From what a look at the whole row found, which is valid and has masses where they are divided by.
-    pub(super) fn new<T: Element>(reading: Reading, look: &Look, p: &[T], q: &[T]) -> Scale {
+    #[inline(always)]
+    pub(super) fn new(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize) -> Scale {
         let mut scale = Scale {
             reading,
             by: [1.0; 2],
@@ -249,7 +341,7 @@ impl Scale {
             ln_ratio: 0.0,
         };
         if reading.is_probs() && reading.divided[0] {
-            scale.of_probs(look, p, q);
+            scale.of_probs(look, numbers, row);
             return scale;
         }
         for side in 0..2 {
@@ -257,7 +349,7 @@ impl Scale {
             match reading.kinds[side] {
                 _ if !reading.divided[side] => {}
                 Kind::Probs => {
-                    let (by, mass) = in_range(sum, top, [p, q][side]);
+                    let (by, mass) = in_range(look.sides[side], numbers, side, row);
                     (scale.by[side], scale.masses[side]) = (by, mass / UNIT);
                 }
                 _ => scale.ln_masses[side] = top + ln(sum),
@@ -267,15 +359,19 @@ impl Scale {
         scale
     }
 
-    fn of_probs<T: Element>(&mut self, look: &Look, p: &[T], q: &[T]) {
-        let [(p_by, p_mass), (q_by, q_mass)] =
-            [(0, p), (1, q)].map(|(at, side)| in_range(look.sides[at].sum, look.sides[at].top, side));
+    #[inline(always)]
+    fn of_probs(&mut self, look: &Look, numbers: &dyn Numbers, row: usize) {
+        let (p_by, p_mass) = in_range(look.sides[0], numbers, 0, row);
+        let (q_by, q_mass) = in_range(look.sides[1], numbers, 1, row);
         // Next to each other, so that the differences are exact where they have to be.
         let octaves = (p_mass / q_mass).log2().round();
         let q_by_more = octaves.exp2();
         let (q_by, q_mass) = (q_by * q_by_more, q_mass * q_by_more);
         let same = p_by == 1.0 && q_by == 1.0;
-        let d = if same { look.difference } else { difference(p, q, [p_by, q_by]) };
+        let d = match same {
+            true => look.difference,
+            false => difference(numbers, &self.reading, row, [p_by, q_by]),
+        };
         self.by = [p_by, q_by];
         self.masses = [p_mass / UNIT, q_mass / UNIT];
         self.delta = d / (p_mass + q_mass);
@@ -284,14 +380,20 @@ impl Scale {
 }
 
 /// A power of two that brings a side's mass into the middle of the range, and the mass it has then.
-fn in_range<T: Element>(sum: f64, top: f64, side: &[T]) -> (f64, f64) {
+fn in_range(look: SideLook, numbers: &dyn Numbers, side: usize, row: usize) -> (f64, f64) {
     const MOST: f64 = 1e150;
-    if (1.0 / MOST..MOST).contains(&sum) {
-        return (1.0, sum);
+    if (1.0 / MOST..MOST).contains(&look.sum) {
+        return (1.0, look.sum);
     }
-    // Two steps: the inverse of a subnormal number has no power of two next to it.
-    let by = if top > 1.0 { (0.5_f64).powi(1000) } else { (2.0_f64).powi(900) };
-    (by, side.iter().map(|x| x.to_f64() * by).sum())
+    // The inverse of a subnormal number has no power of two next to it.
+    let by = if look.top > 1.0 { 0.5_f64.powi(1000) } else { 2.0_f64.powi(900) };
+    let (side, mut mass, mut window) = ([Side::P, Side::Q][side], 0.0, [0.0; BLOCK]);
+    for bins in windows(0..numbers.bins()) {
+        let window = &mut window[..bins.len()];
+        numbers.read(side, row, bins.start, window);
+        mass += window.iter().map(|x| x * by).sum::<f64>();
+    }
+    (by, mass)
 }
 
 /// Some bins of a row as two distributions.
@@ -312,8 +414,38 @@ pub(super) struct Block {
     both: [Vector; VECTORS],
 }
 
+/// Goes through some bins of a row, block by block.
+#[inline(always)]
+pub(super) fn each_block<const FUSED: bool>(
+    numbers: &dyn Numbers,
+    scale: &Scale,
+    row: usize,
+    bins: Range<usize>,
+    space: &mut Space,
+    mut take: impl FnMut(&Block, usize),
+) {
+    let Space { window, block } = space;
+    for bins in windows(bins) {
+        window.show(numbers, &scale.reading, row, bins);
+        let vectors = block.fill::<FUSED>(scale, window);
+        take(block, vectors);
+    }
+}
+
+/// The memory that it takes to go through rows.
+pub(super) struct Space {
+    pub window: Window,
+    block: Block,
+}
+
+impl Space {
+    pub(super) fn new() -> Space {
+        Space { window: Window::new(), block: Block::new() }
+    }
+}
+
 impl Block {
-    pub(super) fn new() -> Block {
+    fn new() -> Block {
         let none = [[0.0; LANES]; VECTORS];
         Block {
             p: none,
@@ -331,28 +463,13 @@ impl Block {
 
     /// Takes up to `BLOCK` bins; returns how many vectors they fill.
     #[inline(always)]
-    pub(super) fn fill<T: Element, const FUSED: bool>(
-        &mut self,
-        scale: &Scale,
-        p: &[T],
-        q: &[T],
-    ) -> usize {
+    fn fill<const FUSED: bool>(&mut self, scale: &Scale, window: &Window) -> usize {
         self.only = [[0.0; LANES]; 2];
         self.lone = self.only;
-        let [p_none, q_none] = scale.reading.kinds.map(|kind| match kind {
-            Kind::Probs => 0.0,
-            Kind::LogProbs | Kind::Logits => f64::NEG_INFINITY,
-        });
-        let ((p, p_rest), (q, q_rest)) = (p.as_chunks(), q.as_chunks());
-        for (at, (p, q)) in p.iter().zip(q).enumerate() {
-            self.take::<FUSED>(scale, at, &widen(p, 1.0), &widen(q, 1.0));
+        for at in 0..window.vectors {
+            self.take::<FUSED>(scale, at, &window.sides[0][at], &window.sides[1][at]);
         }
-        if p_rest.is_empty() {
-            return p.len();
-        }
-        let (p_rest, q_rest) = (filled_up(p_rest, p_none, 1.0), filled_up(q_rest, q_none, 1.0));
-        self.take::<FUSED>(scale, p.len(), &p_rest, &q_rest);
-        p.len() + 1
+        window.vectors
     }
 
     #[inline(always)]
@@ -397,7 +514,7 @@ impl Block {
         for lane in 0..LANES {
             let both = p_side.on[lane] & q_side.on[lane];
             let apart = if both_logits {
-                (p[lane] - q[lane]) * scale.reading.per_temperature
+                (p[lane] - q[lane]) * scale.reading.by[0]
             } else {
                 p_side.given[lane] - q_side.given[lane]
             };
@@ -504,8 +621,7 @@ impl LogSide {
             }
             return made;
         }
-        let is_logits = scale.reading.kinds[side] == Kind::Logits;
-        let by = if is_logits { scale.reading.per_temperature } else { 1.0 };
+        let by = scale.reading.by[side];
         for lane in 0..LANES {
             let on = values[lane] > f64::NEG_INFINITY;
             let given = if on { values[lane] * by } else { 0.0 };
@@ -515,28 +631,4 @@ impl LogSide {
         }
         made
     }
-}
-
-#[inline(always)]
-fn widen<T: Element>(values: &[T; LANES], by: f64) -> Vector {
-    let mut wide = [0.0; LANES];
-    for lane in 0..LANES {
-        wide[lane] = values[lane].to_f64() * by;
-    }
-    wide
-}
-
-/// The last bins of a row, and what stands for none.
-#[inline(always)]
-fn filled_up<T: Element>(rest: &[T], none: f64, by: f64) -> Vector {
-    let mut vector = [none; LANES];
-    for (to, x) in vector.iter_mut().zip(rest) {
-        *to = x.to_f64() * by;
-    }
-    vector
-}
-
-#[inline(always)]
-fn largest(values: &Vector) -> f64 {
-    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }

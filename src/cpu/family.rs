@@ -1,18 +1,19 @@
 //! Rows of any divergences on the CPU, several of the same batch in one go: in f64, from the bins as
 //! [`bins`](super::bins) has them.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::bins::{BLOCK, Block, LANES, Look, Reading, Scale};
+use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, each_block};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::error::Side;
 use crate::integrand::{Bin, Integrand, Power, UNIT, jensen_shannon, kl, overlap};
-use crate::outcome::{Slots, in_common_tasks};
+use crate::outcome::in_common_tasks;
 use crate::verdict::{Judged, Verdict, refused_mass};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Mass, Outcome};
 
 /// Bins of a long row that one task takes.
 const SEGMENT: usize = 1 << 16;
@@ -24,26 +25,55 @@ pub(super) fn outcomes<T: Element>(
     divergences: &[Divergence],
     batch: &Batch<'_, T>,
 ) -> Result<Vec<Outcome<T::Value>>, Error> {
-    let family = Family::new(divergences, batch);
+    let family = Family::new(divergences, Reading::of(batch));
     let new = |_: &Divergence| Outcome::of(batch, "cpu");
     let mut outcomes = divergences.iter().map(new).collect::<Result<Vec<_>, _>>()?;
-    let rows_per_task = rows_per_task(batch.bins());
-    let arch = pulp::Arch::new();
-    in_common_tasks(&mut outcomes, rows_per_task, |first, slots| {
-        arch.dispatch(Rows { family: &family, batch, first, slots });
+    in_common_tasks(&mut outcomes, rows_per_task(batch.bins()), |first, mut slots| {
+        let mut work = Work::new(&family);
+        let rows = slots.first().map_or(0, |slots| slots.values.len());
+        for at in 0..rows {
+            each(&family, batch, first + at, &mut work, |place, judged| {
+                slots[place].put(at, judged.row());
+            });
+        }
     });
     Ok(outcomes)
 }
 
-/// The results of one row, in f64: what is made of it where a device lacks digits.
+/// The verdict on one row, reached in f64: what is made of it where a device lacks digits.
 pub(crate) fn closer_look<T: Element>(
     divergence: Divergence,
     batch: &Batch<'_, T>,
     row: usize,
 ) -> Judged {
-    let family = Family::new(&[divergence], batch);
-    let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-    pulp::Arch::new().dispatch(OneRow { family: &family, batch, row, p: &p, q: &q })
+    let family = Family::new(&[divergence], Reading::of(batch));
+    let mut found = Judged { verdict: Verdict::Infinite, masses: [f64::NAN; 2] };
+    each(&family, batch, row, &mut Work::new(&family), |_, judged| found = judged);
+    found
+}
+
+/// Hands out the verdict on each divergence of a row.
+fn each<T: Element>(
+    family: &Family,
+    batch: &Batch<'_, T>,
+    row: usize,
+    work: &mut Work,
+    mut take: impl FnMut(usize, Judged),
+) {
+    let look = work.sum(family, batch, row);
+    let masses = look.masses(&family.reading);
+    let refused = match look.is_invalid() {
+        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
+        false => refused_mass(batch, masses)
+            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
+    };
+    for place in 0..family.divergences.len() {
+        let judged = refused.unwrap_or_else(|| {
+            let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
+            Judged { verdict, masses }
+        });
+        take(place, judged);
+    }
 }
 
 /// What is asked of each row.
@@ -56,7 +86,7 @@ struct Family {
 }
 
 impl Family {
-    fn new<T: Element>(divergences: &[Divergence], batch: &Batch<'_, T>) -> Family {
+    fn new(divergences: &[Divergence], reading: Reading) -> Family {
         let mut terms: Vec<(Integrand, Power)> = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = terms.iter().position(|&(known, _)| known == integrand);
@@ -72,33 +102,34 @@ impl Family {
         });
         let places = places.collect();
         let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p());
-        let needs_l = needs_logs || terms.iter().any(|(integrand, _)| integrand.needs_l());
-        let reading = Reading::of(batch, needs_l, needs_logs);
+        let needs_l = terms.iter().any(|(integrand, _)| integrand.needs_l());
+        let reading = reading.with(needs_l, needs_logs);
         Family { divergences: divergences.to_vec(), places, terms, reading }
     }
 
-    /// The verdict on each divergence of a row that was summed.
-    fn judge<T: Element>(
+    /// The verdict on one of the divergences of a row that was summed.
+    fn verdict(
         &self,
-        batch: &Batch<'_, T>,
+        place: usize,
         sums: &Sums,
-        masses: [f64; 2],
-        ln_overlap: impl Fn(f64) -> f64,
-    ) -> impl Iterator<Item = Judged> {
-        self.divergences.iter().zip(&self.places).map(move |(divergence, &[sum, overlap])| {
-            let verdict = if divergence.is_infinite(sums.alone, sums.both) {
-                Verdict::Infinite
-            } else {
-                let total = |place: usize| sums.total(place, self.terms[place].0);
-                let overlap = overlap.map_or(0.0, |place| match (total(place), self.terms[place].0) {
-                    (sum, _) if (1e-100..1e300).contains(&sum) => sum.ln(),
-                    (_, Integrand::Overlap(order)) => ln_overlap(order),
-                    _ => 0.0,
-                });
-                Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), overlap, batch.mass()))
-            };
-            Judged { verdict, masses }
-        })
+        numbers: &dyn Numbers,
+        row: usize,
+        look: &Look,
+        mass: Mass,
+    ) -> Verdict {
+        let (divergence, [sum, overlap]) = (self.divergences[place], self.places[place]);
+        if divergence.is_infinite(sums.alone, sums.both) {
+            return Verdict::Infinite;
+        }
+        let total = |place: usize| sums.total(place, self.terms[place].0);
+        let ln_overlap = match overlap.map(|place| (total(place), self.terms[place].0)) {
+            Some((overlap, _)) if (1e-100..1e300).contains(&overlap) => overlap.ln(),
+            Some((_, Integrand::Overlap(order))) => {
+                ln_overlap(self.reading, look, numbers, row, order)
+            }
+            _ => 0.0,
+        };
+        Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), ln_overlap, mass))
     }
 }
 
@@ -126,28 +157,34 @@ impl Sums {
         (self.only, self.alone, self.both) = ([none; 2], [false; 2], false);
     }
 
-    /// Adds the bins of a row.
+    /// Adds some bins of a row.
     #[inline(always)]
-    fn add<T: Element, const FUSED: bool>(
+    fn add<const FUSED: bool>(
         &mut self,
         family: &Family,
         scale: &Scale,
-        block: &mut Block,
-        (p, q): (&[T], &[T]),
+        part: &Part<'_>,
+        space: &mut Space,
     ) {
-        for (p, q) in p.chunks(BLOCK).zip(q.chunks(BLOCK)) {
-            let vectors = block.fill::<T, FUSED>(scale, p, q);
-            for (sums, &(integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                add_terms::<FUSED>(sums, block, vectors, integrand, &power);
-            }
-            for side in 0..2 {
-                add_vector(&mut self.only[side], &block.only()[side]);
-                self.alone[side] |= block.lone()[side].contains(&1.0);
-            }
-            for at in 0..vectors {
-                self.both |= block.both(at).contains(&1.0);
-            }
-        }
+        each_block::<FUSED>(
+            part.numbers,
+            scale,
+            part.row,
+            part.bins.clone(),
+            space,
+            |block, vectors| {
+                for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+                    add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+                }
+                for side in 0..2 {
+                    add_vector(&mut self.only[side], &block.only()[side]);
+                    self.alone[side] |= block.lone()[side].contains(&1.0);
+                }
+                for at in 0..vectors {
+                    self.both |= block.both(at).contains(&1.0);
+                }
+            },
+        );
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {
@@ -233,167 +270,120 @@ fn add_each(sums: &mut Vector, block: &Block, vectors: usize, term: impl Fn(Bin)
     }
 }
 
-/// Some rows, whose results have their places in several outcomes.
-struct Rows<'a, 'b, T: Element> {
-    family: &'a Family,
-    batch: &'a Batch<'b, T>,
-    first: usize,
-    slots: Vec<Slots<'a, T::Value>>,
+/// Some bins of a row.
+struct Part<'a> {
+    numbers: &'a dyn Numbers,
+    row: usize,
+    bins: Range<usize>,
 }
 
-impl<T: Element> pulp::WithSimd for Rows<'_, '_, T> {
-    type Output = ();
+/// What it takes to sum rows one after the other.
+struct Work {
+    arch: pulp::Arch,
+    sums: Sums,
+    space: Space,
+}
 
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        if S::IS_SCALAR { self.settle::<false>() } else { self.settle::<true>() }
+impl Work {
+    fn new(family: &Family) -> Work {
+        Work { arch: pulp::Arch::new(), sums: Sums::new(family), space: Space::new() }
     }
-}
 
-impl<T: Element> Rows<'_, '_, T> {
-    #[inline(always)]
-    fn settle<const FUSED: bool>(mut self) {
-        let (mut sums, mut block) = (Sums::new(self.family), Block::new());
-        let mut space = [Vec::new(), Vec::new()];
-        let rows = self.slots.first().map_or(0, |slots| slots.values.len());
-        for at in 0..rows {
-            let row = self.first + at;
-            let [p_space, q_space] = &mut space;
-            let p = self.batch.packed_rows(Side::P, row..row + 1, p_space);
-            let q = self.batch.packed_rows(Side::Q, row..row + 1, q_space);
-            let look = summed::<T, FUSED>(self.family, &mut sums, &mut block, (p, q));
-            let family = self.family;
-            each(family, self.batch, row, &look, &sums, (p, q), |place, judged| {
-                self.slots[place].put(at, judged.row());
-            });
+    /// Sums a row, unless a look at it finds that it has no meaning.
+    fn sum(&mut self, family: &Family, numbers: &dyn Numbers, row: usize) -> Look {
+        let Work { arch, sums, space } = self;
+        sums.clear();
+        let part = Part { numbers, row, bins: 0..numbers.bins() };
+        match numbers.bins() <= SEGMENT {
+            true => arch.dispatch(Summed { family, part, sums, space }),
+            false => long_row(family, *arch, &part, sums),
         }
     }
 }
 
-/// One row, of which one divergence is wanted.
-struct OneRow<'a, 'b, T: Element> {
+/// A row, looked at and summed.
+struct Summed<'a> {
     family: &'a Family,
-    batch: &'a Batch<'b, T>,
-    row: usize,
-    p: &'a [T],
-    q: &'a [T],
+    part: Part<'a>,
+    sums: &'a mut Sums,
+    space: &'a mut Space,
 }
 
-impl<T: Element> pulp::WithSimd for OneRow<'_, '_, T> {
-    type Output = Judged;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Judged {
-        let OneRow { family, batch, row, p, q } = self;
-        let (mut sums, mut block) = (Sums::new(family), Block::new());
-        let look = match S::IS_SCALAR {
-            true => summed::<T, false>(family, &mut sums, &mut block, (p, q)),
-            false => summed::<T, true>(family, &mut sums, &mut block, (p, q)),
-        };
-        let mut found = Judged { verdict: Verdict::Infinite, masses: [f64::NAN; 2] };
-        each(family, batch, row, &look, &sums, (p, q), |_, judged| found = judged);
-        found
-    }
-}
-
-/// Hands out the verdict on each divergence of a row.
-fn each<T: Element>(
-    family: &Family,
-    batch: &Batch<'_, T>,
-    row: usize,
-    look: &Look,
-    sums: &Sums,
-    (p, q): (&[T], &[T]),
-    mut take: impl FnMut(usize, Judged),
-) {
-    let masses = look.masses(&family.reading);
-    let refused = match look.is_invalid() {
-        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
-        false => refused_mass(batch, masses)
-            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
-    };
-    if let Some(refused) = refused {
-        return (0..family.divergences.len()).for_each(|place| take(place, refused));
-    }
-    let ln_overlap = |order| ln_overlap(&family.reading, look, (p, q), order);
-    for (place, judged) in family.judge(batch, sums, masses, ln_overlap).enumerate() {
-        take(place, judged);
-    }
-}
-
-/// Sums the bins of a row, unless it is found to have no meaning before.
-#[inline(always)]
-fn summed<T: Element, const FUSED: bool>(
-    family: &Family,
-    sums: &mut Sums,
-    block: &mut Block,
-    (p, q): (&[T], &[T]),
-) -> Look {
-    sums.clear();
-    let reading = family.reading;
-    if p.len() > SEGMENT {
-        return long_row(family, sums, (p, q));
-    }
-    let look = Look::at(&reading, p, q);
-    if !look.is_invalid() && !look.masses(&reading).contains(&0.0) {
-        let scale = Scale::new(reading, &look, p, q);
-        sums.add::<T, FUSED>(family, &scale, block, (p, q));
-    }
-    look
-}
-
-/// The same for a row that several threads share. Segments are merged in their order.
-#[inline(never)]
-fn long_row<T: Element>(family: &Family, sums: &mut Sums, (p, q): (&[T], &[T])) -> Look {
-    let reading = family.reading;
-    let arch = pulp::Arch::new();
-    let segments = || p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT));
-    let looks: Vec<_> =
-        segments().map(|(p, q)| arch.dispatch(LookAt { reading, p, q })).collect();
-    let mut look = Look::default();
-    looks.iter().for_each(|later| look.merge(&reading, later));
-    if !look.is_invalid() && !look.masses(&reading).contains(&0.0) {
-        let scale = Scale::new(reading, &look, p, q);
-        let parts: Vec<_> =
-            segments().map(|(p, q)| arch.dispatch(Segment { family, scale, p, q })).collect();
-        parts.iter().for_each(|later| sums.merge(family, later));
-    }
-    look
-}
-
-struct LookAt<'a, T> {
-    reading: Reading,
-    p: &'a [T],
-    q: &'a [T],
-}
-
-impl<T: Element> pulp::WithSimd for LookAt<'_, T> {
+impl pulp::WithSimd for Summed<'_> {
     type Output = Look;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Look {
-        Look::at(&self.reading, self.p, self.q)
+        let Summed { family, part, sums, space } = self;
+        let (reading, Part { numbers, row, bins }) = (family.reading, &part);
+        let look = Look::at(*numbers, &reading, *row, bins.clone(), &mut space.window);
+        if look.is_usable(&reading) {
+            let scale = Scale::new(reading, &look, *numbers, *row);
+            match S::IS_SCALAR {
+                true => sums.add::<false>(family, &scale, &part, space),
+                false => sums.add::<true>(family, &scale, &part, space),
+            }
+        }
+        look
     }
 }
 
-/// Some bins of a long row.
-struct Segment<'a, T> {
-    family: &'a Family,
-    scale: Scale,
-    p: &'a [T],
-    q: &'a [T],
+/// The same for a row that several threads share. Segments are merged in their order.
+fn long_row(family: &Family, arch: pulp::Arch, row: &Part<'_>, sums: &mut Sums) -> Look {
+    let reading = family.reading;
+    let parts: Vec<_> = row
+        .bins
+        .clone()
+        .step_by(SEGMENT)
+        .map(|first| {
+            let bins = first..(first + SEGMENT).min(row.bins.end);
+            Part { numbers: row.numbers, row: row.row, bins }
+        })
+        .collect();
+    let looks: Vec<_> =
+        parts.par_iter().map(|part| arch.dispatch(LookAt { reading, part })).collect();
+    let mut look = Look::default();
+    looks.iter().for_each(|later| look.merge(&reading, later));
+    if look.is_usable(&reading) {
+        let scale = Scale::new(reading, &look, row.numbers, row.row);
+        let summed = parts.par_iter().map(|part| arch.dispatch(AddUp { family, scale, part }));
+        let summed: Vec<_> = summed.collect();
+        summed.iter().for_each(|later| sums.merge(family, later));
+    }
+    look
 }
 
-impl<T: Element> pulp::WithSimd for Segment<'_, T> {
+struct LookAt<'a> {
+    reading: Reading,
+    part: &'a Part<'a>,
+}
+
+impl pulp::WithSimd for LookAt<'_> {
+    type Output = Look;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Look {
+        let Part { numbers, row, bins } = self.part;
+        Look::at(*numbers, &self.reading, *row, bins.clone(), &mut Space::new().window)
+    }
+}
+
+struct AddUp<'a> {
+    family: &'a Family,
+    scale: Scale,
+    part: &'a Part<'a>,
+}
+
+impl pulp::WithSimd for AddUp<'_> {
     type Output = Sums;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
-        let Segment { family, scale, p, q } = self;
-        let (mut sums, mut block) = (Sums::new(family), Block::new());
+        let AddUp { family, scale, part } = self;
+        let (mut sums, mut space) = (Sums::new(family), Space::new());
         match S::IS_SCALAR {
-            true => sums.add::<T, false>(family, &scale, &mut block, (p, q)),
-            false => sums.add::<T, true>(family, &scale, &mut block, (p, q)),
+            true => sums.add::<false>(family, &scale, part, &mut space),
+            false => sums.add::<true>(family, &scale, part, &mut space),
         }
         sums
     }
@@ -401,12 +391,11 @@ impl<T: Element> pulp::WithSimd for Segment<'_, T> {
 
 /// `ln Σ pᵃ·q¹⁻ᵃ` of rows whose overlap is beyond the range of f64, or next to its end.
 #[cold]
-fn ln_overlap<T: Element>(reading: &Reading, look: &Look, (p, q): (&[T], &[T]), order: f64) -> f64 {
-    let scale = Scale::new(reading.with_logs(), look, p, q);
-    let mut block = Block::new();
+fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
+    let scale = Scale::new(reading.with(true, true), look, numbers, row);
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
-    for (p, q) in p.chunks(BLOCK).zip(q.chunks(BLOCK)) {
-        let vectors = block.fill::<T, false>(&scale, p, q);
+    let bins = 0..numbers.bins();
+    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), |block, vectors| {
         for at in 0..vectors {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
@@ -418,6 +407,6 @@ fn ln_overlap<T: Element>(reading: &Reading, look: &Look, (p, q): (&[T], &[T]), 
                 sum += (ln - top).exp();
             }
         }
-    }
+    });
     top + sum.ln()
 }

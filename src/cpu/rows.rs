@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Cpu;
-use super::logs;
 use super::family;
+use super::logs;
 use super::plain::Plain;
 use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
 use crate::backend::{Backend, Settings};

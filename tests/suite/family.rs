@@ -1,12 +1,18 @@
 //! Divergences other than Kullback-Leibler: special values, symmetry, and what holds between them.
 
+use std::collections::BTreeMap;
+
 use half::{bf16, f16};
-use kullback::{Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status};
+use kullback::{
+    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status,
+};
 use ndarray::{Array2, ArrayView2, array};
 
 use crate::compare::close;
 use crate::data::{distributions, nearby};
 use crate::engines::{engines, f64_engines};
+use crate::kinds::values;
+use serde::Deserialize;
 
 /// Parameters at, next to and between the limits, beside one of each.
 const MORE: &[Divergence] = &[
@@ -68,7 +74,8 @@ fn check_against_reference<T: Element>(engine: &Engine) {
             for &q_kind in Kind::ALL {
                 let logits = [p_kind, q_kind].contains(&Kind::Logits);
                 let temperature = if logits { 1.5 } else { 1.0 };
-                let (p, q) = (of_kind::<T>(p_kind, &p, temperature), of_kind(q_kind, &q, temperature));
+                let (p, q) =
+                    (of_kind::<T>(p_kind, &p, temperature), of_kind(q_kind, &q, temperature));
                 let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
                 let batch = batch.with_temperature(temperature).unwrap();
                 let batch = batch.with_mass_tolerance(5e-2).unwrap();
@@ -320,4 +327,105 @@ fn policies_without_a_meaning_are_refused_before_anything_is_computed() {
         let error = engine.rows(Divergence::JensenShannon(1.5), &batch).unwrap_err();
         assert!(matches!(error, Error::Setting { .. }), "{error}");
     }
+}
+
+/// A pair, and its divergences, as decimal strings: `tests/golden/README.md` says how they were made.
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    #[serde(rename = "type")]
+    element: String,
+    p_kind: String,
+    q_kind: String,
+    temperature: f64,
+    policy: String,
+    p: String,
+    q: String,
+    values: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    rows: Vec<Row>,
+}
+
+/// The relative error that is allowed.
+const PROMISED: f64 = 3e-6;
+
+/// What is wrong with an engine's answers to a row.
+fn faults<T: Element>(
+    engine: &Engine,
+    row: &Row,
+    from_bits: impl Fn(u64) -> T + Copy,
+) -> Vec<String> {
+    let (p, q): (Vec<T>, Vec<T>) = (values(&row.p, from_bits), values(&row.q, from_bits));
+    let side = |side| ArrayView2::from_shape((1, p.len()), side).unwrap();
+    let [p_kind, q_kind] = [&row.p_kind, &row.q_kind].map(|kind| kind.parse().unwrap());
+    let mut batch = Batch::of(p_kind, side(&p), q_kind, side(&q)).unwrap();
+    if [p_kind, q_kind].contains(&Kind::Logits) {
+        batch = batch.with_temperature(row.temperature).unwrap();
+    }
+    let batch = batch.with_mass(row.policy.parse().unwrap()).with_on_invalid(OnInvalid::Nan);
+    let mut faults = Vec::new();
+    let divergences =
+        row.values.iter().map(|(name, want)| (name.parse::<Divergence>().unwrap(), want));
+    for (divergence, want) in divergences {
+        let want: f64 = want.parse().unwrap();
+        let outcome = match engine.rows(divergence, &batch) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                faults.push(format!("{}, {divergence}: {error}", row.name));
+                continue;
+            }
+        };
+        let (got, status) = (outcome.values[0].to_f64(), outcome.statuses[0]);
+        let rounded = T::Value::from_f64(want).to_f64();
+        let status_due = match rounded {
+            value if value.is_finite() => Status::Ok,
+            _ if want.is_finite() => Status::Invalid(Rule::Overflow),
+            _ => Status::Infinite,
+        };
+        // Sums below the smallest normal number have no digits, and neither has the root of one.
+        let too_small = want < 1e-150 && got == 0.0;
+        let overflows = status_due == Status::Invalid(Rule::Overflow) && got.is_nan();
+        // Of proportional rows rounding may leave a little, and the root of it.
+        let proportional = want == 0.0 && p != q && (0.0..1e-12).contains(&got);
+        let right = too_small || overflows || proportional || close(got, rounded, PROMISED);
+        if status != status_due || !right {
+            let off = ((got - want) / want).abs();
+            let what = format!("{engine}, {}, {}, {divergence}", row.element, row.name);
+            faults.push(format!("{what}: {got:e} ({status:?}) is off by {off:e} from {want:e}"));
+        }
+    }
+    faults
+}
+
+fn check_golden<T: Element>(
+    engines: impl Iterator<Item = &'static Engine>,
+    from_bits: impl Fn(u64) -> T + Copy,
+) {
+    let golden: Golden = serde_json::from_str(include_str!("../golden/divergences.json")).unwrap();
+    let rows: Vec<_> = golden.rows.iter().filter(|row| row.element == T::NAME).collect();
+    assert!(rows.len() > 30, "{} rows of {}", rows.len(), T::NAME);
+    let mut found = Vec::new();
+    for engine in engines {
+        found.extend(rows.iter().flat_map(|row| faults(engine, row, from_bits)));
+    }
+    assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn golden_rows_of_f32() {
+    check_golden(engines().iter(), |bits| f32::from_bits(bits as u32));
+}
+
+#[test]
+fn golden_rows_of_16_bits() {
+    check_golden(engines().iter(), |bits| f16::from_bits(bits as u16));
+    check_golden(engines().iter(), |bits| bf16::from_bits(bits as u16));
+}
+
+#[test]
+fn golden_rows_of_f64() {
+    check_golden(f64_engines(), f64::from_bits);
 }

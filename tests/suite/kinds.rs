@@ -41,7 +41,7 @@ fn rows(element: &str) -> Vec<Row> {
 }
 
 /// The values whose bits stand in a string of hexadecimal digits.
-fn values<T>(hex: &str, from_bits: impl Fn(u64) -> T) -> Vec<T> {
+pub fn values<T>(hex: &str, from_bits: impl Fn(u64) -> T) -> Vec<T> {
     let word = |word: &[u8]| u64::from_str_radix(std::str::from_utf8(word).unwrap(), 16).unwrap();
     hex.as_bytes().chunks(2 * size_of::<T>()).map(word).map(from_bits).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ndarray::{Array1, ArrayView2};
 
 use crate::backend::{Backend, Settings};
-use crate::batch::{Batch, Mass, OnInvalid};
+use crate::batch::{Batch, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cpu::family::closer_look;
@@ -170,30 +170,15 @@ impl Engine {
         batch: &Batch<'_, T>,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         divergences.iter().try_for_each(|divergence| divergence.check(batch.mass()))?;
-        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
-        // These two are what such a policy says, and not their integrands.
-        let apart = |divergence: &Divergence| {
-            given && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
+        if divergences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = match batch.bin_weights() {
+            Some(_) => Cpu.several(divergences, batch, self.settings).await?,
+            None => self.choice.several(divergences, batch, self.settings).await?,
         };
-        let together: Vec<_> = divergences.iter().copied().filter(|one| !apart(one)).collect();
-        let mut computed = match together.is_empty() {
-            true => Vec::new(),
-            false => self.choice.several(&together, batch, self.settings).await?,
-        }
-        .into_iter();
-        let mut outcomes = Vec::new();
-        for divergence in divergences {
-            let outcome = match apart(divergence) {
-                true => None,
-                false => computed.next(),
-            };
-            let outcome = match outcome {
-                Some(outcome) => outcome,
-                None => self.computed(divergence.at_its_limit(), batch).await?,
-            };
-            outcomes.push(admit(*divergence, batch, outcome)?);
-        }
-        Ok(outcomes)
+        let admitted = divergences.iter().zip(outcomes);
+        admitted.map(|(&divergence, outcome)| admit(divergence, batch, outcome)).collect()
     }
 
     /// The outcome of a measure that is none of another's limits.
@@ -202,6 +187,9 @@ impl Engine {
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
+        if batch.bin_weights().is_some() {
+            return Ok(Cpu.several(&[divergence], batch, self.settings).await?.remove(0));
+        }
         if divergence != Divergence::ReverseKl {
             return self.choice.rows(divergence, batch, self.settings).await;
         }
@@ -360,6 +348,7 @@ fn explain<T: Element>(
     row: usize,
 ) -> Option<InvalidRow> {
     let as_a_whole = || match divergence.at_its_limit() {
+        divergence if batch.bin_weights().is_some() => closer_look(divergence, batch, row),
         Divergence::Kl if batch.is_probs() => sums::closer_look(batch, row),
         Divergence::Kl => chain::judge(batch, &chain::node(batch, row)),
         divergence => closer_look(divergence, batch, row),

@@ -46,6 +46,18 @@ pub enum Error {
         /// The name of the policy that was asked for.
         mass: &'static str,
     },
+    /// Weights of bins or of rows that are none.
+    #[error("{}", weights(of, *count, *given, *wrong))]
+    Weights {
+        /// What they are of: `bins` or `rows`.
+        of: &'static str,
+        /// How many there should be.
+        count: usize,
+        /// How many there are.
+        given: usize,
+        /// The first that is negative or no finite number, and where it stands.
+        wrong: Option<(usize, f64)>,
+    },
     /// A name that is none of the known ones.
     #[error("unknown {what} '{name}': expected one of {expected}")]
     Name {
@@ -132,6 +144,17 @@ pub enum Error {
     /// A backend and the reference disagree.
     #[error("{0}")]
     Disagreement(Disagreement),
+}
+
+fn weights(of: &str, count: usize, given: usize, wrong: Option<(usize, f64)>) -> String {
+    match wrong {
+        Some((at, weight)) => {
+            format!(
+                "the weight at {at} of the {of} is {weight}: a weight is a finite number, 0 or more"
+            )
+        }
+        None => format!("there are {given} weights for {count} {of}"),
+    }
 }
 
 /// What kind of fault a GPU device had.

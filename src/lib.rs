@@ -106,6 +106,7 @@ mod memory;
 mod outcome;
 #[cfg(feature = "gpu")]
 mod recover;
+mod reduction;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
@@ -125,6 +126,7 @@ pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use kind::Kind;
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};
+pub use reduction::{Reduced, Weighted};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, each_block};
+use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::integrand::{Bin, Integrand, Power, UNIT, jensen_shannon, kl, overlap};
+use crate::integrand::{self as terms, Integrand, Power, Term, UNIT};
 use crate::outcome::in_common_tasks;
 use crate::verdict::{Judged, Verdict, refused_mass};
 use crate::{Divergence, Error, Mass, Outcome};
@@ -129,7 +129,13 @@ impl Family {
             }
             _ => 0.0,
         };
-        Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), ln_overlap, mass))
+        let sum = sum.map_or(0.0, total);
+        Verdict::Value(match (divergence.at_its_limit(), mass) {
+            // What these two leave out of their terms.
+            (Divergence::Kl, Mass::AsGiven) => sum + look.more_mass(&self.reading),
+            (Divergence::ReverseKl, Mass::AsGiven) => sum - look.more_mass(&self.reading),
+            _ => divergence.of_sums(sum, ln_overlap, mass),
+        })
     }
 }
 
@@ -166,25 +172,18 @@ impl Sums {
         part: &Part<'_>,
         space: &mut Space,
     ) {
-        each_block::<FUSED>(
-            part.numbers,
-            scale,
-            part.row,
-            part.bins.clone(),
-            space,
-            |block, vectors| {
-                for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                    add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-                }
-                for side in 0..2 {
-                    add_vector(&mut self.only[side], &block.only()[side]);
-                    self.alone[side] |= block.lone()[side].contains(&1.0);
-                }
-                for at in 0..vectors {
-                    self.both |= block.both(at).contains(&1.0);
-                }
-            },
-        );
+        for bins in windows(part.bins.clone()) {
+            let (block, vectors) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
+            for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+                add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+            }
+            let [p_alone, q_alone, both] = block.supports();
+            self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
+            self.both |= both;
+            for side in 0..2 {
+                add_vector(&mut self.only[side], &block.only()[side]);
+            }
+        }
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {
@@ -234,39 +233,47 @@ fn add_terms<const FUSED: bool>(
     power: &Power,
 ) {
     match integrand {
-        Integrand::Kl => add_each(sums, block, vectors, kl::<FUSED>),
-        Integrand::ReverseKl => add_each(sums, block, vectors, |bin| kl::<FUSED>(bin.swapped())),
-        Integrand::Jeffreys => add_each(sums, block, vectors, |bin| bin.n * bin.l),
-        Integrand::JensenShannon(w) => {
-            add_each(sums, block, vectors, |bin| jensen_shannon::<FUSED>(bin, w));
+        Integrand::Kl => add_each::<_, FUSED>(sums, block, vectors, terms::Kl),
+        Integrand::ReverseKl => add_each::<_, FUSED>(sums, block, vectors, terms::ReverseKl),
+        Integrand::Jeffreys => add_each::<_, FUSED>(sums, block, vectors, terms::Jeffreys),
+        Integrand::JensenShannon(weight) => {
+            add_each::<_, FUSED>(sums, block, vectors, terms::JensenShannon(weight));
         }
-        Integrand::Power(_) => add_each(sums, block, vectors, |bin| power.term(bin)),
-        Integrand::Overlap(order) => add_each(sums, block, vectors, |bin| overlap(bin, order)),
+        Integrand::Power(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootPower),
+        Integrand::Power(_) => add_each::<_, FUSED>(sums, block, vectors, *power),
+        Integrand::Overlap(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootOverlap),
+        Integrand::Overlap(order) => {
+            add_each::<_, FUSED>(sums, block, vectors, terms::Overlap(order));
+        }
         Integrand::Unmatched => {}
         Integrand::Largest => {
             for at in 0..vectors {
-                for lane in 0..LANES {
-                    sums[lane] = sums[lane].max(block.bin(at, lane).l);
+                for (lane, largest) in sums.iter_mut().enumerate() {
+                    let l = block.bin(at, lane).l;
+                    *largest = if l > *largest { l } else { *largest };
                 }
             }
         }
-        Integrand::Variation => add_each(sums, block, vectors, |bin| 0.5 * bin.n.abs()),
-        Integrand::ChiSquared => add_each(sums, block, vectors, |bin| bin.n * (bin.n / bin.q)),
-        Integrand::CrossEntropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.cross(at)));
-        }
-        Integrand::Entropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.entropy(at)));
+        Integrand::Variation => add_each::<_, FUSED>(sums, block, vectors, terms::Variation),
+        Integrand::ChiSquared => add_each::<_, FUSED>(sums, block, vectors, terms::ChiSquared),
+        Integrand::CrossEntropy => add_vectors(sums, vectors, block.cross()),
+        Integrand::Entropy => add_vectors(sums, vectors, block.entropy()),
+    }
+}
+
+#[inline(always)]
+fn add_each<T: Term, const FUSED: bool>(sums: &mut Vector, block: &Block, vectors: usize, term: T) {
+    for at in 0..vectors {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term.of::<FUSED>(block.bin(at, lane));
         }
     }
 }
 
 #[inline(always)]
-fn add_each(sums: &mut Vector, block: &Block, vectors: usize, term: impl Fn(Bin) -> f64) {
-    for at in 0..vectors {
-        for lane in 0..LANES {
-            sums[lane] += term(block.bin(at, lane));
-        }
+fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
+    for more in &all[..vectors] {
+        add_vector(sums, more);
     }
 }
 
@@ -394,8 +401,9 @@ impl pulp::WithSimd for AddUp<'_> {
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
     let scale = Scale::new(reading.with(true, true), look, numbers, row);
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
-    let bins = 0..numbers.bins();
-    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), |block, vectors| {
+    let mut space = Space::new();
+    for bins in windows(0..numbers.bins()) {
+        let (block, vectors) = space.block::<false>(numbers, &scale, row, bins);
         for at in 0..vectors {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
@@ -407,6 +415,6 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
                 sum += (ln - top).exp();
             }
         }
-    });
+    }
     top + sum.ln()
 }

@@ -524,7 +524,7 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<(), Error> {
 }
 
 /// Which rule a number breaks that is not of its side's kind.
-fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
+pub(crate) fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
     if value.is_nan() {
         Some(Rule::NotANumber)
     } else if value == f64::INFINITY {

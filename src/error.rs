@@ -224,6 +224,12 @@ pub enum Rule {
     NoMass,
     /// The value is finite, but larger than the result type can hold.
     Overflow,
+    /// An index of an entry is beyond the bins.
+    Index,
+    /// Two entries are of the same bin.
+    Repeated,
+    /// The entries of a row have more mass than a distribution.
+    Excess,
 }
 
 impl Rule {
@@ -241,6 +247,9 @@ impl Rule {
             }
             Rule::NoMass => "a distribution needs at least one probability above 0",
             Rule::Overflow => "it exceeds the largest finite value of the result type",
+            Rule::Index => "an index is less than the number of bins",
+            Rule::Repeated => "no bin has more than one entry",
+            Rule::Excess => "the largest entries of a distribution sum to at most 1",
         }
     }
 }
@@ -266,6 +275,12 @@ impl InvalidRow {
     /// The message without the side, for those who know the two sides by other names.
     pub fn without_side(&self) -> impl fmt::Display {
         let place = match self.bin {
+            Some(bin) if self.rule == Rule::Index => {
+                format!("row {}, entry {bin}: the index is {}", self.row, self.value)
+            }
+            None if self.rule == Rule::Repeated => {
+                format!("row {}: the index {} comes twice", self.row, self.value)
+            }
             Some(bin) => format!("row {}, bin {bin}: the value is {}", self.row, self.value),
             None if self.rule == Rule::Overflow => {
                 format!("row {}: the divergence is {:e}", self.row, self.value)

@@ -85,6 +85,7 @@
 pub mod plan;
 pub mod reference;
 pub mod stream;
+pub mod top_k;
 
 mod auto;
 mod backend;

@@ -24,3 +24,4 @@ mod shaders;
 mod special_logs;
 mod special_values;
 mod stream;
+mod top_k;

@@ -100,6 +100,7 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod gradient;
 mod integrand;
 mod kind;
 mod memory;
@@ -109,6 +110,7 @@ mod recover;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
+mod slope;
 mod sums;
 mod term;
 mod verdict;
@@ -122,6 +124,7 @@ pub use element::{Element, Value};
 pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
+pub use gradient::{Gradient, Wanted};
 pub use kind::Kind;
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};

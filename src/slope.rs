@@ -118,24 +118,35 @@ impl Slope {
         }
     }
 
-    /// `Σ p·u` and `Σ q·v` of a row of distributions of this value, those that need no sum.
-    pub(crate) fn means(&self, value: f64) -> [Option<f64>; 2] {
+    /// `Σ p·u` and `Σ q·v` of a row of distributions, from the sums of the products that were made before
+    /// its value was known.
+    pub(crate) fn means(&self, summed: [f64; 2]) -> [f64; 2] {
+        // Exactly 0, of what l is rounded to not quite: where the overlap is next to 1 that shows.
+        let of_power = |ln_overlap: f64, [by_u, by_v]: [f64; 2]| match ln_overlap.abs() < 1.0 {
+            true => {
+                let (less, by) = (ln_overlap.exp_m1(), (-ln_overlap).exp());
+                [by * (summed[0] - by_u * less), by * (summed[1] + by_v * less)]
+            }
+            false => [0.0, 0.0],
+        };
         match self.divergence {
-            Divergence::Renyi(f64::INFINITY) => [Some(1.0), Some(-1.0)],
-            Divergence::Renyi(_) | Divergence::Bhattacharyya => [Some(0.0), Some(0.0)],
-            Divergence::CrossEntropy => [Some(value), None],
-            Divergence::Entropy => [Some(value), Some(0.0)],
-            _ => [None, None],
+            Divergence::Renyi(f64::INFINITY) => [1.0, -1.0],
+            Divergence::Renyi(0.0) => [0.0, 0.0],
+            Divergence::Renyi(a) => of_power((a - 1.0) * self.value, [a / (a - 1.0), 1.0]),
+            Divergence::Bhattacharyya => of_power(-self.value, [-0.5, 0.5]),
+            Divergence::CrossEntropy => [self.value, summed[1]],
+            Divergence::Entropy => [self.value, 0.0],
+            _ => summed,
         }
     }
 
-    /// What u and v are yet to be multiplied by in a row of this value. Distances have a cone where
+    /// What u and v are yet to be multiplied by. Distances have a cone where
     /// P = Q, and no derivative; 0 is the middle of its slopes.
-    pub(crate) fn factor(&self, value: f64) -> f64 {
+    pub(crate) fn factor(&self) -> f64 {
         let by = match self.divergence {
-            Divergence::JsDistance => 2.0 * value,
-            Divergence::Hellinger => 4.0 * value,
-            Divergence::Renyi(f64::INFINITY) if value == 0.0 => return 0.0,
+            Divergence::JsDistance => 2.0 * self.value,
+            Divergence::Hellinger => 4.0 * self.value,
+            Divergence::Renyi(f64::INFINITY) if self.value == 0.0 => return 0.0,
             _ => return 1.0,
         };
         if by > 0.0 { 1.0 / by } else { 0.0 }

@@ -174,16 +174,20 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let (reading, bins) = (self.family.reading, self.batch.bins());
         let scale = Scale::new(reading, look, self.batch, row);
         let whole = Part { numbers: self.batch, row, bins: 0..bins };
-        let tops = tops(&self.slope.at(value, 1.0), &scale, &whole, work);
-        let slope = self.slope.at(value, tops);
-        let (factor, constants) = (slope.factor(value), slope.constants(self.batch.mass()));
-        let (known, summed) = (slope.means(value), work.sums.means(&slope));
+        let mut slope = self.slope.at(value, 1.0);
+        if slope.counts_tops() {
+            let space = &mut work.space;
+            let tops = work.arch.dispatch(Tops { slope, scale: &scale, row: &whole, space });
+            slope = slope.at(value, tops);
+        }
+        let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
+        let means = slope.means(work.sums.means(&self.slope));
         let lines = [0, 1].map(|side| Line {
             kind: reading.kind(side),
             by: weight * scale.per_number(side),
             factor,
             shift: match reading.divides(side) {
-                true => factor * known[side].unwrap_or(summed[side]),
+                true => factor * means[side],
                 false => -constants[side],
             },
         });
@@ -213,19 +217,36 @@ fn kl_as_given<T: Element>(batch: &Batch<'_, T>, row: usize) -> Judged {
     }
 }
 
-/// How many bins share the largest ratio, for the one slope that asks.
-fn tops(slope: &Slope, scale: &Scale, row: &Part<'_>, work: &mut Work) -> f64 {
-    if !slope.counts_tops() {
-        return 1.0;
+/// How many bins of a row share the largest ratio, for the one slope that asks.
+struct Tops<'a> {
+    slope: Slope,
+    scale: &'a Scale,
+    row: &'a Part<'a>,
+    space: &'a mut Space,
+}
+
+impl pulp::WithSimd for Tops<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        // Ratios have the bits of the largest only if they are made in the same way.
+        if S::IS_SCALAR { self.count::<false>() } else { self.count::<true>() }
     }
-    let mut tops = 0.0;
-    let (mut products, bins) = ([[[0.0; LANES]; VECTORS]; 2], row.bins.clone());
-    each_block::<false>(row.numbers, scale, row.row, bins, &mut work.space, |block, window| {
-        let vectors = window.vectors();
-        Products { slope: *slope, block, vectors, into: &mut products }.dispatch();
-        tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
-    });
-    tops
+}
+
+impl Tops<'_> {
+    #[inline(always)]
+    fn count<const FUSED: bool>(self) -> f64 {
+        let Tops { slope, scale, row: Part { numbers, row, bins }, space } = self;
+        let (mut tops, mut products) = (0.0, [[[0.0; LANES]; VECTORS]; 2]);
+        each_block::<FUSED>(*numbers, scale, *row, bins.clone(), space, |block, window| {
+            let vectors = window.vectors();
+            Products { slope, block, vectors, into: &mut products }.dispatch();
+            tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
+        });
+        tops
+    }
 }
 
 /// How the products of a side become derivatives in what was given.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2, ArrayViewMut2};
 
 use crate::backend::{Backend, Settings};
 use crate::batch::{Batch, OnInvalid};
@@ -15,9 +15,12 @@ use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
+use crate::gradient::{self, Places};
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
-use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums};
+use crate::{
+    Divergence, Error, Gradient, InvalidRow, Outcome, Wanted, auto, chain, self_test, sums,
+};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
 ///
@@ -181,6 +184,50 @@ impl Engine {
         admitted.map(|(&divergence, outcome)| admit(divergence, batch, outcome)).collect()
     }
 
+    /// One divergence per row of a batch, and its gradient in the numbers of P, of Q or of both; with a
+    /// weight per row, that of the weighted sum of the values.
+    ///
+    /// [`kullback::Engine::gradient`](crate::Engine::gradient) says what that is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        wanted: Wanted,
+        weights: Option<ArrayView1<'_, T::Value>>,
+    ) -> Result<Gradient<T::Value>, Error> {
+        divergence.check(batch.mass())?;
+        let [mut p, mut q] = Gradient::zeros(batch, wanted)?;
+        let [p_place, q_place] =
+            [&mut p, &mut q].map(|side| side.as_mut().map(|side| side.view_mut()));
+        let outcome = self.gradient_into(divergence, batch, weights, p_place, q_place).await?;
+        Ok(Gradient { outcome, p, q })
+    }
+
+    /// The same, written into arrays of the caller's.
+    ///
+    /// [`kullback::Engine::gradient_into`](crate::Engine::gradient_into) says more.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn gradient_into<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        p: Option<ArrayViewMut2<'_, T::Value>>,
+        q: Option<ArrayViewMut2<'_, T::Value>>,
+    ) -> Result<Outcome<T::Value>, Error> {
+        divergence.check(batch.mass())?;
+        let places = Places([p, q]);
+        gradient::check(batch, weights, &places)?;
+        let outcome =
+            self.choice.gradient(divergence, batch, weights, places, self.settings).await?;
+        admit(divergence, batch, outcome)
+    }
+
     /// The outcome of a measure that is none of another's limits.
     async fn computed<T: Element>(
         &self,
@@ -303,6 +350,25 @@ impl Backend for Choice {
                 let outcomes = cpu.several(divergences, batch, settings).await?;
                 let instead = |outcome: Outcome<_>| outcome.instead_of_gpu(error);
                 Ok(outcomes.into_iter().map(instead).collect())
+            }
+        }
+    }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        match self {
+            Choice::Cpu(cpu) => cpu.gradient(divergence, batch, weights, places, settings).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.gradient(divergence, batch, weights, places, settings).await,
+            Choice::Auto(auto) => auto.gradient(divergence, batch, weights, places, settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcome = cpu.gradient(divergence, batch, weights, places, settings).await?;
+                Ok(outcome.instead_of_gpu(error))
             }
         }
     }

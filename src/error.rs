@@ -141,6 +141,27 @@ pub enum Error {
         /// Rows of the outcome.
         outcome: usize,
     },
+    /// A gradient was to be written where it does not fit.
+    #[error(
+        "the gradient in {side} is {} × {}, and its place {} × {}",
+        expected.0, expected.1, found.0, found.1
+    )]
+    Place {
+        /// Which side's.
+        side: Side,
+        /// Rows and bins of that side.
+        expected: (usize, usize),
+        /// Rows and bins of the place.
+        found: (usize, usize),
+    },
+    /// A weight that is none.
+    #[error("the weight of row {row} is {value}: a weight is a finite number")]
+    Weight {
+        /// Which row's, counted from 0.
+        row: usize,
+        /// What it is.
+        value: f64,
+    },
     /// A backend and the reference disagree.
     #[error("{0}")]
     Disagreement(Disagreement),

@@ -106,6 +106,7 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod gradient;
 mod integrand;
 mod kind;
 mod memory;
@@ -116,6 +117,7 @@ mod reduction;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
+mod slope;
 mod sums;
 mod term;
 mod verdict;
@@ -129,6 +131,7 @@ pub use element::{Element, Value};
 pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
+pub use gradient::{Gradient, Wanted};
 pub use kind::Kind;
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};

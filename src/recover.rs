@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_intrusive::sync::{Mutex, MutexGuard};
+use ndarray::ArrayView1;
 
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
@@ -18,7 +19,9 @@ use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
+use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
+use crate::gradient::Places;
 use crate::plan::Limits;
 use crate::{Divergence, Error, Outcome, self_test};
 
@@ -244,6 +247,21 @@ impl Backend for Recovering {
             outcomes.push(self.rows(divergence, batch, settings).await?);
         }
         Ok(outcomes)
+    }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        let error = no_gradients();
+        if !settings.cpu_fallback {
+            return Err(error);
+        }
+        let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
+        Ok(outcome.instead_of_gpu(&error))
     }
 }
 

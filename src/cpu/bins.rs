@@ -27,7 +27,7 @@ use crate::term::{exp, exp_tail, ln};
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 pub(super) const LANES: usize = 16;
 /// Vectors of columns in a block, which fits into the nearest cache.
-const VECTORS: usize = 16;
+pub(super) const VECTORS: usize = 16;
 /// Bins of one block.
 pub(super) const BLOCK: usize = LANES * VECTORS;
 /// What stands for a probability where there is none.
@@ -69,11 +69,25 @@ impl Reading {
 
     /// The same for one who asks for such logarithms.
     pub(super) fn with(self, needs_l: bool, needs_logs: bool) -> Reading {
-        Reading { needs_l: needs_l | needs_logs, needs_logs, ..self }
+        Reading {
+            needs_l: self.needs_l | needs_l | needs_logs,
+            needs_logs: self.needs_logs | needs_logs,
+            ..self
+        }
     }
 
     fn is_probs(&self) -> bool {
         self.kinds == [Kind::Probs; 2]
+    }
+
+    /// What the numbers of a side are.
+    pub(super) fn kind(&self, side: usize) -> Kind {
+        self.kinds[side]
+    }
+
+    /// Whether a side is divided by its mass.
+    pub(super) fn divides(&self, side: usize) -> bool {
+        self.divided[side]
     }
 }
 
@@ -122,6 +136,17 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new() -> Window {
         Window { sides: [[[0.0; LANES]; VECTORS]; 2], vectors: 0, shows: None }
+    }
+
+    /// How many vectors of each side it fills.
+    #[inline(always)]
+    pub(super) fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    /// The bins of its row that it shows.
+    pub(super) fn bins(&self) -> Range<usize> {
+        self.shows.clone().map_or(0..0, |(_, bins)| bins)
     }
 
     fn show(&mut self, numbers: &dyn Numbers, reading: &Reading, row: usize, bins: Range<usize>) {
@@ -404,6 +429,29 @@ impl Scale {
     }
 }
 
+impl Scale {
+    /// The probability, in units, of a number of a side; none where there is none, which is not where
+    /// it is too small.
+    pub(super) fn probability(&self, window: &Window, side: usize, bin: usize) -> Option<f64> {
+        let given = window.sides[side].as_flattened()[bin];
+        match self.reading.kinds[side] {
+            Kind::Probs if given > 0.0 => Some(given * self.by[side] / self.masses[side]),
+            Kind::Probs => None,
+            _ if given == f64::NEG_INFINITY => None,
+            _ => Some(exp_of(given * self.reading.by[side] - self.ln_masses[side]) * UNIT),
+        }
+    }
+
+    /// What a derivative in a number of a side is of one in its probability, but for the probability
+    /// itself where the number is a logarithm.
+    pub(super) fn per_number(&self, side: usize) -> f64 {
+        match self.reading.kinds[side] {
+            Kind::Probs => self.by[side] / (self.masses[side] * UNIT),
+            _ => self.reading.by[side],
+        }
+    }
+}
+
 /// A power of two that brings a side's mass into the middle of the range, and the mass it has then.
 fn in_range(look: SideLook, numbers: &dyn Numbers, side: usize, row: usize) -> (f64, f64) {
     const MOST: f64 = 1e150;
@@ -451,8 +499,8 @@ impl Space {
         Space { window: Window::new(), block: Block::new() }
     }
 
-    /// Up to `BLOCK` bins of a row, and how many vectors they fill. (Whoever goes through a row has the
-    /// loop: a closure in it would not be compiled for the vector unit at hand.)
+    /// Up to `BLOCK` bins of a row, and how they are given. (Whoever goes through a row has the loop: a
+    /// closure in it would not be compiled for the vector unit at hand.)
     #[inline(always)]
     pub(super) fn block<const FUSED: bool>(
         &mut self,
@@ -460,11 +508,11 @@ impl Space {
         scale: &Scale,
         row: usize,
         bins: Range<usize>,
-    ) -> (&Block, usize) {
+    ) -> (&Block, &Window) {
         let Space { window, block } = self;
         window.show(numbers, &scale.reading, row, bins);
-        let vectors = block.fill::<FUSED>(scale, window);
-        (block, vectors)
+        block.fill::<FUSED>(scale, window);
+        (block, window)
     }
 }
 
@@ -486,16 +534,15 @@ impl Block {
         }
     }
 
-    /// Takes up to `BLOCK` bins; returns how many vectors they fill.
+    /// Takes up to `BLOCK` bins.
     #[inline(always)]
-    fn fill<const FUSED: bool>(&mut self, scale: &Scale, window: &Window) -> usize {
+    fn fill<const FUSED: bool>(&mut self, scale: &Scale, window: &Window) {
         self.only = [[0.0; LANES]; 2];
         self.lone = self.only;
         self.some_both = [0.0; LANES];
         for at in 0..window.vectors {
             self.take::<FUSED>(scale, at, &window.sides[0][at], &window.sides[1][at]);
         }
-        window.vectors
     }
 
     #[inline(always)]
@@ -623,6 +670,18 @@ impl Block {
             l: self.l[at][lane],
             ln_p: self.ln_p[at][lane],
         }
+    }
+
+    /// The probabilities of a side in bins in which both have some, in units.
+    #[inline(always)]
+    pub(super) fn probabilities(&self, side: usize) -> &[Vector; VECTORS] {
+        if side == 0 { &self.p } else { &self.q }
+    }
+
+    /// Whether some of its first bins lack a probability.
+    #[inline(always)]
+    pub(super) fn has_ends(&self, vectors: usize) -> bool {
+        self.both[..vectors].as_flattened().contains(&0.0)
     }
 
     /// `−p·ln p`, in units.

@@ -10,13 +10,14 @@ use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::integrand::{self as terms, Integrand, Power, Term, UNIT};
+use crate::integrand::{self as terms, Bin, Integrand, Power, Term, UNIT};
 use crate::outcome::in_common_tasks;
+use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
 use crate::{Divergence, Error, Mass, Outcome};
 
 /// Bins of a long row that one task takes.
-const SEGMENT: usize = 1 << 16;
+pub(super) const SEGMENT: usize = 1 << 16;
 
 type Vector = [f64; LANES];
 
@@ -62,11 +63,7 @@ fn each<T: Element>(
 ) {
     let look = work.sum(family, batch, row);
     let masses = look.masses(&family.reading);
-    let refused = match look.is_invalid() {
-        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
-        false => refused_mass(batch, masses)
-            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
-    };
+    let refused = refusal(batch, row, &look, masses);
     for place in 0..family.divergences.len() {
         let judged = refused.unwrap_or_else(|| {
             let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
@@ -76,13 +73,29 @@ fn each<T: Element>(
     }
 }
 
+/// The verdict on a row that is no pair of distributions.
+pub(super) fn refusal<T: Element>(
+    batch: &Batch<'_, T>,
+    row: usize,
+    look: &Look,
+    masses: [f64; 2],
+) -> Option<Judged> {
+    match look.is_invalid() {
+        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
+        false => refused_mass(batch, masses)
+            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
+    }
+}
+
 /// What is asked of each row.
-struct Family {
+pub(super) struct Family {
     divergences: Vec<Divergence>,
     /// The sums that each is made of, by their places among the terms.
     places: Vec<[Option<usize>; 2]>,
     terms: Vec<(Integrand, Power)>,
-    reading: Reading,
+    /// Whose products are summed as well.
+    slope: Option<Slope>,
+    pub(super) reading: Reading,
 }
 
 impl Family {
@@ -104,11 +117,19 @@ impl Family {
         let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p());
         let needs_l = terms.iter().any(|(integrand, _)| integrand.needs_l());
         let reading = reading.with(needs_l, needs_logs);
-        Family { divergences: divergences.to_vec(), places, terms, reading }
+        Family { divergences: divergences.to_vec(), places, terms, slope: None, reading }
+    }
+
+    /// One divergence, whose slopes are looked at as well.
+    pub(super) fn with_slope(divergence: Divergence, slope: Slope, reading: Reading) -> Family {
+        let family = Family::new(&[divergence], reading);
+        let [needs_l, needs_logs] = slope.needs_logs();
+        let reading = family.reading.with(needs_l, needs_logs);
+        Family { slope: Some(slope), reading, ..family }
     }
 
     /// The verdict on one of the divergences of a row that was summed.
-    fn verdict(
+    pub(super) fn verdict(
         &self,
         place: usize,
         sums: &Sums,
@@ -140,9 +161,11 @@ impl Family {
 }
 
 /// The sums of a row, or of some bins of it.
-struct Sums {
+pub(super) struct Sums {
     /// One for each term; of [`Integrand::Largest`] the maxima.
     terms: Vec<Vector>,
+    /// Of the slope's products.
+    products: [Vector; 2],
     /// The probabilities in bins of one side alone.
     only: [Vector; 2],
     /// Whether there are such bins, and any of both.
@@ -154,13 +177,14 @@ impl Sums {
     fn new(family: &Family) -> Sums {
         let none = [0.0; LANES];
         let terms = vec![none; family.terms.len()];
-        Sums { terms, only: [none; 2], alone: [false; 2], both: false }
+        Sums { terms, products: [none; 2], only: [none; 2], alone: [false; 2], both: false }
     }
 
     fn clear(&mut self) {
         let none = [0.0; LANES];
         self.terms.fill(none);
-        (self.only, self.alone, self.both) = ([none; 2], [false; 2], false);
+        (self.products, self.only) = ([none; 2], [none; 2]);
+        (self.alone, self.both) = ([false; 2], false);
     }
 
     /// Adds some bins of a row.
@@ -173,7 +197,11 @@ impl Sums {
         space: &mut Space,
     ) {
         for bins in windows(part.bins.clone()) {
-            let (block, vectors) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
+            let (block, window) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
+            let vectors = window.vectors();
+            if let Some(slope) = family.slope {
+                ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
+            }
             for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
                 add_terms::<FUSED>(sums, block, vectors, *integrand, power);
             }
@@ -194,10 +222,23 @@ impl Sums {
             }
         }
         for side in 0..2 {
+            add_vector(&mut self.products[side], &later.products[side]);
             add_vector(&mut self.only[side], &later.only[side]);
             self.alone[side] |= later.alone[side];
         }
         self.both |= later.both;
+    }
+
+    /// `Σ p·u` and `Σ q·v` of a slope over all bins, of which there are none that make the value
+    /// infinite.
+    pub(super) fn means(&self, slope: &Slope) -> [f64; 2] {
+        let at_ends =
+            [slope.at_end(1.0, 0.0, f64::INFINITY), slope.at_end(0.0, 1.0, -f64::INFINITY)];
+        [0, 1].map(|side| {
+            let only = tree_sum(self.only[side]);
+            let alone = if only > 0.0 { only * at_ends[side][side] } else { 0.0 };
+            (tree_sum(self.products[side]) + alone) / UNIT
+        })
     }
 
     /// A sum over all bins, of which there are none that make it infinite.
@@ -277,27 +318,72 @@ fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
     }
 }
 
+/// Adds up a slope's products over the bins of a block. A function of its own, since few ask for it.
+struct ProductSums<'a> {
+    slope: Slope,
+    block: &'a Block,
+    vectors: usize,
+    sums: &'a mut [Vector; 2],
+}
+
+impl ProductSums<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self);
+    }
+}
+
+impl pulp::WithSimd for ProductSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let slope = self.slope;
+        match S::IS_SCALAR {
+            true => slope.products::<false>(self),
+            false => slope.products::<true>(self),
+        }
+    }
+}
+
+impl Bins for ProductSums<'_> {
+    #[inline(always)]
+    fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
+        let ProductSums { block, vectors, sums, .. } = self;
+        let [mut of_p, mut of_q] = *sums;
+        for at in 0..vectors {
+            let both = block.both(at);
+            for lane in 0..LANES {
+                let [p, q] = products(block.bin(at, lane));
+                of_p[lane] += if both[lane] == 1.0 { p } else { 0.0 };
+                of_q[lane] += if both[lane] == 1.0 { q } else { 0.0 };
+            }
+        }
+        *sums = [of_p, of_q];
+    }
+}
+
 /// Some bins of a row.
-struct Part<'a> {
-    numbers: &'a dyn Numbers,
-    row: usize,
-    bins: Range<usize>,
+pub(super) struct Part<'a> {
+    pub numbers: &'a dyn Numbers,
+    pub row: usize,
+    pub bins: Range<usize>,
 }
 
 /// What it takes to sum rows one after the other.
-struct Work {
-    arch: pulp::Arch,
-    sums: Sums,
-    space: Space,
+pub(super) struct Work {
+    pub arch: pulp::Arch,
+    pub sums: Sums,
+    pub space: Space,
 }
 
 impl Work {
-    fn new(family: &Family) -> Work {
+    pub(super) fn new(family: &Family) -> Work {
         Work { arch: pulp::Arch::new(), sums: Sums::new(family), space: Space::new() }
     }
 
     /// Sums a row, unless a look at it finds that it has no meaning.
-    fn sum(&mut self, family: &Family, numbers: &dyn Numbers, row: usize) -> Look {
+    pub(super) fn sum(&mut self, family: &Family, numbers: &dyn Numbers, row: usize) -> Look {
         let Work { arch, sums, space } = self;
         sums.clear();
         let part = Part { numbers, row, bins: 0..numbers.bins() };
@@ -403,8 +489,8 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
     let mut space = Space::new();
     for bins in windows(0..numbers.bins()) {
-        let (block, vectors) = space.block::<false>(numbers, &scale, row, bins);
-        for at in 0..vectors {
+        let (block, window) = space.block::<false>(numbers, &scale, row, bins);
+        for at in 0..window.vectors() {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
                 let ln = bin.ln_p + (order - 1.0) * bin.l;

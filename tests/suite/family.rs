@@ -35,7 +35,7 @@ const MORE: &[Divergence] = &[
     Divergence::Alpha(2.5),
 ];
 
-fn all_divergences() -> impl Iterator<Item = Divergence> {
+pub fn all_divergences() -> impl Iterator<Item = Divergence> {
     Divergence::ALL.iter().chain(MORE).copied()
 }
 
@@ -48,7 +48,7 @@ fn value<T: Element>(engine: &Engine, divergence: Divergence, p: &[T], q: &[T]) 
 }
 
 /// A side of a kind from probabilities: logits are shifted, and cooled by the temperature.
-fn of_kind<T: Element>(kind: Kind, probs: &Array2<f64>, temperature: f64) -> Array2<T> {
+pub fn of_kind<T: Element>(kind: Kind, probs: &Array2<f64>, temperature: f64) -> Array2<T> {
     probs.mapv(|p| {
         T::from_f64(match kind {
             Kind::Probs => p,

@@ -8,6 +8,7 @@ mod engine;
 mod engines;
 mod family;
 mod golden;
+mod gradient;
 mod kinds;
 mod logs;
 mod long;

@@ -143,7 +143,7 @@ pub mod internal {
     pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{kernel, merge, record, rows, settle};
+    use crate::gpu::{family, kernel, merge, record, rows, settle};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -151,9 +151,10 @@ pub mod internal {
 
     /// Every kernel in every variant.
     pub fn kernels() -> Vec<Spec> {
-        let settled = Variant::all().filter(|variant| !variant.is_f64()).map(settle::spec);
-        let both = Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]);
-        both.chain(settled).collect()
+        let settled = Variant::all().filter(|variant| !variant.is_f64());
+        let settled = settled.flat_map(|variant| [settle::spec(variant), family::spec(variant)]);
+        let merged = Variant::merged().map(merge::spec);
+        Variant::all().map(rows::spec).chain(merged).chain(settled).collect()
     }
 
     /// The names of the override constants that every kernel has.
@@ -173,6 +174,22 @@ pub mod internal {
         ("SOME_STALE", record::SOME_STALE),
         ("SOME_INVALID", record::SOME_INVALID),
         ("SOME_HUGE", record::SOME_HUGE),
+        ("SOME_OF_Q_ALONE", record::SOME_OF_Q_ALONE),
+        ("SOME_OF_BOTH", record::SOME_OF_BOTH),
+        ("NO_SUM", family::NO_SUM),
+        ("DIFFERENCE", family::DIFFERENCE),
+        ("REVERSE_KL", family::REVERSE_KL),
+        ("JEFFREYS", family::JEFFREYS),
+        ("JENSEN_SHANNON", family::JENSEN_SHANNON),
+        ("ROOTS", family::ROOTS),
+        ("POWER", family::POWER),
+        ("SWAPPED_POWER", family::SWAPPED_POWER),
+        ("ROOT_OVERLAP", family::ROOT_OVERLAP),
+        ("OVERLAP", family::OVERLAP),
+        ("LARGEST", family::LARGEST),
+        ("VARIATION", family::VARIATION),
+        ("CROSS_ENTROPY", family::CROSS_ENTROPY),
+        ("ENTROPY", family::ENTROPY),
         ("PROBS", Kind::Probs as u32),
         ("LOG_PROBS", Kind::LogProbs as u32),
         ("LOGITS", Kind::Logits as u32),

@@ -139,6 +139,8 @@ fn pow2(by: vec4<i32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(by + vec4(127i)) << vec4(23u));
 }
 
+// The exponent of a mass of 0: below all others, and still far from the end of the integers.
+const NO_MASS: i32 = -(1i << 28u);
 // Exponents below which a weight beside 1 is taken as 0.
 const LOWEST_EXPONENT: i32 = -125i;
 

@@ -197,6 +197,7 @@ impl Asked {
                 integrands.len() - 1
             })
         };
+        let divergences: Vec<_> = divergences.iter().map(|one| one.at_its_limit()).collect();
         let places = divergences.iter().map(|&divergence| {
             let [sum, overlap] = divergence.integrands();
             let by_device = able && divergence != Divergence::Kl && !is_far_off(sum);
@@ -208,7 +209,6 @@ impl Asked {
             [false, false] => 1e-13,
             _ => 1e-11,
         };
-        let divergences = divergences.to_vec();
         Asked { variant, divergences, places, integrands, divided: divided[0], least }
     }
 
@@ -377,7 +377,7 @@ const MOST: f64 = 1e30;
 
 /// Whether the order of a power is so far from 1 that rounded masses show in it.
 fn is_far_off(integrand: Option<Integrand>) -> bool {
-    matches!(integrand, Some(Integrand::Power(order)) if !(-15.0..=16.0).contains(&order))
+    matches!(integrand, Some(Integrand::Power(order)) if !(-5.0..=6.0).contains(&order))
 }
 
 /// Whether it is 0 between rows that are the same.

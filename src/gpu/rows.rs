@@ -130,16 +130,16 @@ impl Params {
     }
 }
 
-/// A number in three parts, of as many bits as the mask leaves of an f32, so that products with
-/// halves of a number of the same type are exact.
-pub(crate) fn in_parts(number: f64, mask: u32) -> [f32; 4] {
+/// A number in three parts, the first two of as many bits as the mask leaves of an f32, so that their
+/// products with halves of a number of the same type are exact; the third has what is left.
+pub(super) fn in_parts(number: f64, mask: u32) -> [f32; 4] {
     let mut rest = number;
-    let mut part = || {
+    let mut part = |mask| {
         let part = f32::from_bits((rest as f32).to_bits() & mask);
         rest -= f64::from(part);
         part
     };
-    [part(), part(), part(), 0.0]
+    [part(mask), part(mask), part(u32::MAX), 0.0]
 }
 
 /// Rows whose sums a thread turns into values at a time: cheap, but for those that need the closer
@@ -506,6 +506,37 @@ pub(crate) mod tests {
                 [0, 1].map(|side| ArrayView2::from_shape((1, bins), &sides[side]).unwrap());
             let words = record(&gpu, &Batch::probs(p, q).unwrap());
             assert_sums(&record::sums(&words, F32_SUMS), &sides, &format!("{bins} bins"));
+        }
+    }
+
+    /// What a pass reads of another is of the same submission, or the row is refused.
+    #[test]
+    fn a_pass_that_did_not_run_spoils_those_after_it() {
+        let gpu = gpu();
+        let p = Array2::from_elem((1, 64), 1.0 / 64.0_f32);
+        let batch = &Batch::probs(&p, &p).unwrap();
+        let (plan, asked) = gpu.plan_for(&[Divergence::Jeffreys], batch, F32_SUMS).unwrap();
+        let chunk = plan.chunks().next().unwrap();
+        for left_out in [false, true] {
+            let mut job = job(batch, F32_SUMS, &plan, &chunk, &asked);
+            assert_eq!(job.passes.len(), 2);
+            if left_out {
+                job.passes.remove(0);
+            }
+            let records = pollster::block_on(async {
+                let until = from_now(OPENING);
+                let mut call = Call::new(&[Divergence::Jeffreys], batch, OPENING)?;
+                let mut lent = gpu.lend(&mut call, job.bytes, false).await?.expect("waited for");
+                pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
+                lent.run(until, move |device, mut slot| {
+                    slot = device.sum_rows(slot, &job, until)?;
+                    Ok((device.collect(&mut slot, until)?, slot))
+                })
+                .await
+            });
+            let verified: Vec<_> =
+                records.unwrap().iter().map(|records| records.verify(|_| 64).is_ok()).collect();
+            assert_eq!(verified, [true, !left_out]);
         }
     }
 

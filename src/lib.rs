@@ -49,10 +49,14 @@
 //! 3. For the GPU, [`plan::Plan`] cuts rows into segments and batches into chunks: plain arithmetic.
 //! 4. Each chunk is packed and handed to the thread that owns the device, one ahead of the other.
 //! 5. A kernel makes a record of each segment: sums for probabilities, a node of the chain rule for
-//!    logarithms. Another merges the records of a row; they come back.
+//!    logarithms. Another merges the records of a row; they come back. For other divergences a third
+//!    goes over the same bins with the masses that were found: by how much they still do not balance,
+//!    then the sums, four at a time.
 //! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
 //! 7. One function makes value and status of a row's sums or node, for both backends; where these
-//!    lack digits (counts, subnormal masses) the row is looked at once more in f64.
+//!    lack digits (counts, subnormal masses) the row is looked at once more in f64. So are on the host,
+//!    for divergences other than Kullback-Leibler's, small entropies, rows next to equality, orders
+//!    beyond −5 … 6, input in f64, and rows longer than a submission holds.
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!

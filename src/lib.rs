@@ -54,10 +54,14 @@
 //! 3. For the GPU, [`plan::Plan`] cuts rows into segments and batches into chunks: plain arithmetic.
 //! 4. Each chunk is packed and handed to the thread that owns the device, one ahead of the other.
 //! 5. A kernel makes a record of each segment: sums for probabilities, a node of the chain rule for
-//!    logarithms. Another merges the records of a row; they come back.
+//!    logarithms. Another merges the records of a row; they come back. For other divergences a third
+//!    goes over the same bins with the masses that were found: by how much they still do not balance,
+//!    then the sums, four at a time.
 //! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
 //! 7. One function makes value and status of a row's sums or node, for both backends; where these
-//!    lack digits (counts, subnormal masses) the row is looked at once more in f64.
+//!    lack digits (counts, subnormal masses) the row is looked at once more in f64. So are on the host,
+//!    for divergences other than Kullback-Leibler's, small entropies, rows next to equality, orders
+//!    beyond −5 … 6, input in f64, and rows longer than a submission holds.
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
@@ -154,7 +158,7 @@ pub mod internal {
     pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{kernel, merge, record, rows, settle};
+    use crate::gpu::{family, kernel, merge, record, rows, settle};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -162,9 +166,10 @@ pub mod internal {
 
     /// Every kernel in every variant.
     pub fn kernels() -> Vec<Spec> {
-        let settled = Variant::all().filter(|variant| !variant.is_f64()).map(settle::spec);
-        let both = Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]);
-        both.chain(settled).collect()
+        let settled = Variant::all().filter(|variant| !variant.is_f64());
+        let settled = settled.flat_map(|variant| [settle::spec(variant), family::spec(variant)]);
+        let merged = Variant::merged().map(merge::spec);
+        Variant::all().map(rows::spec).chain(merged).chain(settled).collect()
     }
 
     /// The names of the override constants that every kernel has.
@@ -184,6 +189,22 @@ pub mod internal {
         ("SOME_STALE", record::SOME_STALE),
         ("SOME_INVALID", record::SOME_INVALID),
         ("SOME_HUGE", record::SOME_HUGE),
+        ("SOME_OF_Q_ALONE", record::SOME_OF_Q_ALONE),
+        ("SOME_OF_BOTH", record::SOME_OF_BOTH),
+        ("NO_SUM", family::NO_SUM),
+        ("DIFFERENCE", family::DIFFERENCE),
+        ("REVERSE_KL", family::REVERSE_KL),
+        ("JEFFREYS", family::JEFFREYS),
+        ("JENSEN_SHANNON", family::JENSEN_SHANNON),
+        ("ROOTS", family::ROOTS),
+        ("POWER", family::POWER),
+        ("SWAPPED_POWER", family::SWAPPED_POWER),
+        ("ROOT_OVERLAP", family::ROOT_OVERLAP),
+        ("OVERLAP", family::OVERLAP),
+        ("LARGEST", family::LARGEST),
+        ("VARIATION", family::VARIATION),
+        ("CROSS_ENTROPY", family::CROSS_ENTROPY),
+        ("ENTROPY", family::ENTROPY),
         ("PROBS", Kind::Probs as u32),
         ("LOG_PROBS", Kind::LogProbs as u32),
         ("LOGITS", Kind::Logits as u32),

@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView2, Axis, array};
 
 use crate::compare::close;
 use crate::data::{distributions, nearby};
-use crate::engines::{engines, f64_engines};
+use crate::engines::{engines, f64_engines, roomy_engines};
 use crate::kinds::values;
 use serde::Deserialize;
 
@@ -98,6 +98,86 @@ fn all_agree_with_the_reference() {
         check_against_reference::<bf16>(engine);
     }
     f64_engines().for_each(check_against_reference::<f64>);
+}
+
+/// Rows of several segments, also of one against many, and more divergences than go into a pass.
+#[test]
+fn long_rows_agree_with_the_reference() {
+    let divergences: Vec<_> = all_divergences().collect();
+    for engine in roomy_engines() {
+        for (bins, rows) in [(1_025, 3), (5_001, 3), (70_000, 1), (140_003, 1)] {
+            let p: Array2<f32> = distributions(1, bins, 31);
+            let q: Array2<f32> = distributions(rows, bins, 32);
+            for kind in [Kind::Probs, Kind::Logits] {
+                let side = |side: &Array2<f32>| match kind {
+                    Kind::Probs => side.clone(),
+                    _ => side.mapv(f32::ln),
+                };
+                let (p, q) = (side(&p), side(&q));
+                let batch = Batch::of(kind, &p, kind, &q).unwrap();
+                let outcomes = engine.several(&divergences, &batch).unwrap();
+                for (&divergence, outcome) in divergences.iter().zip(&outcomes) {
+                    let checked = engine.cross_check(divergence, &batch, outcome, rows);
+                    let what = format!("{engine}, {divergence}, {bins} bins, {kind}");
+                    assert_eq!(checked.map(|check| check.compared), Ok(rows), "{what}");
+                    assert_eq!(outcome.closer_looks, 0, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// What f32 has the digits for is not computed in f64 on the side.
+#[test]
+fn ordinary_rows_take_no_closer_look() {
+    let divergences: Vec<_> = all_divergences().collect();
+    for engine in roomy_engines() {
+        for bins in [17, 257, 1_000] {
+            let p: Array2<f32> = distributions(8, bins, 41);
+            let mut q: Array2<f32> = distributions(8, bins, 42);
+            for (row, epsilon) in [1.0, 1e-1, 1e-2, 1e-3].into_iter().enumerate() {
+                q.row_mut(row).assign(&nearby(&p, epsilon, 43).row(row));
+            }
+            q[[6, 3]] = 0.0;
+            for &p_kind in Kind::ALL {
+                for &q_kind in Kind::ALL {
+                    let (p, q) = (p.mapv(f64::from), q.mapv(f64::from));
+                    let (p, q) = (of_kind::<f32>(p_kind, &p, 1.0), of_kind::<f32>(q_kind, &q, 1.0));
+                    let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
+                    let batch = batch.with_mass(Mass::Normalize);
+                    let outcomes = engine.several(&divergences, &batch).unwrap();
+                    for (divergence, outcome) in divergences.iter().zip(&outcomes) {
+                        let what =
+                            format!("{engine}, {divergence}, {bins} bins, {p_kind}, {q_kind}");
+                        assert_eq!(outcome.closer_looks, 0, "{what}");
+                        engine.cross_check(*divergence, &batch, outcome, 8).expect(&what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts, of which each side has as many as it likes, and logarithms with masses far from 1.
+#[test]
+fn masses_that_are_far_apart() {
+    let p: Array2<f64> = distributions(3, 50, 51);
+    let mut q: Array2<f64> = distributions(3, 50, 52);
+    q.row_mut(1).assign(&nearby(&p, 1e-2, 53).row(1));
+    q.row_mut(2).assign(&nearby(&p, 1e-4, 53).row(2));
+    for engine in engines() {
+        for kind in [Kind::Probs, Kind::LogProbs] {
+            let by =
+                |side: &Array2<f64>, by: f64| of_kind::<f32>(kind, &side.mapv(|x| x * by), 1.0);
+            let (p, q) = (by(&p, 3e9), by(&q, 0.7e-3));
+            let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+            for divergence in all_divergences().filter(|&divergence| divergence != Divergence::Kl) {
+                let outcome = engine.rows(divergence, &batch).unwrap();
+                let checked = engine.cross_check(divergence, &batch, &outcome, 3);
+                assert!(checked.is_ok(), "{engine}, {divergence}, {kind}: {checked:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -195,6 +275,42 @@ fn what_is_symmetric_is_so_in_its_bits() {
     }
 }
 
+/// Where f32 has not the digits, or a submission not the room, the host has, and says so.
+#[cfg(feature = "gpu")]
+#[test]
+fn what_a_device_lacks_the_host_has() {
+    use crate::engines::gpu::{TINY, adapter};
+
+    let looks = |engine: &Engine, divergence, p: &Array2<f32>, q: &Array2<f32>| {
+        let batch = Batch::probs(p, q).unwrap();
+        let outcome = engine.rows(divergence, &batch).unwrap();
+        engine.cross_check(divergence, &batch, &outcome, p.nrows()).unwrap();
+        outcome.closer_looks
+    };
+    let gpu = Engine::with_adapter(&adapter()).unwrap();
+    let p: Array2<f32> = distributions(3, 300, 61);
+    let q: Array2<f32> = distributions(3, 300, 62);
+    assert_eq!(looks(&gpu, Divergence::Renyi(20.0), &p, &q), 3);
+    assert_eq!(looks(&gpu, Divergence::Renyi(3.0), &p, &q), 0);
+    let almost_one = array![[0.99_f32, 0.01], [0.5, 0.5]];
+    assert_eq!(looks(&gpu, Divergence::Entropy, &almost_one, &almost_one), 1);
+    let mut ulp_off = p.clone();
+    ulp_off[[1, 7]] = f32::from_bits(p[[1, 7]].to_bits() ^ 1);
+    assert_eq!(looks(&gpu, Divergence::Hellinger, &p, &ulp_off), 1);
+    // Longer than a chunk.
+    let tiny = kullback::internal::engine_under(&adapter(), TINY).unwrap();
+    assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 3);
+    let (p, q): (Array2<f32>, Array2<f32>) = (distributions(3, 40, 61), distributions(3, 40, 62));
+    assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 0);
+    // And in a type that the later passes do not take.
+    if adapter().has_f64() {
+        let p = p.mapv(f64::from);
+        let batch = Batch::probs(&p, &p).unwrap().with_mass(Mass::Normalize);
+        assert_eq!(gpu.rows(Divergence::Entropy, &batch).unwrap().closer_looks, 3);
+        assert_eq!(gpu.rows(Divergence::Kl, &batch).unwrap().closer_looks, 0);
+    }
+}
+
 #[test]
 fn limits_of_the_order_are_reached() {
     let (p, q) = ([0.5_f64, 0.3, 0.2], [0.2_f64, 0.3, 0.5]);
@@ -271,7 +387,7 @@ fn several_at_once_are_what_each_is() {
     let q: Array2<f32> = distributions(50, 100, 22);
     let divergences: Vec<_> = all_divergences().collect();
     for engine in engines() {
-        for mass in [Mass::Check, Mass::Generalized] {
+        for mass in [Mass::Check, Mass::AsGiven, Mass::Generalized] {
             let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
             let meant = |divergence: &Divergence| engine.rows(*divergence, &batch).is_ok();
             let divergences: Vec<_> = divergences.iter().copied().filter(meant).collect();

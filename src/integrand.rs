@@ -107,9 +107,35 @@ pub(crate) trait Term: Copy {
     fn of<const FUSED: bool>(self, bin: Bin) -> f64;
 }
 
+/// Who does something with a term.
+pub(crate) trait Visit {
+    fn take<T: Term>(self, term: T);
+}
+
+impl Integrand {
+    /// Hands over the term of those that are sums over bins of both sides.
+    #[inline(always)]
+    pub(crate) fn visit(self, power: &Power, by: impl Visit) {
+        match self {
+            Integrand::Kl => by.take(Kl),
+            Integrand::ReverseKl => by.take(ReverseKl),
+            Integrand::Jeffreys => by.take(Jeffreys),
+            Integrand::JensenShannon(weight) => by.take(JensenShannon(weight)),
+            Integrand::Power(0.5) => by.take(RootPower),
+            Integrand::Power(_) => by.take(*power),
+            Integrand::Overlap(0.5) => by.take(RootOverlap),
+            Integrand::Overlap(order) => by.take(Overlap(order)),
+            Integrand::Variation => by.take(Variation),
+            Integrand::ChiSquared => by.take(ChiSquared),
+            Integrand::Unmatched | Integrand::Largest => {}
+            Integrand::CrossEntropy | Integrand::Entropy => {}
+        }
+    }
+}
+
 /// [`Integrand::Kl`], from the product where p and q are near each other.
 #[derive(Clone, Copy)]
-pub(crate) struct Kl;
+struct Kl;
 
 impl Term for Kl {
     #[inline(always)]
@@ -123,7 +149,7 @@ impl Term for Kl {
 
 /// [`Integrand::ReverseKl`].
 #[derive(Clone, Copy)]
-pub(crate) struct ReverseKl;
+struct ReverseKl;
 
 impl Term for ReverseKl {
     #[inline(always)]
@@ -134,7 +160,7 @@ impl Term for ReverseKl {
 
 /// [`Integrand::Jeffreys`].
 #[derive(Clone, Copy)]
-pub(crate) struct Jeffreys;
+struct Jeffreys;
 
 impl Term for Jeffreys {
     #[inline(always)]
@@ -145,7 +171,7 @@ impl Term for Jeffreys {
 
 /// [`Integrand::JensenShannon`] with its weight.
 #[derive(Clone, Copy)]
-pub(crate) struct JensenShannon(pub f64);
+struct JensenShannon(f64);
 
 impl Term for JensenShannon {
     #[inline(always)]
@@ -158,7 +184,7 @@ impl Term for JensenShannon {
 
 /// [`Integrand::Variation`].
 #[derive(Clone, Copy)]
-pub(crate) struct Variation;
+struct Variation;
 
 impl Term for Variation {
     #[inline(always)]
@@ -169,7 +195,7 @@ impl Term for Variation {
 
 /// [`Integrand::ChiSquared`].
 #[derive(Clone, Copy)]
-pub(crate) struct ChiSquared;
+struct ChiSquared;
 
 impl Term for ChiSquared {
     #[inline(always)]
@@ -180,7 +206,7 @@ impl Term for ChiSquared {
 
 /// [`Integrand::Overlap`] with its order.
 #[derive(Clone, Copy)]
-pub(crate) struct Overlap(pub f64);
+struct Overlap(f64);
 
 impl Term for Overlap {
     #[inline(always)]
@@ -191,7 +217,7 @@ impl Term for Overlap {
 
 /// That of order ½.
 #[derive(Clone, Copy)]
-pub(crate) struct RootOverlap;
+struct RootOverlap;
 
 impl Term for RootOverlap {
     #[inline(always)]
@@ -202,7 +228,7 @@ impl Term for RootOverlap {
 
 /// [`Integrand::Power`] of order ½: `2·(√p − √q)²` without a difference of roots.
 #[derive(Clone, Copy)]
-pub(crate) struct RootPower;
+struct RootPower;
 
 impl Term for RootPower {
     #[inline(always)]

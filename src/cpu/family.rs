@@ -10,7 +10,7 @@ use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::integrand::{self as terms, Bin, Integrand, Power, Term, UNIT};
+use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::outcome::in_common_tasks;
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
@@ -264,7 +264,7 @@ fn add_vector(sums: &mut Vector, more: &Vector) {
     }
 }
 
-/// Adds what the bins of a block come to in one integrand: the formulas that there are, in one place.
+/// Adds what the bins of a block come to in one integrand.
 #[inline(always)]
 fn add_terms<const FUSED: bool>(
     sums: &mut Vector,
@@ -274,18 +274,6 @@ fn add_terms<const FUSED: bool>(
     power: &Power,
 ) {
     match integrand {
-        Integrand::Kl => add_each::<_, FUSED>(sums, block, vectors, terms::Kl),
-        Integrand::ReverseKl => add_each::<_, FUSED>(sums, block, vectors, terms::ReverseKl),
-        Integrand::Jeffreys => add_each::<_, FUSED>(sums, block, vectors, terms::Jeffreys),
-        Integrand::JensenShannon(weight) => {
-            add_each::<_, FUSED>(sums, block, vectors, terms::JensenShannon(weight));
-        }
-        Integrand::Power(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootPower),
-        Integrand::Power(_) => add_each::<_, FUSED>(sums, block, vectors, *power),
-        Integrand::Overlap(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootOverlap),
-        Integrand::Overlap(order) => {
-            add_each::<_, FUSED>(sums, block, vectors, terms::Overlap(order));
-        }
         Integrand::Unmatched => {}
         Integrand::Largest => {
             for at in 0..vectors {
@@ -295,18 +283,27 @@ fn add_terms<const FUSED: bool>(
                 }
             }
         }
-        Integrand::Variation => add_each::<_, FUSED>(sums, block, vectors, terms::Variation),
-        Integrand::ChiSquared => add_each::<_, FUSED>(sums, block, vectors, terms::ChiSquared),
         Integrand::CrossEntropy => add_vectors(sums, vectors, block.cross()),
         Integrand::Entropy => add_vectors(sums, vectors, block.entropy()),
+        sum => sum.visit(power, AddEach::<FUSED> { sums, block, vectors }),
     }
 }
 
-#[inline(always)]
-fn add_each<T: Term, const FUSED: bool>(sums: &mut Vector, block: &Block, vectors: usize, term: T) {
-    for at in 0..vectors {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += term.of::<FUSED>(block.bin(at, lane));
+/// Adds a term of each bin of a block.
+struct AddEach<'a, const FUSED: bool> {
+    sums: &'a mut Vector,
+    block: &'a Block,
+    vectors: usize,
+}
+
+impl<const FUSED: bool> Visit for AddEach<'_, FUSED> {
+    #[inline(always)]
+    fn take<T: Term>(self, term: T) {
+        let AddEach { sums, block, vectors } = self;
+        for at in 0..vectors {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum += term.of::<FUSED>(block.bin(at, lane));
+            }
         }
     }
 }

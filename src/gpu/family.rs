@@ -121,11 +121,14 @@ struct Told {
 }
 
 impl Told {
-    fn of(integrand: Integrand) -> Told {
+    /// None of a sum that the shader does not have: that is the host's.
+    fn of(integrand: Integrand) -> Option<Told> {
         let plain = |code| Told { code, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
-        match integrand {
-            // The first pass has it, and what Q has where P has nothing is among the masses.
-            Integrand::Kl | Integrand::Unmatched => plain(NO_SUM),
+        // The first pass has it, and what Q has where P has nothing is among the masses.
+        if matches!(integrand, Integrand::Kl | Integrand::Unmatched) {
+            return Some(plain(NO_SUM));
+        }
+        Some(match integrand {
             Integrand::ReverseKl => plain(REVERSE_KL),
             Integrand::Jeffreys => plain(JEFFREYS),
             Integrand::JensenShannon(w) => {
@@ -145,7 +148,8 @@ impl Told {
             Integrand::Variation => plain(VARIATION),
             Integrand::CrossEntropy => plain(CROSS_ENTROPY),
             Integrand::Entropy => plain(ENTROPY),
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -202,7 +206,9 @@ impl Asked {
             let [sum, overlap] = divergence.integrands();
             // The masses that this one leaves out of its terms then are the host's to add.
             let given = divergence == Divergence::ReverseKl && batch.mass() == Mass::AsGiven;
-            let by_device = able && divergence != Divergence::Kl && !is_far_off(sum) && !given;
+            let told = [sum, overlap].into_iter().flatten().all(|sum| Told::of(sum).is_some());
+            let by_device =
+                able && told && divergence != Divergence::Kl && !is_far_off(sum) && !given;
             by_device.then(|| [sum.map(&mut place), overlap.map(&mut place)])
         });
         let places = places.collect();
@@ -243,7 +249,8 @@ impl Asked {
             }
             params
         };
-        let told: Vec<_> = self.integrands.iter().map(|&integrand| Told::of(integrand)).collect();
+        let told: Vec<_> =
+            self.integrands.iter().filter_map(|&integrand| Told::of(integrand)).collect();
         let balance = Told { code: DIFFERENCE, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
         let balance = (self.divided && !told.is_empty()).then(|| params(0, &[balance]));
         let passes = told.chunks(SUMS).map(|told| params(self.divided.into(), told));

@@ -642,3 +642,13 @@ fn a_side_without_mass() {
         assert_eq!(value(Divergence::Alpha(0.5), &none, &q, Mass::Generalized), 4.0);
     }
 }
+
+#[test]
+fn the_readme_has_a_row_for_each() {
+    let readme = include_str!("../../README.md");
+    for divergence in Divergence::ALL {
+        let name = divergence.name();
+        let row = ["`", ":"].map(|end| format!("\n| `{name}{end}"));
+        assert!(row.iter().any(|row| readme.contains(row)), "{name}");
+    }
+}

@@ -244,6 +244,8 @@ fn statuses_say_what_is_wrong() {
         ([0.5, 0.6, 0.0], [0.5, 0.0, 0.5], Status::WrongMass),
         ([0.5, 0.5, 0.0], [0.0, 0.0, 0.0], Status::WrongMass),
         ([0.5, 0.501, 0.0], [0.5, 0.5, 0.0], Status::LacksDigits),
+        // Here the masses alone do: nothing of the value cancels.
+        ([0.5, 0.501, 0.0], [0.25, 0.75, 0.0], Status::LacksDigits),
     ];
     let logits = [
         ([0.5, 0.5, 0.0], [0.5, 0.5, 0.0], Status::Ok),

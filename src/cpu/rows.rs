@@ -485,6 +485,12 @@ mod tests {
     }
 
     #[test]
+    fn tasks_are_whole_groups_of_rows() {
+        let bins = [1, 100, 32_767, 32_768, 1 << 20];
+        assert_eq!(bins.map(rows_per_task), [32_768, 336, 16, 1, 1]);
+    }
+
+    #[test]
     fn the_sums_themselves_are_right() {
         for bins in LENGTHS {
             assert_sums(&sums_of_first(bins, 1), &sides(bins), &format!("{bins} bins"));

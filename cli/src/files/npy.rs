@@ -483,6 +483,14 @@ mod tests {
     }
 
     #[test]
+    fn reads_no_more_than_the_longest_header() {
+        let len = 1 << 20;
+        let mut file = std::io::repeat(b' ').take(len);
+        layout(Path::new(""), &mut file, len).unwrap_err();
+        assert_eq!(len - file.limit(), 12 + HEADER_LIMIT as u64);
+    }
+
+    #[test]
     fn refuses_trailing_bytes() {
         for path in fixtures() {
             let mut file = fs::read(&path).unwrap();
@@ -547,7 +555,9 @@ mod tests {
     #[test]
     fn refuses_a_fifo_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(open(&fifo(&folder)), Err(Error::NotRegular { .. })));
+        let message = open(&fifo(&folder)).unwrap_err().to_string();
+        let expected = "is a FIFO, a socket or a device, where a regular file is needed";
+        assert!(message.ends_with(expected), "{message}");
     }
 
     #[test]

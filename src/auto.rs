@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 #[cfg(feature = "gpu")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::ArrayView1;
+
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 #[cfg(feature = "gpu")]
@@ -13,6 +15,7 @@ use crate::cpu::Cpu;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::AdapterKind;
+use crate::gradient::Places;
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
 use crate::{Divergence, Error, Outcome};
@@ -64,6 +67,16 @@ impl Backend for Auto {
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         self.cpu.several(divergences, batch, settings).await
+    }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        self.cpu.gradient(divergence, batch, weights, places, settings).await
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use ndarray::ArrayView1;
+
 use crate::batch::Batch;
 use crate::element::Element;
+use crate::gradient::Places;
 use crate::{Divergence, Error, Outcome};
 
 /// A backend computes planned batches. A new operation does not compile until each has an answer.
@@ -23,6 +26,17 @@ pub(crate) trait Backend {
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> impl Future<Output = Result<Vec<Outcome<T::Value>>, Error>> + Send;
+
+    /// One value per row, and the gradients that there are places for, which have the shapes of their
+    /// sides, as the weights have that of the rows.
+    fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> impl Future<Output = Result<Outcome<T::Value>, Error>> + Send;
 }
 
 /// What a call does about a device that fails. The CPU never does.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2, ArrayViewMut2};
 
 use crate::batch::Batch;
 use crate::cost::Costs;
@@ -11,7 +11,7 @@ use crate::cross_check::CrossCheck;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
-use crate::{Divergence, Error, Outcome, nonblocking};
+use crate::{Divergence, Error, Gradient, Outcome, Wanted, nonblocking};
 
 /// The engine: computes batches on one backend, or on the one that suits each batch.
 ///
@@ -166,6 +166,105 @@ impl Engine {
         batch: &Batch<'_, T>,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         pollster::block_on(self.engine.several(divergences, batch))
+    }
+
+    /// One divergence per row of a batch, and its gradient in the numbers of P, of Q or of both; with a
+    /// weight per row, that of the weighted sum of the values.
+    ///
+    /// A gradient has the derivatives with respect to the numbers that are given, in their order: what a
+    /// call does to them first is a part of what is differentiated, be it the softmax of logits over the
+    /// temperature or, under [`Mass::Check`](crate::Mass::Check) and
+    /// [`Normalize`](crate::Mass::Normalize), the division by the mass. With `u = ∂D/∂p` of the rows as
+    /// distributions and its mean `ū = Σ p·u`, that is `p·(u − ū)/T` in logits, `p·(u − ū)` in
+    /// log-probs and `(u − ū)/P` in probs, and `p·u` and `u` where no mass is divided by. Nothing of the
+    /// batch's size is held beside the gradients.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine, Wanted};
+    /// use ndarray::array;
+    ///
+    /// // Distillation: D(teacher‖student) at temperature 2, averaged over two rows, as the loss
+    /// // F.kl_div(F.log_softmax(student / 2, 1), F.softmax(teacher / 2, 1), reduction="batchmean").
+    /// let teacher = array![[2.0_f32, 1.0, -1.0], [0.0, 3.0, f32::NEG_INFINITY]];
+    /// let student = array![[1.0_f32, 1.5, 0.0], [1.0, 1.0, 1.0]];
+    /// let batch = Batch::logits(&teacher, &student)?.with_temperature(2.0)?;
+    /// let weights = array![0.5_f32, 0.5];
+    /// let gradient =
+    ///     Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Q, Some(weights.view()))?;
+    /// let loss = (&gradient.outcome.values * &weights).sum();
+    /// // PyTorch's autograd has these.
+    /// assert!((loss - 0.3551516).abs() < 1e-6);
+    /// let want = [[-0.0501488_f32, 0.0281788, 0.0219700], [0.0377270, -0.1210603, 0.0833333]];
+    /// let got = gradient.q.expect("it was asked for");
+    /// assert!(got.iter().zip(want.as_flattened()).all(|(got, want)| (got - want).abs() < 1e-7));
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// | case | result |
+    /// | --- | --- |
+    /// | a masked number, −inf | its derivative is 0 |
+    /// | a probability of 0 | the one-sided derivative, as it grows from 0: often −inf, as that of `p·ln p` is, or +inf where the other side has 0 too. `renyi:0` and `tsallis:0` jump there, and have that of the bins beside |
+    /// | the value is +inf | NaN in the whole row: there is no gradient |
+    /// | the row is invalid, and the batch does not want that to be an error | NaN likewise |
+    /// | P = Q bit for bit | exactly 0, `cross-entropy` and `entropy` apart. `js-distance`, `hellinger`, `tv` and `renyi:inf` have no derivative there; 0 is the middle of their slopes |
+    /// | `tv` where p = q; `renyi:inf` where bins share the largest ratio | kinks: 0, and an even share |
+    /// | a side with a single row | one row, the sum over all rows, as autograd gives through broadcasting |
+    /// | a weight of 0 | the row has no part in the gradients, whatever it is |
+    ///
+    /// Derivatives are formed without the cancellation of `u − ū`, in f64 as are the values, which may
+    /// differ from those of [`rows`](Self::rows) in their last places; near the largest of a row those
+    /// in f32 are right to its last place, those in f64 to 1e-13 or so. The same batch has the same bits
+    /// whatever the number of threads.
+    ///
+    /// Gradients are computed on the CPU. [`auto`](Self::auto) does so by itself; an engine on a GPU
+    /// only if it was told to [fall back](Self::with_cpu_fallback).
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), and [`Error::Unsupported`] on a GPU without the CPU to fall back on;
+    /// [`Error::Weights`] if there are not as many weights as rows, [`Error::Weight`] if one is not
+    /// finite.
+    pub fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        wanted: Wanted,
+        weights: Option<ArrayView1<'_, T::Value>>,
+    ) -> Result<Gradient<T::Value>, Error> {
+        pollster::block_on(self.engine.gradient(divergence, batch, wanted, weights))
+    }
+
+    /// The same as [`gradient`](Self::gradient), written over what stands in arrays of the caller's:
+    /// of the sides that have one, which has the side's own shape. Views of any stride are taken.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine};
+    /// use ndarray::{Array2, array};
+    ///
+    /// let (p, q) = (array![[1.0_f64, 1.0], [3.0, 1.0]], array![[0.0_f64, 0.0]]);
+    /// let batch = Batch::logits(&p, &q)?;
+    /// let mut in_q = Array2::zeros((1, 2));
+    /// for step in 0..2 {
+    ///     let place = Some(in_q.view_mut());
+    ///     Engine::cpu().gradient_into(Divergence::Kl, &batch, None, None, place)?;
+    /// }
+    /// // Σ (q − p) over both rows.
+    /// let p = 3.0_f64.exp() / (3.0_f64.exp() + 1.0_f64.exp());
+    /// assert!((in_q[[0, 0]] - (0.5 - p)).abs() < 1e-15);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`gradient`](Self::gradient), and [`Error::Place`] for an array of another shape. After
+    /// [`Error::Invalid`] the arrays hold the gradients of the rows that are not, in their places.
+    pub fn gradient_into<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        p: Option<ArrayViewMut2<'_, T::Value>>,
+        q: Option<ArrayViewMut2<'_, T::Value>>,
+    ) -> Result<Outcome<T::Value>, Error> {
+        pollster::block_on(self.engine.gradient_into(divergence, batch, weights, p, q))
     }
 
     /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as

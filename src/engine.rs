@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2, ArrayViewMut2};
 
 use crate::backend::{Backend, Settings};
-use crate::batch::{Batch, Mass, OnInvalid};
+use crate::batch::{Batch, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cpu::family::closer_look;
@@ -15,9 +15,12 @@ use crate::cross_check::{CrossCheck, cross_check};
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
+use crate::gradient::{self, Places};
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
-use crate::{Divergence, Error, InvalidRow, Outcome, auto, chain, self_test, sums};
+use crate::{
+    Divergence, Error, Gradient, InvalidRow, Outcome, Wanted, auto, chain, self_test, sums,
+};
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
 ///
@@ -170,30 +173,59 @@ impl Engine {
         batch: &Batch<'_, T>,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         divergences.iter().try_for_each(|divergence| divergence.check(batch.mass()))?;
-        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
-        // These two are what such a policy says, and not their integrands.
-        let apart = |divergence: &Divergence| {
-            given && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
+        if divergences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = match batch.bin_weights() {
+            Some(_) => Cpu.several(divergences, batch, self.settings).await?,
+            None => self.choice.several(divergences, batch, self.settings).await?,
         };
-        let together: Vec<_> = divergences.iter().copied().filter(|one| !apart(one)).collect();
-        let mut computed = match together.is_empty() {
-            true => Vec::new(),
-            false => self.choice.several(&together, batch, self.settings).await?,
-        }
-        .into_iter();
-        let mut outcomes = Vec::new();
-        for divergence in divergences {
-            let outcome = match apart(divergence) {
-                true => None,
-                false => computed.next(),
-            };
-            let outcome = match outcome {
-                Some(outcome) => outcome,
-                None => self.computed(divergence.at_its_limit(), batch).await?,
-            };
-            outcomes.push(admit(*divergence, batch, outcome)?);
-        }
-        Ok(outcomes)
+        let admitted = divergences.iter().zip(outcomes);
+        admitted.map(|(&divergence, outcome)| admit(divergence, batch, outcome)).collect()
+    }
+
+    /// One divergence per row of a batch, and its gradient in the numbers of P, of Q or of both; with a
+    /// weight per row, that of the weighted sum of the values.
+    ///
+    /// [`kullback::Engine::gradient`](crate::Engine::gradient) says what that is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        wanted: Wanted,
+        weights: Option<ArrayView1<'_, T::Value>>,
+    ) -> Result<Gradient<T::Value>, Error> {
+        divergence.check(batch.mass())?;
+        let [mut p, mut q] = Gradient::zeros(batch, wanted)?;
+        let [p_place, q_place] =
+            [&mut p, &mut q].map(|side| side.as_mut().map(|side| side.view_mut()));
+        let outcome = self.gradient_into(divergence, batch, weights, p_place, q_place).await?;
+        Ok(Gradient { outcome, p, q })
+    }
+
+    /// The same, written into arrays of the caller's.
+    ///
+    /// [`kullback::Engine::gradient_into`](crate::Engine::gradient_into) says more.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn gradient_into<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        p: Option<ArrayViewMut2<'_, T::Value>>,
+        q: Option<ArrayViewMut2<'_, T::Value>>,
+    ) -> Result<Outcome<T::Value>, Error> {
+        divergence.check(batch.mass())?;
+        let places = Places([p, q]);
+        gradient::check(batch, weights, &places)?;
+        let outcome =
+            self.choice.gradient(divergence, batch, weights, places, self.settings).await?;
+        admit(divergence, batch, outcome)
     }
 
     /// The outcome of a measure that is none of another's limits.
@@ -202,6 +234,9 @@ impl Engine {
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
+        if batch.bin_weights().is_some() {
+            return Ok(Cpu.several(&[divergence], batch, self.settings).await?.remove(0));
+        }
         if divergence != Divergence::ReverseKl {
             return self.choice.rows(divergence, batch, self.settings).await;
         }
@@ -318,6 +353,25 @@ impl Backend for Choice {
             }
         }
     }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        match self {
+            Choice::Cpu(cpu) => cpu.gradient(divergence, batch, weights, places, settings).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.gradient(divergence, batch, weights, places, settings).await,
+            Choice::Auto(auto) => auto.gradient(divergence, batch, weights, places, settings).await,
+            Choice::Instead(cpu, error) => {
+                let outcome = cpu.gradient(divergence, batch, weights, places, settings).await?;
+                Ok(outcome.instead_of_gpu(error))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Engine {
@@ -360,6 +414,7 @@ fn explain<T: Element>(
     row: usize,
 ) -> Option<InvalidRow> {
     let as_a_whole = || match divergence.at_its_limit() {
+        divergence if batch.bin_weights().is_some() => closer_look(divergence, batch, row),
         Divergence::Kl if batch.is_probs() => sums::closer_look(batch, row),
         Divergence::Kl => chain::judge(batch, &chain::node(batch, row)),
         divergence => closer_look(divergence, batch, row),

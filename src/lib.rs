@@ -1,5 +1,5 @@
-//! Kullback-Leibler divergences for millions of distributions at once: on any GPU that wgpu
-//! reaches, and on the CPU's vector units where there is none.
+//! Kullback-Leibler and related divergences for millions of distributions at once: on any GPU that
+//! wgpu reaches, and on the CPU's vector units where there is none.
 //!
 //! ```
 //! use kullback::Engine;
@@ -24,6 +24,11 @@
 //! A side may also be log-probabilities or logits ([`Kind`]). Such rows are summed by the chain rule
 //! of relative entropy, from the exact differences of the logarithms: each row is read once, and no
 //! softmax is written down.
+//!
+//! [`Divergence`] has the other measures, from Jensen-Shannon to Rényi, each as a sum of terms that are
+//! never negative, in f64 on the CPU; [`Engine::several`] computes several in one pass over memory.
+//! [`Outcome::mean`] and its like make rows one number, and [`top_k`] takes distributions of which only
+//! the largest entries are known.
 //!
 //! | case | result |
 //! | --- | --- |
@@ -89,6 +94,7 @@
 pub mod plan;
 pub mod reference;
 pub mod stream;
+pub mod top_k;
 
 mod auto;
 mod backend;
@@ -104,15 +110,18 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod gradient;
 mod integrand;
 mod kind;
 mod memory;
 mod outcome;
 #[cfg(feature = "gpu")]
 mod recover;
+mod reduction;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
+mod slope;
 mod sums;
 mod term;
 mod verdict;
@@ -126,9 +135,11 @@ pub use element::{Element, Value};
 pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
+pub use gradient::{Gradient, Wanted};
 pub use kind::Kind;
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};
+pub use reduction::{Reduced, Weighted};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {

@@ -224,7 +224,7 @@ impl<T: Value> Outcome<T> {
     }
 
     /// The places of some of its rows.
-    fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
+    pub(crate) fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
         let masses = self.masses.as_mut();
         Slots {
             values: &mut slice(&mut self.values)[rows.clone()],
@@ -335,7 +335,7 @@ impl<'a, T: Value> Slots<'a, T> {
         one + other
     }
 
-    fn split_at(self, row: usize) -> (Slots<'a, T>, Slots<'a, T>) {
+    pub(crate) fn split_at(self, row: usize) -> (Slots<'a, T>, Slots<'a, T>) {
         let (values, later_values) = self.values.split_at_mut(row);
         let (statuses, later_statuses) = self.statuses.split_at_mut(row);
         let (masses, later_masses) = match self.masses {

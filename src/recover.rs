@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_intrusive::sync::{Mutex, MutexGuard};
+use ndarray::ArrayView1;
 
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
@@ -18,7 +19,9 @@ use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
+use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
+use crate::gradient::Places;
 use crate::plan::Limits;
 use crate::{Divergence, Error, Outcome, self_test};
 
@@ -253,6 +256,21 @@ async fn on_the_cpu<T: Element>(
     match divergences {
         [Divergence::Kl] => Ok(vec![Cpu.rows(Divergence::Kl, batch, settings).await?]),
         several => Cpu.several(several, batch, settings).await,
+    }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        let error = no_gradients();
+        if !settings.cpu_fallback {
+            return Err(error);
+        }
+        let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
+        Ok(outcome.instead_of_gpu(&error))
     }
 }
 

@@ -37,12 +37,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
-use ndarray::{ArrayView2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis};
 
 use crate::batch::paired;
 use crate::cross_check::{Tally, spread};
 use crate::plan::MOST_RECORD_BYTES;
-use crate::{Batch, CrossCheck, Divergence, Element, Engine, Error, InvalidRow, Outcome, Status};
+use crate::{
+    Batch, CrossCheck, Divergence, Element, Engine, Error, Gradient, InvalidRow, Outcome, Side,
+    Status, Wanted,
+};
 
 /// Bytes of a side for each thread in a part for the CPU: enough that what a call costs does not
 /// show, and so few that they are still in the cache when they are computed. Of two threads on
@@ -150,6 +153,9 @@ pub struct Part<'a, T: Element> {
     pub batch: Batch<'a, T>,
     /// Their results.
     pub outcome: Outcome<T::Value>,
+    /// Their gradients in P and in Q, those that the stream was [told](Stream::with_gradient) to
+    /// compute. Of a side with a single row it is the sum over the rows of this part.
+    pub gradient: [Option<Array2<T::Value>>; 2],
 }
 
 /// Two sources, and how they are gone through.
@@ -163,6 +169,7 @@ pub struct Stream<P, Q> {
     bins: usize,
     memory: usize,
     cross_check: usize,
+    gradient: Option<Wanted>,
 }
 
 impl<T, P, Q> Stream<P, Q>
@@ -178,7 +185,7 @@ where
     /// [`Error::NoBins`] if there are rows but no bins.
     pub fn new(p: P, q: Q) -> Result<Self, Error> {
         let (rows, bins) = paired(p.shape(), q.shape())?;
-        Ok(Stream { p, q, rows, bins, memory: MEMORY, cross_check: 0 })
+        Ok(Stream { p, q, rows, bins, memory: MEMORY, cross_check: 0, gradient: None })
     }
 
     /// Sets how many bytes its buffers, the results and the copies that a GPU backend makes may
@@ -196,6 +203,13 @@ where
     #[must_use]
     pub fn with_cross_check(mut self, rows: usize) -> Self {
         self.cross_check = rows;
+        self
+    }
+
+    /// Has the gradients computed as well, as [`Engine::gradient`] does it; none unless set.
+    #[must_use]
+    pub fn with_gradient(mut self, wanted: Wanted) -> Self {
+        self.gradient = Some(wanted);
         self
     }
 
@@ -230,7 +244,7 @@ where
         E: From<Error> + From<P::Error> + From<Q::Error> + Send,
     {
         let cut = self.cut(engine)?;
-        let Stream { mut p, mut q, rows, bins, cross_check, .. } = self;
+        let Stream { mut p, mut q, rows, bins, cross_check, gradient: wanted, .. } = self;
         let is_auto = engine.backend() == "auto";
         let mut tally = Tally::default();
         let mut checked = spread(rows, cross_check).peekable();
@@ -272,16 +286,16 @@ where
                     let batch = (batch.rows(), batch.bins());
                     return Err(Error::Part { part: (rows.len(), bins), batch }.into());
                 }
-                let outcome = engine.rows(divergence, &batch);
-                let outcome =
-                    outcome.map_err(|error| in_whole(error, &batch, rows.start, &singles))?;
+                let computed = compute(engine, divergence, &batch, wanted);
+                let (outcome, gradient) =
+                    computed.map_err(|error| in_whole(error, &batch, rows.start, &singles))?;
                 if is_auto && outcome.backend == "cpu" {
                     most.store(cut.cpu_most, Ordering::Relaxed);
                 }
                 while let Some(row) = checked.next_if(|row| rows.contains(row)) {
                     tally.compare(divergence, &batch, &outcome, row - rows.start, rows.start);
                 }
-                sink(Part { rows, batch, outcome })?;
+                sink(Part { rows, batch, outcome, gradient })?;
                 // None takes it once the last part has been read.
                 let _ = to_reader.send(buffers);
             }
@@ -289,6 +303,18 @@ where
             reading.join().unwrap_or_else(|panic| resume_unwind(panic));
             Ok(tally.finish()?)
         })
+    }
+
+    /// Bytes that gradients take for each row of a part, and those of sums over rows.
+    fn gradient_bytes(&self, single: [bool; 2]) -> [usize; 2] {
+        /// Sums that each thread may hold at a time, with those that wait for others.
+        const SUMS: usize = 4;
+        let sides = [Side::P, Side::Q].into_iter().zip(single);
+        let wanted = sides.filter(|(side, _)| self.gradient.is_some_and(|it| it.includes(*side)));
+        let summed = wanted.clone().filter(|(_, single)| *single).count();
+        let sums = SUMS * size_of::<f64>() * rayon::current_num_threads();
+        let each = self.bins.saturating_mul(size_of::<T::Value>());
+        [each * (wanted.count() - summed), self.bins.saturating_mul(summed * sums)]
     }
 
     /// Cuts the rows into parts that fit the budget.
@@ -307,6 +333,8 @@ where
         let read = row_bytes.saturating_mul(sides(false));
         let once = row_bytes.saturating_mul(sides(true));
         let results = 3 * size_of::<T::Value>() + size_of::<Status>() + records;
+        let [written, summed] = self.gradient_bytes(single);
+        let (once, results) = (once.saturating_add(summed), results.saturating_add(written));
 
         let needed = |depth: usize| read.saturating_mul(depth).saturating_add(results);
         let least = once.saturating_add(needed(1));
@@ -326,6 +354,20 @@ where
         };
         Ok(Cut { depth, most, cpu_most: most.min(worth(cpu_part)), single })
     }
+}
+
+/// The results of a part, and its gradients if they are wanted.
+fn compute<T: Element>(
+    engine: &Engine,
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    wanted: Option<Wanted>,
+) -> Result<(Outcome<T::Value>, [Option<Array2<T::Value>>; 2]), Error> {
+    let Some(wanted) = wanted else {
+        return Ok((engine.rows(divergence, batch)?, [None, None]));
+    };
+    let Gradient { outcome, p, q } = engine.gradient(divergence, batch, wanted, None)?;
+    Ok((outcome, [p, q]))
 }
 
 /// How the rows are cut into parts.

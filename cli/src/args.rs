@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kullback::{Divergence, Kind, Mass};
+use kullback::{Divergence, Kind, Mass, Side, Wanted};
 
 use crate::memory;
 
@@ -31,6 +31,8 @@ Examples:
   kullback rows p.npy q.npy --backend gpu --fallback cpu        a GPU that may fail
   kullback rows p.npy q.npy --memory-limit 512MiB -o kl.npy     files of any size
   kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
+  kullback rows teacher.npy student.npy --input logits --gradient q -o kl.npy
+                                                and the derivatives, into kl.q-gradient.npy
   kullback devices                              which GPUs there are, and whether they compute right
 
 Exit status: 0 done; 2 bad usage or bad input; 128 and the number of the signal that ended it, so
@@ -59,6 +61,11 @@ What counts as what:
 float16 and bfloat16 files are computed in f32, with a mass tolerance of 1e-2 instead of 1e-3; a
 float64 file makes it f64.
 
+A gradient has the derivatives of each row's value in the numbers that the file holds, in the unit of
+the value: for logits, through their softmax. Rows that are infinite or invalid have NaN; a masked
+number has 0; a probability of 0 the one-sided derivative, which may be infinite. If the side has a
+single row, so has its gradient: the sum over all rows. Gradients are computed on the CPU.
+
 The summary's statistics are over the finite rows; infinite and invalid rows are counted apart.
 Quantiles between two rows are interpolated. Seconds are those of reading the files, computing and
 writing the results.
@@ -85,6 +92,11 @@ pub struct Rows {
     /// cross-entropy, entropy
     #[arg(long, value_name = "NAME", default_value_t = Divergence::Kl)]
     pub divergence: Divergence,
+
+    /// Write the gradient too, in the numbers of P, of Q or of both, with the derivatives of one row in
+    /// each row; beside OUT.npy, as OUT.p-gradient.npy and OUT.q-gradient.npy
+    #[arg(long, value_name = "SIDE", requires = "output", value_parser = named::<Wanted>(&names(Wanted::ALL, Wanted::name)))]
+    pub gradient: Option<Wanted>,
 
     /// What both files hold: probabilities, their natural logarithms, or the input of a softmax
     #[arg(long, value_name = "KIND", default_value = Kind::Probs.name(), value_parser = named::<Kind>(&names(Kind::ALL, Kind::name)))]
@@ -150,6 +162,21 @@ impl Rows {
     /// What P holds.
     pub fn p_kind(&self) -> Kind {
         self.p_input.unwrap_or(self.input)
+    }
+
+    /// Where the gradient in a side goes, if it is wanted: beside the output.
+    pub fn gradient_output(&self, side: Side) -> Option<PathBuf> {
+        let wanted = self.gradient.is_some_and(|wanted| wanted.includes(side));
+        let output = self.output.as_ref().filter(|_| wanted)?;
+        let ending = if side == Side::P { "p-gradient.npy" } else { "q-gradient.npy" };
+        let stem = match output.extension() {
+            Some(extension) if extension == "npy" => output.with_extension(""),
+            _ => output.clone(),
+        };
+        let mut name = stem.into_os_string();
+        name.push(".");
+        name.push(ending);
+        Some(name.into())
     }
 
     /// What Q holds.

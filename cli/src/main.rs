@@ -14,6 +14,7 @@ mod args;
 mod devices;
 mod failure;
 mod files;
+mod gradients;
 mod memory;
 mod results;
 mod rows;

@@ -94,7 +94,7 @@ impl<V: Written + Element> Results<V> {
 }
 
 /// What brings the results to the unit that is asked for.
-fn per_unit(options: &Rows) -> Result<f64, Failure> {
+pub fn per_unit(options: &Rows) -> Result<f64, Failure> {
     if options.base == Base::E {
         return Ok(1.0);
     }

@@ -14,6 +14,7 @@ use crate::files::npy::Written;
 use crate::files::source::Source;
 use crate::files::whole::Unfinished;
 use crate::files::{self, Dtype, regular};
+use crate::gradients::Gradients;
 use crate::memory;
 use crate::results::Results;
 use crate::summary::Summary;
@@ -50,8 +51,9 @@ pub fn run(options: &Rows, unfinished: &Unfinished) -> Result<(), Failure> {
 }
 
 fn refuse_input_as_output(options: &Rows, inputs: [&Source; 2]) -> Result<(), Failure> {
-    let Some(output) = &options.output else { return Ok(()) };
-    for input in inputs {
+    let gradients = [Side::P, Side::Q].map(|side| options.gradient_output(side));
+    let outputs = options.output.iter().chain(gradients.iter().flatten());
+    for (input, output) in outputs.flat_map(|output| inputs.map(|input| (input, output))) {
         let same = regular::same_file(input.path(), output);
         let output = output.display();
         if same.map_err(|error| Failure::other(format!("{output}: cannot write: {error}")))? {
@@ -80,11 +82,17 @@ impl Job<'_> {
         let Job { options, unfinished, bytes, tolerance } = *self;
         let memory = options.memory_limit.unwrap_or_else(memory::default_limit);
         let for_values = memory / VALUES_SHARE;
+        let shapes = [p.shape(), q.shape()];
         let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
-        let stream = stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
+        let mut stream =
+            stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
+        if let Some(wanted) = options.gradient {
+            stream = stream.with_gradient(wanted);
+        }
         let (rows, bins) = stream.shape();
         let engine = engine(options)?;
         let mut results = Results::new(options, unfinished, rows, bytes, for_values)?;
+        let mut gradients = Gradients::new(options, unfinished, shapes, rows)?;
 
         let start = Instant::now();
         let check = stream
@@ -92,7 +100,10 @@ impl Job<'_> {
                 &engine,
                 options.divergence,
                 |p, q| batch(options, p, q, tolerance),
-                |part| results.take(part.rows, part.outcome).map_err(Stop::Failure),
+                |part| {
+                    gradients.take(part.gradient).map_err(Stop::Failure)?;
+                    results.take(part.rows, part.outcome).map_err(Stop::Failure)
+                },
             )
             .map_err(|stop| match stop {
                 Stop::Library(error) => explain(options, error),
@@ -100,7 +111,12 @@ impl Job<'_> {
                 Stop::Failure(failure) => failure,
             })?;
         let seconds = start.elapsed().as_secs_f64();
-        let (counts, Some(statistics)) = results.finish()? else { return Ok(()) };
+        // The values come last, so that they are never there without the others.
+        gradients.finish()?;
+        let finished = results.finish()?;
+        let (counts, Some(statistics)) = finished else { return Ok(()) };
+        let gradient_output =
+            |side| options.gradient_output(side).map(|path| path.display().to_string());
         let summary = Summary {
             rows,
             bins,
@@ -117,6 +133,8 @@ impl Job<'_> {
             seconds,
             bytes_per_second: bytes as f64 / seconds,
             output: options.output.as_ref().map(|path| path.display().to_string()),
+            p_gradient: gradient_output(Side::P),
+            q_gradient: gradient_output(Side::Q),
         };
         if options.json {
             let json = serde_json::to_string_pretty(&summary).map_err(Failure::other)?;

@@ -30,6 +30,8 @@ pub struct Summary {
     pub bytes_per_second: f64,
     /// As far as it is Unicode.
     pub output: Option<String>,
+    pub p_gradient: Option<String>,
+    pub q_gradient: Option<String>,
 }
 
 impl Summary {
@@ -85,10 +87,10 @@ impl Display for Summary {
         }
         let speed = self.bytes_per_second / 1e9;
         line(f, "time", &format_args!("{} at {speed:.2} GB/s", duration(self.seconds)))?;
-        match &self.output {
-            Some(path) => line(f, "written", &printable(path)),
-            None => Ok(()),
+        for path in [&self.output, &self.p_gradient, &self.q_gradient].into_iter().flatten() {
+            line(f, "written", &printable(path))?;
         }
+        Ok(())
     }
 }
 

@@ -5,18 +5,19 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, each_block};
+use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::integrand::{Bin, Integrand, Power, UNIT, jensen_shannon, kl, overlap};
+use crate::integrand::{self as terms, Bin, Integrand, Power, Term, UNIT};
 use crate::outcome::in_common_tasks;
+use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
 use crate::{Divergence, Error, Mass, Outcome};
 
 /// Bins of a long row that one task takes.
-const SEGMENT: usize = 1 << 16;
+pub(super) const SEGMENT: usize = 1 << 16;
 
 type Vector = [f64; LANES];
 
@@ -62,11 +63,7 @@ fn each<T: Element>(
 ) {
     let look = work.sum(family, batch, row);
     let masses = look.masses(&family.reading);
-    let refused = match look.is_invalid() {
-        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
-        false => refused_mass(batch, masses)
-            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
-    };
+    let refused = refusal(batch, row, &look, masses);
     for place in 0..family.divergences.len() {
         let judged = refused.unwrap_or_else(|| {
             let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
@@ -76,13 +73,29 @@ fn each<T: Element>(
     }
 }
 
+/// The verdict on a row that is no pair of distributions.
+pub(super) fn refusal<T: Element>(
+    batch: &Batch<'_, T>,
+    row: usize,
+    look: &Look,
+    masses: [f64; 2],
+) -> Option<Judged> {
+    match look.is_invalid() {
+        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
+        false => refused_mass(batch, masses)
+            .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
+    }
+}
+
 /// What is asked of each row.
-struct Family {
+pub(super) struct Family {
     divergences: Vec<Divergence>,
     /// The sums that each is made of, by their places among the terms.
     places: Vec<[Option<usize>; 2]>,
     terms: Vec<(Integrand, Power)>,
-    reading: Reading,
+    /// Whose products are summed as well.
+    slope: Option<Slope>,
+    pub(super) reading: Reading,
 }
 
 impl Family {
@@ -104,11 +117,19 @@ impl Family {
         let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p());
         let needs_l = terms.iter().any(|(integrand, _)| integrand.needs_l());
         let reading = reading.with(needs_l, needs_logs);
-        Family { divergences: divergences.to_vec(), places, terms, reading }
+        Family { divergences: divergences.to_vec(), places, terms, slope: None, reading }
+    }
+
+    /// One divergence, whose slopes are looked at as well.
+    pub(super) fn with_slope(divergence: Divergence, slope: Slope, reading: Reading) -> Family {
+        let family = Family::new(&[divergence], reading);
+        let [needs_l, needs_logs] = slope.needs_logs();
+        let reading = family.reading.with(needs_l, needs_logs);
+        Family { slope: Some(slope), reading, ..family }
     }
 
     /// The verdict on one of the divergences of a row that was summed.
-    fn verdict(
+    pub(super) fn verdict(
         &self,
         place: usize,
         sums: &Sums,
@@ -129,14 +150,22 @@ impl Family {
             }
             _ => 0.0,
         };
-        Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), ln_overlap, mass))
+        let sum = sum.map_or(0.0, total);
+        Verdict::Value(match (divergence.at_its_limit(), mass) {
+            // What these two leave out of their terms.
+            (Divergence::Kl, Mass::AsGiven) => sum + look.more_mass(&self.reading),
+            (Divergence::ReverseKl, Mass::AsGiven) => sum - look.more_mass(&self.reading),
+            _ => divergence.of_sums(sum, ln_overlap, mass),
+        })
     }
 }
 
 /// The sums of a row, or of some bins of it.
-struct Sums {
+pub(super) struct Sums {
     /// One for each term; of [`Integrand::Largest`] the maxima.
     terms: Vec<Vector>,
+    /// Of the slope's products.
+    products: [Vector; 2],
     /// The probabilities in bins of one side alone.
     only: [Vector; 2],
     /// Whether there are such bins, and any of both.
@@ -148,13 +177,14 @@ impl Sums {
     fn new(family: &Family) -> Sums {
         let none = [0.0; LANES];
         let terms = vec![none; family.terms.len()];
-        Sums { terms, only: [none; 2], alone: [false; 2], both: false }
+        Sums { terms, products: [none; 2], only: [none; 2], alone: [false; 2], both: false }
     }
 
     fn clear(&mut self) {
         let none = [0.0; LANES];
         self.terms.fill(none);
-        (self.only, self.alone, self.both) = ([none; 2], [false; 2], false);
+        (self.products, self.only) = ([none; 2], [none; 2]);
+        (self.alone, self.both) = ([false; 2], false);
     }
 
     /// Adds some bins of a row.
@@ -166,25 +196,22 @@ impl Sums {
         part: &Part<'_>,
         space: &mut Space,
     ) {
-        each_block::<FUSED>(
-            part.numbers,
-            scale,
-            part.row,
-            part.bins.clone(),
-            space,
-            |block, vectors| {
-                for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                    add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-                }
-                for side in 0..2 {
-                    add_vector(&mut self.only[side], &block.only()[side]);
-                    self.alone[side] |= block.lone()[side].contains(&1.0);
-                }
-                for at in 0..vectors {
-                    self.both |= block.both(at).contains(&1.0);
-                }
-            },
-        );
+        for bins in windows(part.bins.clone()) {
+            let (block, window) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
+            let vectors = window.vectors();
+            if let Some(slope) = family.slope {
+                ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
+            }
+            for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+                add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+            }
+            let [p_alone, q_alone, both] = block.supports();
+            self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
+            self.both |= both;
+            for side in 0..2 {
+                add_vector(&mut self.only[side], &block.only()[side]);
+            }
+        }
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {
@@ -195,10 +222,23 @@ impl Sums {
             }
         }
         for side in 0..2 {
+            add_vector(&mut self.products[side], &later.products[side]);
             add_vector(&mut self.only[side], &later.only[side]);
             self.alone[side] |= later.alone[side];
         }
         self.both |= later.both;
+    }
+
+    /// `Σ p·u` and `Σ q·v` of a slope over all bins, of which there are none that make the value
+    /// infinite.
+    pub(super) fn means(&self, slope: &Slope) -> [f64; 2] {
+        let at_ends =
+            [slope.at_end(1.0, 0.0, f64::INFINITY), slope.at_end(0.0, 1.0, -f64::INFINITY)];
+        [0, 1].map(|side| {
+            let only = tree_sum(self.only[side]);
+            let alone = if only > 0.0 { only * at_ends[side][side] } else { 0.0 };
+            (tree_sum(self.products[side]) + alone) / UNIT
+        })
     }
 
     /// A sum over all bins, of which there are none that make it infinite.
@@ -234,63 +274,116 @@ fn add_terms<const FUSED: bool>(
     power: &Power,
 ) {
     match integrand {
-        Integrand::Kl => add_each(sums, block, vectors, kl::<FUSED>),
-        Integrand::ReverseKl => add_each(sums, block, vectors, |bin| kl::<FUSED>(bin.swapped())),
-        Integrand::Jeffreys => add_each(sums, block, vectors, |bin| bin.n * bin.l),
-        Integrand::JensenShannon(w) => {
-            add_each(sums, block, vectors, |bin| jensen_shannon::<FUSED>(bin, w));
+        Integrand::Kl => add_each::<_, FUSED>(sums, block, vectors, terms::Kl),
+        Integrand::ReverseKl => add_each::<_, FUSED>(sums, block, vectors, terms::ReverseKl),
+        Integrand::Jeffreys => add_each::<_, FUSED>(sums, block, vectors, terms::Jeffreys),
+        Integrand::JensenShannon(weight) => {
+            add_each::<_, FUSED>(sums, block, vectors, terms::JensenShannon(weight));
         }
-        Integrand::Power(_) => add_each(sums, block, vectors, |bin| power.term(bin)),
-        Integrand::Overlap(order) => add_each(sums, block, vectors, |bin| overlap(bin, order)),
+        Integrand::Power(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootPower),
+        Integrand::Power(_) => add_each::<_, FUSED>(sums, block, vectors, *power),
+        Integrand::Overlap(0.5) => add_each::<_, FUSED>(sums, block, vectors, terms::RootOverlap),
+        Integrand::Overlap(order) => {
+            add_each::<_, FUSED>(sums, block, vectors, terms::Overlap(order));
+        }
         Integrand::Unmatched => {}
         Integrand::Largest => {
             for at in 0..vectors {
-                for lane in 0..LANES {
-                    sums[lane] = sums[lane].max(block.bin(at, lane).l);
+                for (lane, largest) in sums.iter_mut().enumerate() {
+                    let l = block.bin(at, lane).l;
+                    *largest = if l > *largest { l } else { *largest };
                 }
             }
         }
-        Integrand::Variation => add_each(sums, block, vectors, |bin| 0.5 * bin.n.abs()),
-        Integrand::ChiSquared => add_each(sums, block, vectors, |bin| bin.n * (bin.n / bin.q)),
-        Integrand::CrossEntropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.cross(at)));
-        }
-        Integrand::Entropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.entropy(at)));
+        Integrand::Variation => add_each::<_, FUSED>(sums, block, vectors, terms::Variation),
+        Integrand::ChiSquared => add_each::<_, FUSED>(sums, block, vectors, terms::ChiSquared),
+        Integrand::CrossEntropy => add_vectors(sums, vectors, block.cross()),
+        Integrand::Entropy => add_vectors(sums, vectors, block.entropy()),
+    }
+}
+
+#[inline(always)]
+fn add_each<T: Term, const FUSED: bool>(sums: &mut Vector, block: &Block, vectors: usize, term: T) {
+    for at in 0..vectors {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term.of::<FUSED>(block.bin(at, lane));
         }
     }
 }
 
 #[inline(always)]
-fn add_each(sums: &mut Vector, block: &Block, vectors: usize, term: impl Fn(Bin) -> f64) {
-    for at in 0..vectors {
-        for lane in 0..LANES {
-            sums[lane] += term(block.bin(at, lane));
+fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
+    for more in &all[..vectors] {
+        add_vector(sums, more);
+    }
+}
+
+/// Adds up a slope's products over the bins of a block. A function of its own, since few ask for it.
+struct ProductSums<'a> {
+    slope: Slope,
+    block: &'a Block,
+    vectors: usize,
+    sums: &'a mut [Vector; 2],
+}
+
+impl ProductSums<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self);
+    }
+}
+
+impl pulp::WithSimd for ProductSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let slope = self.slope;
+        match S::IS_SCALAR {
+            true => slope.products::<false>(self),
+            false => slope.products::<true>(self),
         }
     }
 }
 
+impl Bins for ProductSums<'_> {
+    #[inline(always)]
+    fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
+        let ProductSums { block, vectors, sums, .. } = self;
+        let [mut of_p, mut of_q] = *sums;
+        for at in 0..vectors {
+            let both = block.both(at);
+            for lane in 0..LANES {
+                let [p, q] = products(block.bin(at, lane));
+                of_p[lane] += if both[lane] == 1.0 { p } else { 0.0 };
+                of_q[lane] += if both[lane] == 1.0 { q } else { 0.0 };
+            }
+        }
+        *sums = [of_p, of_q];
+    }
+}
+
 /// Some bins of a row.
-struct Part<'a> {
-    numbers: &'a dyn Numbers,
-    row: usize,
-    bins: Range<usize>,
+pub(super) struct Part<'a> {
+    pub numbers: &'a dyn Numbers,
+    pub row: usize,
+    pub bins: Range<usize>,
 }
 
 /// What it takes to sum rows one after the other.
-struct Work {
-    arch: pulp::Arch,
-    sums: Sums,
-    space: Space,
+pub(super) struct Work {
+    pub arch: pulp::Arch,
+    pub sums: Sums,
+    pub space: Space,
 }
 
 impl Work {
-    fn new(family: &Family) -> Work {
+    pub(super) fn new(family: &Family) -> Work {
         Work { arch: pulp::Arch::new(), sums: Sums::new(family), space: Space::new() }
     }
 
     /// Sums a row, unless a look at it finds that it has no meaning.
-    fn sum(&mut self, family: &Family, numbers: &dyn Numbers, row: usize) -> Look {
+    pub(super) fn sum(&mut self, family: &Family, numbers: &dyn Numbers, row: usize) -> Look {
         let Work { arch, sums, space } = self;
         sums.clear();
         let part = Part { numbers, row, bins: 0..numbers.bins() };
@@ -394,9 +487,10 @@ impl pulp::WithSimd for AddUp<'_> {
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
     let scale = Scale::new(reading.with(true, true), look, numbers, row);
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
-    let bins = 0..numbers.bins();
-    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), |block, vectors| {
-        for at in 0..vectors {
+    let mut space = Space::new();
+    for bins in windows(0..numbers.bins()) {
+        let (block, window) = space.block::<false>(numbers, &scale, row, bins);
+        for at in 0..window.vectors() {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
                 let ln = bin.ln_p + (order - 1.0) * bin.l;
@@ -407,6 +501,6 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
                 sum += (ln - top).exp();
             }
         }
-    });
+    }
     top + sum.ln()
 }

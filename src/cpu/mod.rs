@@ -2,6 +2,7 @@
 
 mod bins;
 pub(crate) mod family;
+mod gradient;
 mod logs;
 mod plain;
 mod rows;

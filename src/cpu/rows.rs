@@ -3,8 +3,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use ndarray::ArrayView1;
+
 use super::Cpu;
 use super::family;
+use super::gradient;
 use super::logs;
 use super::plain::Plain;
 use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
@@ -13,6 +16,7 @@ use crate::batch::Batch;
 use crate::chain;
 use crate::element::{Element, Value};
 use crate::error::Side;
+use crate::gradient::Places;
 use crate::outcome::Slots;
 use crate::sums::{self, Sums};
 use crate::{Divergence, Error, Outcome};
@@ -66,6 +70,16 @@ impl Backend for Cpu {
         _: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         family::outcomes(divergences, batch)
+    }
+    async fn gradient<T: Element>(
+        &self,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        _: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        gradient::outcome(divergence, batch, weights, places)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem::{offset_of, size_of};
 use std::ops::Range;
 
-use ndarray::Axis;
+use ndarray::{ArrayView1, Axis};
 
 use super::Gpu;
 use super::call::{Call, one};
@@ -20,6 +20,7 @@ use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
+use crate::gradient::Places;
 use crate::kind::Kind;
 use crate::plan::{Chunk, Layout, Plan, QUAD, Shape, padded};
 use crate::{Divergence, Error, Outcome};
@@ -168,6 +169,23 @@ impl Backend for Gpu {
         self.finish(divergences, batch, &mut call).await?;
         Ok(call.outcomes())
     }
+
+    async fn gradient<T: Element>(
+        &self,
+        _: Divergence,
+        _: &Batch<'_, T>,
+        _: Option<ArrayView1<'_, T::Value>>,
+        _: Places<'_, T::Value>,
+        _: Settings,
+    ) -> Result<Outcome<T::Value>, Error> {
+        Err(no_gradients())
+    }
+}
+
+/// What a call for gradients is answered.
+pub(crate) fn no_gradients() -> Error {
+    let what = "gradients; the cpu backend takes them".into();
+    Error::Unsupported { backend: "gpu", what }
 }
 
 impl Gpu {

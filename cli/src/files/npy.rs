@@ -230,7 +230,7 @@ impl Written for f32 {}
 
 impl Written for f64 {}
 
-/// Writes an array of one dimension in version 1.0, to the byte as NumPy would, as its values come.
+/// Writes an array in version 1.0, to the byte as NumPy would, as its values come.
 pub struct Writer<T> {
     file: WholeFile,
     /// How many values are to come.
@@ -241,9 +241,27 @@ pub struct Writer<T> {
 impl<T: Written> Writer<T> {
     /// Begins a file of `len` values.
     pub fn create(path: &Path, len: usize, unfinished: &Unfinished) -> Result<Writer<T>, Error> {
+        Writer::begin(path, &format!("{len},"), len, unfinished)
+    }
+
+    /// Begins a file of rows of so many values each.
+    pub fn of_rows(
+        path: &Path,
+        (rows, bins): (usize, usize),
+        unfinished: &Unfinished,
+    ) -> Result<Writer<T>, Error> {
+        Writer::begin(path, &format!("{rows}, {bins}"), rows.saturating_mul(bins), unfinished)
+    }
+
+    fn begin(
+        path: &Path,
+        shape: &str,
+        missing: usize,
+        unfinished: &Unfinished,
+    ) -> Result<Writer<T>, Error> {
         let mut file = WholeFile::create(path, unfinished)?;
-        file.write(&header::<T>(len))?;
-        Ok(Writer { file, missing: len, values: PhantomData })
+        file.write(&header::<T>(shape))?;
+        Ok(Writer { file, missing, values: PhantomData })
     }
 
     /// Writes the next values.
@@ -263,13 +281,13 @@ impl<T: Written> Writer<T> {
     }
 }
 
-fn header<T: Written>(len: usize) -> Vec<u8> {
+fn header<T: Written>(shape: &str) -> Vec<u8> {
     let endian = if BIG_ENDIAN { '>' } else { '<' };
     let size = size_of::<T>();
     let dict =
-        format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({len},), }}");
-    // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension
-    // that comes to 128, of whatever length it is.
+        format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({shape}), }}");
+    // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension and
+    // for two that comes to 128, of whatever length they are.
     [MAGIC, &[1, 0, 118, 0], format!("{dict:<117}\n").as_bytes()].concat()
 }
 

@@ -21,6 +21,8 @@ pub struct WholeFile {
     /// What it leads to.
     target: PathBuf,
     file: File,
+    /// Its temporary name, if it has one.
+    own: Option<PathBuf>,
     unfinished: Unfinished,
 }
 
@@ -38,16 +40,18 @@ impl WholeFile {
         let failed = Error::io(path, "write");
         let (target, permissions) = target(path)?;
         let unfinished = unfinished.clone();
+        let mut own = None;
         let file = match unnamed(folder(&target)) {
             Ok(file) => file,
             Err(_) => {
                 let named = named(folder(&target)).map_err(&failed)?;
                 let (file, name) = named.into_parts();
-                *unfinished.lock() = Some(name);
+                own = Some(name.to_path_buf());
+                unfinished.lock().push(name);
                 file
             }
         };
-        let whole = WholeFile { path: path.into(), target, file, unfinished };
+        let whole = WholeFile { path: path.into(), target, file, own, unfinished };
         if let Some(permissions) = permissions {
             whole.file.set_permissions(permissions).map_err(failed)?;
         }
@@ -64,8 +68,8 @@ impl WholeFile {
         let put = || {
             self.file.sync_all()?;
             // While this is held, nobody removes the name and ends the process.
-            let mut name = self.unfinished.lock();
-            let name = match name.take() {
+            let mut names = self.unfinished.lock();
+            let name = match self.own.as_deref().and_then(|own| taken(&mut names, own)) {
                 Some(name) => name,
                 None => link(&self.file, folder(&self.target))?,
             };
@@ -83,23 +87,32 @@ impl WholeFile {
 
 impl Drop for WholeFile {
     fn drop(&mut self) {
-        self.unfinished.remove();
+        if let Some(own) = &self.own {
+            drop(taken(&mut self.unfinished.lock(), own));
+        }
     }
 }
 
-/// The temporary name of a file that is not whole yet, if it has one, for whoever ends the process.
+/// The temporary names of files that are not whole yet, of those that have one, for whoever ends the
+/// process.
 #[derive(Clone, Debug, Default)]
-pub struct Unfinished(Arc<Mutex<Option<TempPath>>>);
+pub struct Unfinished(Arc<Mutex<Vec<TempPath>>>);
+
+/// One of them, which is no longer there then.
+fn taken(names: &mut Vec<TempPath>, own: &Path) -> Option<TempPath> {
+    let at = names.iter().position(|name| **name == *own)?;
+    Some(names.swap_remove(at))
+}
 
 impl Unfinished {
-    /// Removes the file. As long as the result lives, none takes its place.
+    /// Removes the files. As long as the result lives, none takes its place.
     pub fn remove(&self) -> impl Drop + use<'_> {
-        let mut name = self.lock();
-        *name = None;
-        name
+        let mut names = self.lock();
+        names.clear();
+        names
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<TempPath>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<TempPath>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -202,3 +202,98 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     );
     assert_eq!(names(&folder), ["p.npy", "q.npy"]);
 }
+
+/// The numbers of a .npy file of rows, and what its header says of their shape.
+fn read_rows(path: &Path, shape: &str) -> Vec<f32> {
+    let file = fs::read(path).unwrap();
+    let header = String::from_utf8_lossy(&file[10..128]);
+    assert!(
+        header.contains(&format!("'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"))
+    );
+    read_f32(path)
+}
+
+#[test]
+fn gradients_are_written_beside_the_values() {
+    let folder = small();
+    let options = ["--gradient", "both", "--invalid", "nan", "-o", "out.npy", "--base", "2"];
+    let output = rows(&folder, &[&options[..], &["--backend", "cpu"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let written =
+        "written     out.npy\nwritten     out.p-gradient.npy\nwritten     out.q-gradient.npy\n";
+    assert!(stdout(&output).ends_with(written), "{output:?}");
+    let all = ["out.npy", "out.p-gradient.npy", "out.q-gradient.npy", "p.npy", "q.npy"];
+    assert_eq!(names(&folder), all);
+    let read = |name: &str| read_rows(&folder.path().join(name), "(3, 2)");
+    let (p, q) = (read("out.p-gradient.npy"), read("out.q-gradient.npy"));
+    // By hand: ln(p/q) less its mean, and 1 − p/q; of equal rows 0, of infinite ones none.
+    let kl = 0.5 * (2.0_f64.ln() + (2.0_f64 / 3.0).ln());
+    let bits = std::f64::consts::LN_2;
+    for (got, want) in [
+        (p[0], (2.0_f64.ln() - kl) / bits),
+        (p[1], ((2.0_f64 / 3.0).ln() - kl) / bits),
+        (q[0], -1.0 / bits),
+        (q[1], 1.0 / 3.0 / bits),
+    ] {
+        assert!((f64::from(got) - want).abs() < 1e-6, "{got}, not {want}");
+    }
+    assert_eq!((&p[2..4], &q[2..4]), (&[0.0; 2][..], &[0.0; 2][..]));
+    assert!(p[4..].iter().chain(&q[4..]).all(|x| x.is_nan()));
+}
+
+/// One row against many, and more rows than the memory holds at a time.
+#[test]
+fn the_gradient_in_a_single_row_is_the_sum_over_all_rows() {
+    let (count, bins) = (1_000, 8);
+    let logits = |step: usize, len: usize| -> Vec<f32> {
+        (0..len).map(|at| (at * step % 101) as f32 / 25.0).collect()
+    };
+    let p = logits(37, count * bins);
+    let folder = folder(&f32_npy(count, bins, &p), &f32_npy(1, bins, &logits(11, bins)));
+    let options = ["--input", "logits", "--gradient", "both", "-o", "out.npy", "--quiet"];
+    let options = [&options[..], &["--backend", "cpu", "--memory-limit"]].concat();
+    let mut gradients = Vec::new();
+    for limit in ["3kB", "100MB"] {
+        let output = rows(&folder, &[&options[..], &[limit]].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let of_q = read_rows(&folder.path().join("out.q-gradient.npy"), "(1, 8)");
+        let of_p = read_rows(&folder.path().join("out.p-gradient.npy"), "(1000, 8)");
+        gradients.push((of_p, of_q));
+    }
+    let [(one_p, one_q), (other_p, other_q)] = &gradients[..] else { unreachable!() };
+    assert_eq!(one_p, other_p);
+    let softmax = |row: &[f32]| {
+        let mass: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+        row.iter().map(|&x| f64::from(x).exp() / mass).collect::<Vec<_>>()
+    };
+    let q = softmax(&logits(11, bins));
+    for bin in 0..bins {
+        let want: f64 = p.chunks(bins).map(|row| q[bin] - softmax(row)[bin]).sum();
+        for got in [one_q[bin], other_q[bin]] {
+            assert!((f64::from(got) - want).abs() < 1e-4, "{got}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn a_gradient_needs_a_place_that_is_no_input() {
+    let folder = small();
+    let output = rows(&folder, &["--gradient", "q"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--output"), "{output:?}");
+    let renamed = folder.path().join("out.q-gradient.npy");
+    fs::rename(folder.path().join("q.npy"), renamed).unwrap();
+    let options = ["--gradient", "q", "-o", "out.npy"];
+    let error = message(&rows_of(&folder, "p.npy", "out.q-gradient.npy", &options), 2);
+    assert_eq!(error, "kullback: out.q-gradient.npy: the output would replace an input");
+    // An invalid row leaves none of them.
+    fs::write(folder.path().join("q.npy"), f32_npy(1, 2, &[0.5, -0.5])).unwrap();
+    message(&rows(&folder, &options), 2);
+    assert_eq!(names(&folder), ["out.q-gradient.npy", "p.npy", "q.npy"]);
+    if cfg!(feature = "gpu") {
+        let output =
+            rows_of(&folder, "p.npy", "p.npy", &[&options[..], &["--backend", "gpu"]].concat());
+        let error = message(&output, 2);
+        assert!(error.contains("gradients; the cpu backend takes them"), "{error}");
+    }
+}

@@ -1,0 +1,473 @@
+//! Values and gradients of rows on the CPU, of any divergence: in f64, from the bins as
+//! [`bins`](super::bins) has them.
+//!
+//! A row is gone through three times: for the masses, for the value with the means of the slopes, and
+//! for what is written, the last two from a cache unless it is very long. With the slopes u and v of
+//! [`Slope`], their means ū and v̄, and the mass P,
+//!
+//! ```text
+//! logits          p·(u − ū) / T
+//! log-probs       p·(u − ū)
+//! probs           (u − ū) / P
+//! ```
+//!
+//! and likewise for Q; where no mass is divided by, log-probs and probs have p·u and u.
+//!
+//! The gradient in a row that is repeated is a sum over rows, and is made in f64 in the order of a tree
+//! that depends on the shape of the batch alone.
+
+use ndarray::{ArrayView1, ArrayViewMut1, Axis};
+use rayon::prelude::*;
+
+use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
+use super::family::{Family, Part, SEGMENT, Work, refusal};
+use super::rows::rows_per_task;
+use crate::batch::Batch;
+use crate::chain;
+use crate::element::{Element, Value};
+use crate::error::Side;
+use crate::gradient::Places;
+use crate::integrand::{Bin, UNIT};
+use crate::kind::Kind;
+use crate::outcome::Slots;
+use crate::slope::{Bins, Slope};
+use crate::sums;
+use crate::verdict::{Judged, Verdict};
+use crate::{Divergence, Error, Mass, Outcome};
+
+/// The least rows of a task that sums over rows: each task has a sum of its own.
+const SUMMED: usize = 4;
+
+type Vectors = [[f64; LANES]; VECTORS];
+
+/// Writes the gradients into their places.
+pub(super) fn outcome<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    weights: Option<ArrayView1<'_, T::Value>>,
+    mut places: Places<'_, T::Value>,
+) -> Result<Outcome<T::Value>, Error> {
+    let mut outcome = Outcome::of(batch, "cpu")?;
+    // The gradient in a row that all the others are compared with is none of theirs.
+    let is_sum = |side| batch.repeats(side) && batch.rows() != 1;
+    let mut sums = [Side::P, Side::Q].map(|side| places.take_if(side, is_sum(side)));
+    let job = Job::new(divergence, batch, weights, sums.each_ref().map(Option::is_some));
+    let slots = outcome.slots(0..batch.rows());
+    let summed = job.in_tasks(Task { first: 0, slots, places });
+    for (place, summed) in sums.iter_mut().zip(summed) {
+        if let Some(place) = place {
+            place.iter_mut().zip(summed).for_each(|(to, sum)| *to = T::Value::from_f64(sum));
+        }
+    }
+    Ok(outcome)
+}
+
+/// What is the same for all rows.
+struct Job<'a, 'b, T: Element> {
+    batch: &'a Batch<'b, T>,
+    weights: Option<ArrayView1<'a, T::Value>>,
+    divergence: Divergence,
+    family: Family,
+    slope: Slope,
+    /// Which sides have the gradients of all rows summed.
+    is_summed: [bool; 2],
+    rows_per_task: usize,
+}
+
+/// Some rows, and where their results go.
+struct Task<'s, 'a, V> {
+    first: usize,
+    slots: Slots<'s, V>,
+    places: Places<'a, V>,
+}
+
+impl<'s, 'a, V: Value> Task<'s, 'a, V> {
+    fn split_at(self, row: usize) -> (Task<'s, 'a, V>, Task<'s, 'a, V>) {
+        let (slots, later_slots) = self.slots.split_at(row);
+        let (places, later_places) = self.places.split_at(row);
+        let later = Task { first: self.first + row, slots: later_slots, places: later_places };
+        (Task { slots, places, ..self }, later)
+    }
+}
+
+impl<'a, 'b, T: Element> Job<'a, 'b, T> {
+    fn new(
+        divergence: Divergence,
+        batch: &'a Batch<'b, T>,
+        weights: Option<ArrayView1<'a, T::Value>>,
+        is_summed: [bool; 2],
+    ) -> Job<'a, 'b, T> {
+        let slope = Slope::new(divergence);
+        let family = Family::with_slope(divergence, slope, Reading::of(batch));
+        let least = if is_summed.contains(&true) { SUMMED } else { 1 };
+        let rows_per_task = rows_per_task(batch.bins()).max(least);
+        Job { batch, weights, divergence, family, slope, is_summed, rows_per_task }
+    }
+
+    /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
+    /// that is not summed is empty.
+    fn in_tasks(&self, task: Task<'_, '_, T::Value>) -> [Vec<f64>; 2] {
+        let tasks = task.slots.values.len().div_ceil(self.rows_per_task);
+        if tasks <= 1 {
+            return self.rows(task);
+        }
+        let (one, other) = task.split_at(tasks / 2 * self.rows_per_task);
+        let (mut sums, later) = rayon::join(|| self.in_tasks(one), || self.in_tasks(other));
+        for (sum, later) in sums.iter_mut().flatten().zip(later.iter().flatten()) {
+            *sum += later;
+        }
+        sums
+    }
+
+    fn rows(&self, task: Task<'_, '_, T::Value>) -> [Vec<f64>; 2] {
+        let Task { first, mut slots, mut places } = task;
+        let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
+        let mut work = Work::new(&self.family);
+        for at in 0..slots.values.len() {
+            let row = first + at;
+            let look = work.sum(&self.family, self.batch, row);
+            let judged = self.judged(row, &look, &work);
+            slots.put(at, judged.row());
+            let [p, q] = places.row(at);
+            let [p_sum, q_sum] = &mut sums;
+            let into = [
+                Into::of(p, self.is_summed[0].then_some(p_sum)),
+                Into::of(q, self.is_summed[1].then_some(q_sum)),
+            ];
+            self.row(row, &look, judged.verdict, &mut work, into);
+        }
+        sums
+    }
+
+    fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
+        let Job { batch, divergence, family, .. } = self;
+        let masses = look.masses(&family.reading);
+        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
+        refusal(batch, row, look, masses).unwrap_or_else(|| match divergence.at_its_limit() {
+            Divergence::Kl if given => kl_as_given(batch, row),
+            Divergence::ReverseKl if given => {
+                let Judged { verdict, masses: [q, p] } = kl_as_given(&batch.swapped(), row);
+                Judged { verdict, masses: [p, q] }
+            }
+            _ => {
+                let verdict = family.verdict(0, &work.sums, *batch, row, look, batch.mass());
+                Judged { verdict, masses }
+            }
+        })
+    }
+
+    /// Writes the gradients of a row that was summed.
+    fn row(
+        &self,
+        row: usize,
+        look: &Look,
+        verdict: Verdict,
+        work: &mut Work,
+        mut into: [Into<'_, T::Value>; 2],
+    ) {
+        let weight = self.weights.map_or(1.0, |weights| weights[row].to_f64());
+        let value = match verdict {
+            _ if weight == 0.0 => return into.iter_mut().for_each(|into| into.fill(0.0)),
+            Verdict::Value(value) if T::Value::from_f64(value).to_f64().is_finite() => value,
+            _ => return into.iter_mut().for_each(|into| into.fill(f64::NAN)),
+        };
+        let (reading, bins) = (self.family.reading, self.batch.bins());
+        let scale = Scale::new(reading, look, self.batch, row);
+        let whole = Part { numbers: self.batch, row, bins: 0..bins };
+        let mut slope = self.slope.at(value, 1.0);
+        if slope.counts_tops() {
+            let space = &mut work.space;
+            let tops = work.arch.dispatch(Tops { slope, scale: &scale, row: &whole, space });
+            slope = slope.at(value, tops);
+        }
+        let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
+        let means = slope.means(work.sums.means(&self.slope));
+        let lines = [0, 1].map(|side| Line {
+            kind: reading.kind(side),
+            by: weight * scale.per_number(side),
+            factor,
+            shift: match reading.divides(side) {
+                true => factor * means[side],
+                false => -constants[side],
+            },
+        });
+        let written = Written { slope, scale, lines };
+        if bins <= SEGMENT {
+            let space = &mut work.space;
+            return work.arch.dispatch(Walk { written, part: whole, into, space });
+        }
+        let arch = work.arch;
+        let [p, q] = into.map(|into| into.in_segments(bins));
+        let segments = (0..bins).step_by(SEGMENT).zip(p.into_iter().zip(q));
+        let segments: Vec<_> = segments.collect();
+        segments.into_par_iter().for_each(|(first, (p, q))| {
+            let bins = first..(first + SEGMENT).min(bins);
+            let part = Part { numbers: self.batch, row, bins };
+            let space = &mut Space::new();
+            arch.dispatch(Walk { written, part, into: [p, q], space });
+        });
+    }
+}
+
+/// The verdict on a row of valid bins under a policy that divides by no mass.
+fn kl_as_given<T: Element>(batch: &Batch<'_, T>, row: usize) -> Judged {
+    match batch.is_probs() {
+        true => sums::closer_look(batch, row),
+        false => chain::judge(batch, &chain::node(batch, row)),
+    }
+}
+
+/// How many bins of a row share the largest ratio, for the one slope that asks.
+struct Tops<'a> {
+    slope: Slope,
+    scale: &'a Scale,
+    row: &'a Part<'a>,
+    space: &'a mut Space,
+}
+
+impl pulp::WithSimd for Tops<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        // Ratios have the bits of the largest only if they are made in the same way.
+        if S::IS_SCALAR { self.count::<false>() } else { self.count::<true>() }
+    }
+}
+
+impl Tops<'_> {
+    #[inline(always)]
+    fn count<const FUSED: bool>(self) -> f64 {
+        let Tops { slope, scale, row: Part { numbers, row, bins }, space } = self;
+        let (mut tops, mut products) = (0.0, [[[0.0; LANES]; VECTORS]; 2]);
+        for bins in windows(bins.clone()) {
+            let (block, window) = space.block::<FUSED>(*numbers, scale, *row, bins);
+            let vectors = window.vectors();
+            Products { slope, block, vectors, into: &mut products }.dispatch();
+            tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
+        }
+        tops
+    }
+}
+
+/// How the products of a side become derivatives in what was given.
+#[derive(Clone, Copy)]
+struct Line {
+    kind: Kind,
+    by: f64,
+    factor: f64,
+    shift: f64,
+}
+
+impl Line {
+    /// From the products of some bins and their probabilities, both in units.
+    #[inline(always)]
+    fn derivatives(&self, products: &Vectors, own: &Vectors, vectors: usize, into: &mut Vectors) {
+        let Line { kind, by, factor, shift } = *self;
+        let per_unit = by / UNIT;
+        for at in 0..vectors {
+            for lane in 0..LANES {
+                let (product, p) = (products[at][lane], own[at][lane]);
+                into[at][lane] = match kind {
+                    Kind::Probs => by * (factor * product / p - shift),
+                    Kind::LogProbs | Kind::Logits => per_unit * (factor * product - p * shift),
+                };
+            }
+        }
+    }
+
+    /// From a slope itself and the probability, where one of the two is 0.
+    fn derivative(&self, slope: f64, p: Option<f64>) -> f64 {
+        let Line { kind, by, factor, shift } = *self;
+        match (kind, p) {
+            (Kind::Probs, _) => by * (factor * slope - shift),
+            (_, Some(p)) => by * p / UNIT * (factor * slope - shift),
+            (_, None) => 0.0,
+        }
+    }
+}
+
+/// Where a row's gradient in one side goes.
+enum Into<'a, V> {
+    Nowhere,
+    Row(ArrayViewMut1<'a, V>),
+    /// To others'.
+    Sum(&'a mut [f64]),
+}
+
+impl<'a, V: Value> Into<'a, V> {
+    fn of(row: Option<ArrayViewMut1<'a, V>>, sum: Option<&'a mut Vec<f64>>) -> Into<'a, V> {
+        match (row, sum) {
+            (Some(row), _) => Into::Row(row),
+            (None, Some(sum)) => Into::Sum(sum),
+            (None, None) => Into::Nowhere,
+        }
+    }
+
+    /// The same for parts of a row.
+    fn in_segments(self, bins: usize) -> Vec<Into<'a, V>> {
+        match self {
+            Into::Nowhere => (0..bins).step_by(SEGMENT).map(|_| Into::Nowhere).collect(),
+            Into::Sum(sum) => sum.chunks_mut(SEGMENT).map(Into::Sum).collect(),
+            Into::Row(row) => {
+                let (mut rest, mut parts) = (row, Vec::new());
+                while rest.len() > SEGMENT {
+                    let (part, later) = rest.split_at(Axis(0), SEGMENT);
+                    parts.push(Into::Row(part));
+                    rest = later;
+                }
+                parts.push(Into::Row(rest));
+                parts
+            }
+        }
+    }
+
+    /// Puts some derivatives into their places.
+    #[inline(always)]
+    fn put(&mut self, first: usize, derivatives: &[f64]) {
+        match self {
+            Into::Nowhere => {}
+            Into::Row(row) => match row.as_slice_mut() {
+                Some(row) => {
+                    let row = &mut row[first..first + derivatives.len()];
+                    row.iter_mut().zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
+                }
+                None => {
+                    let row = row.iter_mut().skip(first);
+                    row.zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
+                }
+            },
+            Into::Sum(sum) => {
+                let sum = &mut sum[first..first + derivatives.len()];
+                sum.iter_mut().zip(derivatives).for_each(|(sum, x)| *sum += x);
+            }
+        }
+    }
+
+    fn fill(&mut self, derivative: f64) {
+        match self {
+            Into::Nowhere => {}
+            Into::Row(row) => row.fill(V::from_f64(derivative)),
+            Into::Sum(sum) => sum.iter_mut().for_each(|sum| *sum += derivative),
+        }
+    }
+}
+
+/// What is to be written of a row.
+#[derive(Clone, Copy)]
+struct Written {
+    slope: Slope,
+    scale: Scale,
+    lines: [Line; 2],
+}
+
+/// The walk over some bins that writes it.
+struct Walk<'s, 'a, V> {
+    written: Written,
+    part: Part<'s>,
+    into: [Into<'a, V>; 2],
+    space: &'s mut Space,
+}
+
+impl<V: Value> pulp::WithSimd for Walk<'_, '_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        if S::IS_SCALAR { self.write::<false>() } else { self.write::<true>() }
+    }
+}
+
+impl<V: Value> Walk<'_, '_, V> {
+    #[inline(always)]
+    fn write<const FUSED: bool>(self) {
+        let Walk { written, part: Part { numbers, row, bins }, mut into, space } = self;
+        let Written { slope, scale, lines } = written;
+        let start = bins.start;
+        let mut products = [[[0.0; LANES]; VECTORS]; 2];
+        let mut derivatives = products;
+        for bins in windows(bins) {
+            let (block, window) = space.block::<FUSED>(numbers, &scale, row, bins.clone());
+            let vectors = window.vectors();
+            Products { slope, block, vectors, into: &mut products }.dispatch();
+            for side in 0..2 {
+                let own = block.probabilities(side);
+                lines[side].derivatives(&products[side], own, vectors, &mut derivatives[side]);
+            }
+            if block.has_ends(vectors) {
+                written.put_ends(block, window, &mut derivatives);
+            }
+            for (into, derivatives) in into.iter_mut().zip(&derivatives) {
+                into.put(bins.start - start, &derivatives.as_flattened()[..bins.len()]);
+            }
+        }
+    }
+}
+
+impl Written {
+    /// The derivatives in bins in which one of the two probabilities is 0, or both are.
+    #[cold]
+    #[inline(never)]
+    fn put_ends(&self, block: &Block, window: &Window, derivatives: &mut [Vectors; 2]) {
+        let Written { slope, scale, lines } = self;
+        for bin in 0..window.bins().len() {
+            if block.both(bin / LANES)[bin % LANES] == 1.0 {
+                continue;
+            }
+            let own = [0, 1].map(|side| scale.probability(window, side, bin));
+            let [p, q] = own.map(|p| p.unwrap_or(0.0) / UNIT);
+            let (toward_p, toward_q) = (f64::INFINITY, f64::NEG_INFINITY);
+            let slopes = match own {
+                [Some(_), _] => slope.at_end(p, q, toward_p),
+                [None, Some(_)] => slope.at_end(p, q, toward_q),
+                // One of them grows from 0, and the other is still there.
+                [None, None] => [slope.at_end(p, q, toward_p)[0], slope.at_end(p, q, toward_q)[1]],
+            };
+            for side in 0..2 {
+                derivatives[side].as_flattened_mut()[bin] =
+                    lines[side].derivative(slopes[side], own[side]);
+            }
+        }
+    }
+}
+
+/// A slope's products in the bins of a block, and whatever in those in which a probability is 0. A
+/// function of its own, whose loops are better for it.
+struct Products<'a> {
+    slope: Slope,
+    block: &'a Block,
+    vectors: usize,
+    into: &'a mut [Vectors; 2],
+}
+
+impl Products<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self);
+    }
+}
+
+impl pulp::WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let slope = self.slope;
+        match S::IS_SCALAR {
+            true => slope.products::<false>(self),
+            false => slope.products::<true>(self),
+        }
+    }
+}
+
+impl Bins for Products<'_> {
+    #[inline(always)]
+    fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
+        let Products { block, vectors, into: [of_p, of_q], .. } = self;
+        for at in 0..vectors {
+            for lane in 0..LANES {
+                [of_p[at][lane], of_q[at][lane]] = products(block.bin(at, lane));
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Gradients: against values from multi-precision arithmetic and against finite differences, and what
+//! holds of them whatever the values are.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use kullback::{
+    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Side, Status, Wanted,
+};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, array};
+use serde::Deserialize;
+
+use crate::data::{distributions, nearby};
+use crate::engines::engines;
+use crate::family::{all_divergences, of_kind};
+use crate::kinds::values;
+
+/// A pair, and its gradients by divergence: `tests/golden/README.md` says how they were made.
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    #[serde(rename = "type")]
+    element: String,
+    p_kind: String,
+    q_kind: String,
+    temperature: f64,
+    policy: String,
+    p: String,
+    q: String,
+    gradients: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    value: String,
+    p: Option<String>,
+    q: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    rows: Vec<Row>,
+}
+
+/// How far a derivative may lie off, by the largest of its row.
+fn promised<T: Element>() -> f64 {
+    if T::NAME == f64::NAME { 1e-12 } else { 2e-7 }
+}
+
+/// Derivatives of which the exact ones are all 0, but for the digits of what computed those.
+const VANISHES: f64 = 1e-90;
+/// What rounding may leave of them.
+const ROUNDING: f64 = 1e-15;
+
+/// The largest error of a row by its largest entry, unless what is infinite or masked differs.
+fn error(got: &[f64], want: &[f64], masked: impl Fn(usize) -> bool) -> f64 {
+    let finite = want.iter().filter(|x| x.is_finite());
+    let largest = finite.fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let off = got.iter().zip(want).enumerate().map(|(bin, (&got, &want))| {
+        if got == want {
+            0.0
+        } else if want.is_infinite() || got.is_nan() || masked(bin) {
+            f64::INFINITY
+        } else if largest < VANISHES && got.abs() < ROUNDING {
+            0.0
+        } else {
+            (got - want).abs() / largest
+        }
+    });
+    off.fold(0.0, f64::max)
+}
+
+/// What is wrong with the gradients of a row.
+fn faults<T: Element>(row: &Row, from_bits: impl Fn(u64) -> T + Copy) -> Vec<String> {
+    let (p, q): (Vec<T>, Vec<T>) = (values(&row.p, from_bits), values(&row.q, from_bits));
+    let side = |side| ArrayView2::from_shape((1, p.len()), side).unwrap();
+    let [p_kind, q_kind] = [&row.p_kind, &row.q_kind].map(|kind| kind.parse().unwrap());
+    let mut batch = Batch::of(p_kind, side(&p), q_kind, side(&q)).unwrap();
+    if [p_kind, q_kind].contains(&Kind::Logits) {
+        batch = batch.with_temperature(row.temperature).unwrap();
+    }
+    let batch = batch.with_mass(row.policy.parse().unwrap());
+    let mut faults = Vec::new();
+    for (name, entry) in &row.gradients {
+        let divergence: Divergence = name.parse().unwrap();
+        let mut fault = |what: String| faults.push(format!("{}, {name}: {what}", row.name));
+        let gradient =
+            Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).expect("valid rows");
+        let (value, due) = (gradient.outcome.values[0].to_f64(), entry.value.parse().unwrap());
+        if error(&[value], &[due], |_| false) > 3e-6 && due > 1e-20 {
+            fault(format!("the value is {value:e}, not {due:e}"));
+        }
+        let sides = [(gradient.p, &entry.p, &p, p_kind), (gradient.q, &entry.q, &q, q_kind)];
+        for (got, want, given, kind) in sides {
+            let got: Vec<f64> = got.unwrap().iter().map(|x| x.to_f64()).collect();
+            let Some(want) = want else {
+                if got.iter().any(|x| !x.is_nan()) {
+                    fault(format!("there is none, and not {got:?}"));
+                }
+                continue;
+            };
+            let want: Vec<f64> = want.split(' ').map(|x| x.parse().unwrap()).collect();
+            let masked =
+                |bin: usize| kind != Kind::Probs && given[bin].to_f64() == f64::NEG_INFINITY;
+            let off = error(&got, &want, masked);
+            if off > promised::<T>() {
+                fault(format!("off by {off:e} of the largest: {got:?}, not {want:?}"));
+            }
+        }
+    }
+    faults
+}
+
+fn check_golden<T: Element>(least: usize, from_bits: impl Fn(u64) -> T + Copy) {
+    let golden: Golden = serde_json::from_str(include_str!("../golden/gradients.json")).unwrap();
+    let rows: Vec<_> = golden.rows.iter().filter(|row| row.element == T::NAME).collect();
+    assert!(rows.len() >= least, "{} rows of {}", rows.len(), T::NAME);
+    let found: Vec<_> = rows.iter().flat_map(|row| faults(row, from_bits)).collect();
+    assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn golden_gradients() {
+    check_golden(88, |bits| f32::from_bits(bits as u32));
+    check_golden(12, f64::from_bits);
+    check_golden(4, |bits| f16::from_bits(bits as u16));
+    check_golden(4, |bits| bf16::from_bits(bits as u16));
+}
+
+/// Rows of f64 of every kind, of which some are near each other and some lack bins.
+fn sides(bins: usize) -> [Array2<f64>; 2] {
+    let mut p: Array2<f64> = distributions(3, bins, 31);
+    let mut q: Array2<f64> = distributions(3, bins, 32);
+    q.row_mut(1).assign(&nearby(&p, 1e-1, 33).row(1));
+    (p[[2, 0]], q[[2, 1]]) = (0.0, 0.0);
+    for side in [&mut p, &mut q] {
+        for mut row in side.rows_mut() {
+            let mass = row.sum();
+            row.mapv_inplace(|x| x / mass);
+        }
+    }
+    [p, q]
+}
+
+fn is_zero(kind: Kind, x: f64) -> bool {
+    if kind == Kind::Probs { x == 0.0 } else { x == f64::NEG_INFINITY }
+}
+
+/// The derivative along a way that moves all numbers of a side but those of bins without mass, by a
+/// difference of fourth order.
+fn difference(
+    divergence: Divergence,
+    batch: impl Fn(&Array2<f64>) -> f64,
+    side: &Array2<f64>,
+    way: &Array2<f64>,
+) -> f64 {
+    let at = |step: f64| batch(&(side + &(way * step)));
+    let h = if divergence == Divergence::TotalVariation { 1e-6 } else { 1e-4 };
+    (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h)
+}
+
+/// A way to move numbers: small steps, logarithms by as much as probabilities by their share.
+fn way(kind: Kind, side: &Array2<f64>, seed: u64) -> Array2<f64> {
+    let mut random = crate::data::Random(seed);
+    side.mapv(|x| match random.uniform() - 0.5 {
+        _ if is_zero(kind, x) => 0.0,
+        step if kind == Kind::Probs => step * x,
+        step => step,
+    })
+}
+
+#[test]
+fn finite_differences_agree() {
+    let mut compared = 0;
+    let [p_probs, q_probs] = sides(9);
+    for (p_kind, q_kind, mass) in Kind::ALL.iter().flat_map(|&p_kind| {
+        Kind::ALL.iter().flat_map(move |&q_kind| {
+            [Mass::Normalize, Mass::Generalized, Mass::AsGiven].map(|mass| (p_kind, q_kind, mass))
+        })
+    }) {
+        let temperature = if [p_kind, q_kind].contains(&Kind::Logits) { 1.5 } else { 1.0 };
+        let (p, q) = (of_kind::<f64>(p_kind, &p_probs, temperature), {
+            of_kind::<f64>(q_kind, &q_probs, temperature)
+        });
+        for divergence in all_divergences() {
+            for row in 0..3 {
+                let one =
+                    |side: &Array2<f64>| side.slice_axis(Axis(0), (row..row + 1).into()).to_owned();
+                let [p, q] = [one(&p), one(&q)];
+                let made = |p: &Array2<f64>, q: &Array2<f64>, wanted| {
+                    let batch = Batch::of(p_kind, p, q_kind, q).unwrap().with_mass(mass);
+                    let batch = batch.with_temperature(temperature).unwrap();
+                    Engine::cpu().gradient(divergence, &batch, wanted, None)
+                };
+                let Ok(gradient) = made(&p, &q, Wanted::Both) else { continue };
+                if gradient.outcome.statuses[0] == Status::Infinite {
+                    continue;
+                }
+                let value = |p: &Array2<f64>, q: &Array2<f64>| {
+                    made(p, q, Wanted::Q).unwrap().outcome.values[0]
+                };
+                let (p_way, q_way) = (way(p_kind, &p, 5), way(q_kind, &q, 6));
+                for (got, kind, given, way, want) in [
+                    (
+                        gradient.p,
+                        p_kind,
+                        &p,
+                        &p_way,
+                        difference(divergence, |p| value(p, &q), &p, &p_way),
+                    ),
+                    (
+                        gradient.q,
+                        q_kind,
+                        &q,
+                        &q_way,
+                        difference(divergence, |q| value(&p, q), &q, &q_way),
+                    ),
+                ] {
+                    let moved =
+                        || got.as_ref().unwrap().iter().zip(way).filter(|(_, way)| **way != 0.0);
+                    let along: f64 = moved().map(|(x, way)| x * way).sum();
+                    let size: f64 = moved().map(|(x, way)| (x * way).abs()).sum();
+                    let what =
+                        format!("{divergence}, {p_kind}, {q_kind}, {mass}, row {row}, {kind}");
+                    assert!(
+                        (along - want).abs() <= 1e-8 * size + 1e-11 * (1.0 + value(&p, &q)),
+                        "{what}: {along:e}, not {want:e}, of {given} along {way}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 2_000, "{compared}");
+}
+
+/// Adding a constant to a row of logits changes nothing, and neither does a factor of probabilities.
+#[test]
+fn what_changes_nothing_has_no_derivative() {
+    let [p_probs, q_probs] = sides(70);
+    for &kind in Kind::ALL {
+        let [p, q] = [&p_probs, &q_probs].map(|side| of_kind::<f64>(kind, side, 1.0));
+        let batch = Batch::of(kind, &p, kind, &q).unwrap();
+        for divergence in all_divergences() {
+            let gradient = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+            for (got, given) in [(gradient.p.unwrap(), &p), (gradient.q.unwrap(), &q)] {
+                for ((got, given), status) in
+                    got.rows().into_iter().zip(given.rows()).zip(&gradient.outcome.statuses)
+                {
+                    if *status == Status::Infinite {
+                        assert!(got.iter().all(|x| x.is_nan()), "{divergence}, {kind}");
+                        continue;
+                    }
+                    let terms = got.iter().zip(given).filter(|(x, _)| x.is_finite());
+                    let terms = terms.map(|(&x, &p)| if kind == Kind::Probs { x * p } else { x });
+                    let terms: Vec<f64> = terms.collect();
+                    let size: f64 = terms.iter().map(|x| x.abs()).sum();
+                    let sum: f64 = terms.iter().sum();
+                    assert!(sum.abs() <= 1e-13 * size + 1e-15, "{divergence}, {kind}: {sum:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn identical_rows_have_no_slope() {
+    for bins in [1, 7, 16, 100, 3_000] {
+        let probs: Array2<f64> = distributions(2, bins, 7);
+        for &kind in Kind::ALL {
+            let p = of_kind::<f32>(kind, &probs, 1.0);
+            let batch = Batch::of(kind, &p, kind, &p).unwrap();
+            for divergence in all_divergences() {
+                if matches!(divergence, Divergence::CrossEntropy | Divergence::Entropy) {
+                    continue;
+                }
+                let gradient =
+                    Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+                for side in [gradient.p, gradient.q] {
+                    let zeros = side.unwrap().iter().all(|&x| x == 0.0);
+                    assert!(zeros, "{divergence}, {kind}, {bins} bins");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_are_factors_of_rows() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(5, 20, 1), distributions(5, 20, 2));
+    let mut p = p;
+    // The fourth row is none, and the weight of the fifth leaves it out.
+    (p[[3, 0]], p[[4, 0]]) = (-1.0, f64::NAN);
+    let batch = Batch::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
+    let weights = array![2.0, -0.5, 0.0, 1.0, 0.0];
+    let engine = Engine::cpu();
+    let plain = engine.gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+    let weighted = engine.gradient(Divergence::Kl, &batch, Wanted::Both, Some(weights.view()));
+    let weighted = weighted.unwrap();
+    assert_eq!(weighted.outcome.statuses, plain.outcome.statuses);
+    assert_eq!(weighted.outcome.values.to_vec()[..3], plain.outcome.values.to_vec()[..3]);
+    for (got, want) in [(weighted.p, plain.p), (weighted.q, plain.q)] {
+        let (got, want) = (got.unwrap(), want.unwrap());
+        for row in 0..3 {
+            for (got, want) in got.row(row).iter().zip(want.row(row)) {
+                assert!((got - want * weights[row]).abs() <= 1e-15 * want.abs());
+            }
+        }
+        assert!(got.row(3).iter().all(|x| x.is_nan()) && want.row(4).iter().all(|x| x.is_nan()));
+        assert!(got.row(4).iter().all(|&x| x == 0.0));
+    }
+    let invalid = batch.with_on_invalid(OnInvalid::Error);
+    let error = engine.gradient(Divergence::Kl, &invalid, Wanted::P, Some(weights.view()));
+    assert!(matches!(error, Err(Error::Invalid(at)) if at.row == 3 && at.side == Side::P));
+}
+
+/// A row that is repeated has the sum of what each of them would have.
+#[test]
+fn repeated_rows_are_summed_over() {
+    for (rows, bins) in [(1, 5), (3, 5), (40, 33), (700, 100), (9, 70_000)] {
+        let (p, q): (Array2<f64>, Array2<f64>) =
+            (distributions(rows, bins, 1), distributions(1, bins, 2));
+        let every = q.broadcast((rows, bins)).unwrap().to_owned();
+        let weights = Array1::from_shape_fn(rows, |row| 1.0 + row as f64);
+        for divergence in [Divergence::Kl, Divergence::Hellinger, Divergence::Renyi(2.0)] {
+            let gradient = |p: &Array2<f64>, q: &Array2<f64>| {
+                let batch = Batch::probs(p, q).unwrap();
+                let weights = Some(weights.view());
+                Engine::cpu().gradient(divergence, &batch, Wanted::Both, weights).unwrap()
+            };
+            for (once, each) in [(gradient(&p, &q), gradient(&p, &every)), {
+                let swapped = |mut made: kullback::Gradient<f64>| {
+                    std::mem::swap(&mut made.p, &mut made.q);
+                    made
+                };
+                (swapped(gradient(&q, &p)), swapped(gradient(&every, &p)))
+            }] {
+                assert_eq!(once.p, each.p, "{divergence}");
+                let (got, each) = (once.q.unwrap(), each.q.unwrap());
+                assert_eq!(got.dim(), (1, bins));
+                let size = each.mapv(f64::abs).sum_axis(Axis(0));
+                for ((got, want), size) in got.iter().zip(each.sum_axis(Axis(0))).zip(size) {
+                    assert!((got - want).abs() <= 1e-13 * size, "{got:e}, not {want:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut all = Vec::new();
+            for (rows, bins) in [(300, 100), (9, 33_000), (3, 140_000)] {
+                let (p, q): (Array2<f32>, Array2<f32>) =
+                    (distributions(rows, bins, 1), distributions(1, bins, 2));
+                for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5)] {
+                    let batch = Batch::probs(&p, &q).unwrap();
+                    let made = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None);
+                    let made = made.unwrap();
+                    all.extend([made.p.unwrap(), made.q.unwrap()]);
+                }
+            }
+            all
+        })
+    };
+    let one = run(1);
+    assert!(run(2) == one && run(5) == one);
+}
+
+#[test]
+fn a_place_of_any_stride_is_written_to() {
+    let (p, q): (Array2<f32>, Array2<f32>) = (distributions(6, 300, 1), distributions(6, 300, 2));
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let want = engine.gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+    let mut transposed = Array2::from_elem((300, 6), 9.0);
+    let mut every_other = Array2::from_elem((12, 300), 9.0);
+    let (p_place, q_place) = (transposed.view_mut().reversed_axes(), {
+        every_other.slice_axis_mut(Axis(0), Slice::new(0, None, 2))
+    });
+    let outcome =
+        engine.gradient_into(Divergence::Kl, &batch, None, Some(p_place), Some(q_place)).unwrap();
+    assert_eq!(outcome, want.outcome);
+    assert_eq!(transposed.view().reversed_axes(), want.p.unwrap());
+    assert_eq!(every_other.slice_axis(Axis(0), Slice::new(0, None, 2)), want.q.unwrap());
+    assert!(every_other.slice_axis(Axis(0), Slice::new(1, None, 2)).iter().all(|&x| x == 9.0));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_computed() {
+    let (p, q) = (array![[0.5_f32, f32::NAN], [0.5, 0.5]], array![[0.5_f32, 0.5]]);
+    let batch = Batch::probs(&p, &q).unwrap();
+    let engine = Engine::cpu();
+    let of = |weights: Array1<f32>| {
+        engine.gradient(Divergence::Kl, &batch, Wanted::Q, Some(weights.view())).unwrap_err()
+    };
+    assert_eq!(of(array![1.0]).to_string(), "there are 1 weights for 2 rows");
+    let error = of(array![1.0, f32::INFINITY]).to_string();
+    assert_eq!(error, "the weight of row 1 is inf: a weight is a finite number");
+    let mut place = Array2::zeros((2, 2));
+    let place = Some(place.view_mut());
+    let error = engine.gradient_into(Divergence::Kl, &batch, None, None, place).unwrap_err();
+    assert_eq!(error.to_string(), "the gradient in Q is 1 × 2, and its place 2 × 2");
+    let given = batch.with_mass(Mass::AsGiven);
+    let error = engine.gradient(Divergence::Renyi(0.5), &given, Wanted::Q, None).unwrap_err();
+    assert!(matches!(error, Error::Policy { .. }), "{error}");
+}
+
+#[test]
+fn no_rows_have_an_empty_gradient() {
+    let (p, q) = (Array2::<f32>::zeros((0, 3)), array![[0.5_f32, 0.25, 0.25]]);
+    let batch = Batch::probs(&p, &q).unwrap();
+    let made = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+    assert_eq!(made.p.unwrap().dim(), (0, 3));
+    assert_eq!(made.q.unwrap(), array![[0.0, 0.0, 0.0]]);
+}
+
+#[test]
+fn values_are_those_of_rows() {
+    let [p, q] = sides(40);
+    for mass in [Mass::Normalize, Mass::AsGiven, Mass::Generalized] {
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
+        for divergence in all_divergences() {
+            let Ok(rows) = Engine::cpu().rows(divergence, &batch) else { continue };
+            let made = Engine::cpu().gradient(divergence, &batch, Wanted::P, None).unwrap();
+            assert_eq!(made.outcome.statuses, rows.statuses, "{divergence}");
+            assert!(made.q.is_none());
+            for (got, want) in made.outcome.values.iter().zip(&rows.values) {
+                assert!(crate::compare::close(*got, *want, 1e-13), "{divergence}, {mass}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_leaves_them_to_the_cpu_if_it_is_told_to() {
+    let (p, q): (Array2<f32>, Array2<f32>) = (distributions(6, 30, 1), distributions(6, 30, 2));
+    let batch = Batch::probs(&p, &q).unwrap();
+    let want = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Q, None).unwrap();
+    for engine in engines().iter().filter(|engine| engine.backend() == "gpu") {
+        let error = engine.gradient(Divergence::Kl, &batch, Wanted::Q, None).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { backend: "gpu", .. }), "{error}");
+        let fallen = engine.clone().with_cpu_fallback();
+        let got = fallen.gradient(Divergence::Kl, &batch, Wanted::Q, None).unwrap();
+        assert_eq!((got.q, got.outcome.recovery.cpu_rows), (want.q.clone(), 6));
+    }
+}

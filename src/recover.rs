@@ -245,18 +245,7 @@ impl Backend for Recovering {
         let both = call.outcomes().into_iter().zip(rest);
         Ok(both.map(|(begun, rest)| begun.completed(done, rest.instead_of_gpu(&error))).collect())
     }
-}
 
-/// What the CPU makes of rows: one of the divergences has fast paths of its own.
-async fn on_the_cpu<T: Element>(
-    divergences: &[Divergence],
-    batch: &Batch<'_, T>,
-    settings: Settings,
-) -> Result<Vec<Outcome<T::Value>>, Error> {
-    match divergences {
-        [Divergence::Kl] => Ok(vec![Cpu.rows(Divergence::Kl, batch, settings).await?]),
-        several => Cpu.several(several, batch, settings).await,
-    }
     async fn gradient<T: Element>(
         &self,
         divergence: Divergence,
@@ -271,6 +260,18 @@ async fn on_the_cpu<T: Element>(
         }
         let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
         Ok(outcome.instead_of_gpu(&error))
+    }
+}
+
+/// What the CPU makes of rows: one of the divergences has fast paths of its own.
+async fn on_the_cpu<T: Element>(
+    divergences: &[Divergence],
+    batch: &Batch<'_, T>,
+    settings: Settings,
+) -> Result<Vec<Outcome<T::Value>>, Error> {
+    match divergences {
+        [Divergence::Kl] => Ok(vec![Cpu.rows(Divergence::Kl, batch, settings).await?]),
+        several => Cpu.several(several, batch, settings).await,
     }
 }
 

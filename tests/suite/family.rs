@@ -390,7 +390,7 @@ fn several_at_once_are_what_each_is() {
     let q: Array2<f32> = distributions(50, 100, 22);
     let divergences: Vec<_> = all_divergences().collect();
     for engine in engines() {
-        for mass in [Mass::Check, Mass::Generalized] {
+        for mass in [Mass::Check, Mass::AsGiven, Mass::Generalized] {
             let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
             let meant = |divergence: &Divergence| engine.rows(*divergence, &batch).is_ok();
             let divergences: Vec<_> = divergences.iter().copied().filter(meant).collect();

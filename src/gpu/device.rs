@@ -74,7 +74,7 @@ impl RowsJob {
     /// Bytes of the records of a pass, and of those that are read back.
     fn record_bytes(&self) -> [usize; 2] {
         let units = self.dispatch.units as usize;
-        let (first, later) = (self.variant.layout().record_bytes, TERMS_BYTES);
+        let (first, later) = (self.variant.layout().record_bytes, terms_bytes());
         match self.passes.iter().filter(|pass| !pass.is_balance()).count() {
             0 => [units * first, self.rows() * first],
             read => [units * first.max(later), self.rows() * (first + read * later)],
@@ -88,7 +88,9 @@ impl RowsJob {
 }
 
 /// Bytes of a record of terms.
-const TERMS_BYTES: usize = 40;
+fn terms_bytes() -> usize {
+    Variant::TERMS.layout().record_bytes
+}
 
 /// Work on its way to be submitted.
 struct Work {
@@ -213,7 +215,7 @@ impl Device {
         self.read_back(&mut work, &slot, sums, job.variant)?;
         if !job.passes.is_empty() {
             slot.heads.reserve(&self.device, sums.bytes);
-            slot.balances.reserve(&self.device, job.rows() * TERMS_BYTES);
+            slot.balances.reserve(&self.device, job.rows() * terms_bytes());
             keep(&mut work, &slot, sums, &slot.heads)?;
         }
         for pass in &job.passes {
@@ -254,7 +256,7 @@ impl Device {
             "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
             "sums" | "terms" => slot.records[0].bound(made),
             "heads" => slot.heads.bound(job.rows() * job.variant.layout().record_bytes),
-            "balances" => slot.balances.bound(job.rows() * TERMS_BYTES),
+            "balances" => slot.balances.bound(job.rows() * terms_bytes()),
             _ => self.ln_table.bound(ln_table::BYTES),
         };
         self.record(work, (name, job.variant, dispatch.form), params, buffers, dispatch)?;

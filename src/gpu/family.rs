@@ -204,11 +204,11 @@ impl Asked {
         let divergences: Vec<_> = divergences.iter().map(|one| one.at_its_limit()).collect();
         let places = divergences.iter().map(|&divergence| {
             let [sum, overlap] = divergence.integrands();
-            // The masses that this one leaves out of its terms then are the host's to add.
-            let given = divergence == Divergence::ReverseKl && batch.mass() == Mass::AsGiven;
+            // To what the terms of this come to it would take the difference of the masses.
+            let literal = divergence == Divergence::ReverseKl && batch.mass() == Mass::AsGiven;
             let told = [sum, overlap].into_iter().flatten().all(|sum| Told::of(sum).is_some());
-            let by_device =
-                able && told && divergence != Divergence::Kl && !is_far_off(sum) && !given;
+            let by_host = literal || !told || is_far_off(sum);
+            let by_device = able && divergence != Divergence::Kl && !by_host;
             by_device.then(|| [sum.map(&mut place), overlap.map(&mut place)])
         });
         let places = places.collect();

@@ -15,7 +15,7 @@ use crate::element::Element;
 use crate::gpu::adapter::AdapterKind;
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// Both backends, and which of them to take.
 #[derive(Default)]
@@ -64,6 +64,15 @@ impl Backend for Auto {
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         self.cpu.several(divergences, batch, settings).await
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        self.cpu.matrix(divergence, pairs, settings).await
     }
 }
 

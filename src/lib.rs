@@ -102,8 +102,10 @@ mod error;
 mod gpu;
 mod integrand;
 mod kind;
+mod matrix;
 mod memory;
 mod outcome;
+mod pairs;
 #[cfg(feature = "gpu")]
 mod recover;
 #[cfg(feature = "gpu")]
@@ -123,8 +125,10 @@ pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use kind::Kind;
+pub use matrix::{Matrix, Nearest};
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};
+pub use pairs::Pairs;
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {

@@ -20,7 +20,7 @@ use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::plan::Limits;
-use crate::{Divergence, Error, Outcome, self_test};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs, self_test};
 
 /// How often a call opens a device anew.
 const MOST_REOPENED: usize = 2;
@@ -244,6 +244,22 @@ impl Backend for Recovering {
             outcomes.push(self.rows(divergence, batch, settings).await?);
         }
         Ok(outcomes)
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let mut device = self.current(from_now(settings.deadline)).await?;
+        let error = match device.gpu.matrix(divergence, pairs, settings).await {
+            Err(error) if settings.cpu_fallback => error,
+            result => return result,
+        };
+        log::warn!("{error}; the CPU computes the matrix");
+        let matrix = Cpu.matrix(divergence, pairs, settings).await?;
+        Ok(matrix.instead_of_gpu(&error))
     }
 }
 

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use ndarray::Axis;
 
+use super::distribution::Distribution;
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
@@ -35,7 +36,7 @@ const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 /// Its logarithm: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 
-type Vector = [f64; LANES];
+pub(super) type Vector = [f64; LANES];
 
 /// How the rows of a batch are read.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,26 @@ impl Reading {
 
     fn is_probs(&self) -> bool {
         self.kinds == [Kind::Probs; 2]
+    }
+
+    /// What the numbers of a side are.
+    pub(super) fn kind(&self, side: Side) -> Kind {
+        self.kinds[side as usize]
+    }
+
+    /// What they are multiplied by.
+    pub(super) fn by(&self, side: Side) -> f64 {
+        self.by[side as usize]
+    }
+
+    /// The number of a bin that is not there.
+    pub(super) fn none(&self, side: Side) -> f64 {
+        self.none[side as usize]
+    }
+
+    /// Whether a side is divided by its mass.
+    pub(super) fn divides(&self, side: Side) -> bool {
+        self.divided[side as usize]
     }
 }
 
@@ -134,7 +155,7 @@ impl Window {
 }
 
 /// Ranges of up to `BLOCK` bins.
-fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = bins.end;
     bins.step_by(BLOCK).map(move |first| first..(first + BLOCK).min(end))
 }
@@ -445,7 +466,7 @@ impl Space {
 }
 
 impl Block {
-    fn new() -> Block {
+    pub(super) fn new() -> Block {
         let none = [[0.0; LANES]; VECTORS];
         Block {
             p: none,
@@ -521,14 +542,68 @@ impl Block {
             let l = if mixed { p_side.ln[lane] - q_side.ln[lane] } else { apart - scale.ln_ratio };
             let l = if both { l } else { 0.0 };
             let (x, y) = (p_side.x[lane], q_side.x[lane]);
-            let near = l.abs() <= 1.0;
-            let size = if near { l.abs() } else { 0.0 };
-            let expm1 = size + exp_tail(size);
-            let tanh = expm1 / (expm1 + 2.0);
-            let n = if near { (x + y) * if l < 0.0 { -tanh } else { tanh } } else { x - y };
-            self.put(at, lane, [x, y], n, p_side.on[lane], q_side.on[lane]);
+            self.put(at, lane, [x, y], difference_of([x, y], l), p_side.on[lane], q_side.on[lane]);
             self.l[at][lane] = l;
             self.put_logs(at, lane, x, p_side.ln[lane], q_side.ln[lane]);
+        }
+    }
+
+    /// Takes up to `BLOCK` bins of two rows that are distributions already; returns how many vectors
+    /// they fill.
+    #[inline(always)]
+    pub(super) fn fill_with<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        sides: [&Distribution; 2],
+        bins: Range<usize>,
+    ) -> usize {
+        self.only = [[0.0; LANES]; 2];
+        self.lone = self.only;
+        let vectors = bins.len().div_ceil(LANES);
+        for at in 0..vectors {
+            let first = bins.start + at * LANES;
+            self.take_made::<FUSED>(reading, at, sides, first);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    fn take_made<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        at: usize,
+        [p, q]: [&Distribution; 2],
+        first: usize,
+    ) {
+        let of = |numbers: &[f64]| -> Vector {
+            *numbers[first..].first_chunk().unwrap_or(&[0.0; LANES])
+        };
+        let (x, y, x_rest, y_rest) = (of(&p.x), of(&q.x), of(&p.x_rest), of(&q.x_rest));
+        let (ln_p, ln_q) = (of(&p.ln), of(&q.ln));
+        let (ln_p_rest, ln_q_rest) = (of(&p.ln_rest), of(&q.ln_rest));
+        for lane in 0..LANES {
+            let p_on = ln_p[lane] > f64::NEG_INFINITY;
+            let q_on = ln_q[lane] > f64::NEG_INFINITY;
+            let l = (ln_p[lane] - ln_q[lane]) + (ln_p_rest[lane] - ln_q_rest[lane]);
+            let l = if p_on & q_on { l } else { 0.0 };
+            let sides = [x[lane], y[lane]];
+            let n = match reading.is_probs() {
+                true => (x[lane] - y[lane]) + (x_rest[lane] - y_rest[lane]),
+                false => difference_of(sides, l),
+            };
+            self.put(at, lane, sides, n, p_on, q_on);
+            self.l[at][lane] = l;
+        }
+        if reading.is_probs() && reading.needs_l {
+            for lane in 0..LANES {
+                let (p, q, n) = (self.p[at][lane], self.q[at][lane], self.n[at][lane]);
+                self.l[at][lane] = ln_ratio::<FUSED>(p, q, n);
+            }
+        }
+        if reading.needs_logs {
+            for lane in 0..LANES {
+                self.put_logs(at, lane, x[lane], ln_p[lane], ln_q[lane]);
+            }
         }
     }
 
@@ -594,6 +669,16 @@ impl Block {
     pub(super) fn lone(&self) -> &[Vector; 2] {
         &self.lone
     }
+}
+
+/// `p − q` from the two, and `l = ln(p/q)`.
+#[inline(always)]
+fn difference_of([p, q]: [f64; 2], l: f64) -> f64 {
+    let near = l.abs() <= 1.0;
+    let size = if near { l.abs() } else { 0.0 };
+    let expm1 = size + exp_tail(size);
+    let tanh = expm1 / (expm1 + 2.0);
+    if near { (p + q) * if l < 0.0 { -tanh } else { tanh } } else { p - q }
 }
 
 /// A vector of one side of a row of which some side is logarithms.

@@ -69,7 +69,8 @@ fn each<T: Element>(
     };
     for place in 0..family.divergences.len() {
         let judged = refused.unwrap_or_else(|| {
-            let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
+            let far = |order| ln_overlap(family.reading, &look, batch, row, order);
+            let verdict = family.verdict(place, &work.sums, batch.mass(), far);
             Judged { verdict, masses }
         });
         take(place, judged);
@@ -77,16 +78,16 @@ fn each<T: Element>(
 }
 
 /// What is asked of each row.
-struct Family {
+pub(super) struct Family {
     divergences: Vec<Divergence>,
     /// The sums that each is made of, by their places among the terms.
     places: Vec<[Option<usize>; 2]>,
     terms: Vec<(Integrand, Power)>,
-    reading: Reading,
+    pub(super) reading: Reading,
 }
 
 impl Family {
-    fn new(divergences: &[Divergence], reading: Reading) -> Family {
+    pub(super) fn new(divergences: &[Divergence], reading: Reading) -> Family {
         let mut terms: Vec<(Integrand, Power)> = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = terms.iter().position(|&(known, _)| known == integrand);
@@ -107,15 +108,14 @@ impl Family {
         Family { divergences: divergences.to_vec(), places, terms, reading }
     }
 
-    /// The verdict on one of the divergences of a row that was summed.
-    fn verdict(
+    /// The verdict on one of the divergences of a row that was summed. `far` is the logarithm of the
+    /// overlap of an order, where that is no number.
+    pub(super) fn verdict(
         &self,
         place: usize,
         sums: &Sums,
-        numbers: &dyn Numbers,
-        row: usize,
-        look: &Look,
         mass: Mass,
+        far: impl Fn(f64) -> f64,
     ) -> Verdict {
         let (divergence, [sum, overlap]) = (self.divergences[place], self.places[place]);
         if divergence.is_infinite(sums.alone, sums.both) {
@@ -124,9 +124,7 @@ impl Family {
         let total = |place: usize| sums.total(place, self.terms[place].0);
         let ln_overlap = match overlap.map(|place| (total(place), self.terms[place].0)) {
             Some((overlap, _)) if (1e-100..1e300).contains(&overlap) => overlap.ln(),
-            Some((_, Integrand::Overlap(order))) => {
-                ln_overlap(self.reading, look, numbers, row, order)
-            }
+            Some((_, Integrand::Overlap(order))) => far(order),
             _ => 0.0,
         };
         Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), ln_overlap, mass))
@@ -134,7 +132,7 @@ impl Family {
 }
 
 /// The sums of a row, or of some bins of it.
-struct Sums {
+pub(super) struct Sums {
     /// One for each term; of [`Integrand::Largest`] the maxima.
     terms: Vec<Vector>,
     /// The probabilities in bins of one side alone.
@@ -145,13 +143,13 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(family: &Family) -> Sums {
+    pub(super) fn new(family: &Family) -> Sums {
         let none = [0.0; LANES];
         let terms = vec![none; family.terms.len()];
         Sums { terms, only: [none; 2], alone: [false; 2], both: false }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let none = [0.0; LANES];
         self.terms.fill(none);
         (self.only, self.alone, self.both) = ([none; 2], [false; 2], false);
@@ -172,19 +170,27 @@ impl Sums {
             part.row,
             part.bins.clone(),
             space,
-            |block, vectors| {
-                for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                    add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-                }
-                for side in 0..2 {
-                    add_vector(&mut self.only[side], &block.only()[side]);
-                    self.alone[side] |= block.lone()[side].contains(&1.0);
-                }
-                for at in 0..vectors {
-                    self.both |= block.both(at).contains(&1.0);
-                }
-            },
+            |block, vectors| self.add_block::<FUSED>(family, block, vectors),
         );
+    }
+
+    #[inline(always)]
+    pub(super) fn add_block<const FUSED: bool>(
+        &mut self,
+        family: &Family,
+        block: &Block,
+        vectors: usize,
+    ) {
+        for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+        }
+        for side in 0..2 {
+            add_vector(&mut self.only[side], &block.only()[side]);
+            self.alone[side] |= block.lone()[side].contains(&1.0);
+        }
+        for at in 0..vectors {
+            self.both |= block.both(at).contains(&1.0);
+        }
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {

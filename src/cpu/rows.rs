@@ -15,7 +15,7 @@ use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::outcome::Slots;
 use crate::sums::{self, Sums};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// Bins that make a task of their own worth its while.
 const TASK: usize = 1 << 15;
@@ -66,6 +66,15 @@ impl Backend for Cpu {
         _: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         family::outcomes(divergences, batch)
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        super::matrix::matrix(divergence, pairs)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
 use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// What the shader declares.
 pub fn spec(variant: Variant) -> Spec {
@@ -169,6 +169,16 @@ impl Backend for Gpu {
             outcomes.push(self.rows(divergence, batch, settings).await?);
         }
         Ok(outcomes)
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        _: Divergence,
+        _: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let what = "a matrix; the cpu backend takes it".to_owned();
+        Err(Error::Unsupported { backend: "gpu", what })
     }
 }
 

@@ -4,6 +4,7 @@
 //! off: so `d = ln q − ln p` keeps its digits where p and q are nearly equal, and no term cancels. The
 //! products of reciprocals and probabilities take the place of a division.
 
+use std::f32::consts::LN_2;
 use std::marker::PhantomData;
 
 use super::distribution::Distribution;
@@ -21,7 +22,9 @@ const GROUP: usize = 4;
 /// What is kept of `LANES` bins in one respect.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Lanes([f32; LANES]);
+pub(super) struct Lanes(Vector);
+
+type Vector = [f32; LANES];
 
 /// A sum over the bins of a pair, and what it needs of each row: `N` numbers for each bin.
 pub(super) trait Form<const N: usize>: Sync {
@@ -33,8 +36,8 @@ pub(super) trait Form<const N: usize>: Sync {
     /// What is kept of a probability and its logarithm.
     fn fields(x: f64, ln: f64) -> [f32; N];
 
-    /// Adds what a bin comes to.
-    fn add<const FUSED: bool>(sum: f32, p: [f32; N], q: [f32; N]) -> f32;
+    /// Adds what each bin comes to.
+    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; N], q: &[Lanes; N]);
 
     /// Whether f32 can tell what a bin comes to.
     fn takes(x: f64, ln: f64) -> bool {
@@ -55,12 +58,6 @@ fn split(x: f64) -> [f32; 2] {
 #[inline(always)]
 fn split_ln(ln: f64) -> [f32; 2] {
     split(if ln > f64::NEG_INFINITY { ln } else { LN_NONE })
-}
-
-/// `b − a` of numbers in two parts.
-#[inline(always)]
-fn apart(a: [f32; 2], b: [f32; 2]) -> f32 {
-    (b[0] - a[0]) + (b[1] - a[1])
 }
 
 /// `p·ln(p/q) − p + q`.
@@ -88,16 +85,22 @@ impl Form<3> for Kl {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 3], q: [f32; 3]) -> f32 {
-        let fma = mul_add::<FUSED>;
-        let d = apart([p[1], p[2]], [q[1], q[2]]);
-        let product = p[0] * d;
-        let [c0, c1, c2, c3, c4, c5, c6, c7] = EXP_TAIL;
-        let tail =
-            fma(fma(fma(fma(fma(fma(fma(c7, d, c6), d, c5), d, c4), d, c3), d, c2), d, c1), d, c0);
-        let near = (product * d) * tail;
-        let far = (q[0] - p[0]) - product;
-        sum + if d.abs() < 1.25 { near } else { far }
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, ln_p, ln_p_rest]: &[Lanes; 3],
+        [q, ln_q, ln_q_rest]: &[Lanes; 3],
+    ) {
+        for lane in 0..LANES {
+            let fma = mul_add::<FUSED>;
+            let (p, q) = (p.0[lane], q.0[lane]);
+            let d = (ln_q.0[lane] - ln_p.0[lane]) + (ln_q_rest.0[lane] - ln_p_rest.0[lane]);
+            let product = p * d;
+            let [c0, c1, c2, c3, c4, c5, c6, c7] = EXP_TAIL;
+            let tail = fma(fma(fma(fma(c7, d, c6), d, c5), d, c4), d, c3);
+            let tail = fma(fma(fma(tail, d, c2), d, c1), d, c0);
+            let (near, far) = ((product * d) * tail, (q - p) - product);
+            sums[lane] += if d.abs() < 1.25 { near } else { far };
+        }
     }
 }
 
@@ -113,8 +116,8 @@ impl Form<3> for ReverseKl {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 3], q: [f32; 3]) -> f32 {
-        Kl::add::<FUSED>(sum, q, p)
+    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; 3], q: &[Lanes; 3]) {
+        Kl::add::<FUSED>(sums, q, p);
     }
 }
 
@@ -131,9 +134,16 @@ impl Form<4> for Jeffreys {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 4], q: [f32; 4]) -> f32 {
-        let n = apart([p[0], p[1]], [q[0], q[1]]);
-        mul_add::<FUSED>(n, apart([p[2], p[3]], [q[2], q[3]]), sum)
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, p_rest, ln_p, ln_p_rest]: &[Lanes; 4],
+        [q, q_rest, ln_q, ln_q_rest]: &[Lanes; 4],
+    ) {
+        for lane in 0..LANES {
+            let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
+            let l = (ln_p.0[lane] - ln_q.0[lane]) + (ln_p_rest.0[lane] - ln_q_rest.0[lane]);
+            sums[lane] = mul_add::<FUSED>(n, l, sums[lane]);
+        }
     }
 }
 
@@ -161,18 +171,25 @@ impl Form<4> for JensenShannon {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 4], q: [f32; 4]) -> f32 {
-        let fma = mul_add::<FUSED>;
-        let least = |a: f32, b: f32| if a < b { a } else { b };
-        let d = apart([p[2], p[3]], [q[2], q[3]]);
-        let z = d * d;
-        let near = z < 1.44;
-        let u = if near { z } else { least(p[0] * q[1], q[0] * p[1]) };
-        let of = |at: usize| if near { NEAR[at] } else { FAR[at] };
-        let w = fma(fma(fma(fma(of(4), u, of(3)), u, of(2)), u, of(1)), u, of(0));
-        let w = fma(w, u, if near { 0.0 } else { std::f32::consts::LN_2 });
-        let less = if near { 0.0 } else { least(p[0], q[0]) };
-        fma(-less, d.abs(), fma(p[0] + q[0], w, sum))
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, per_p, ln_p, ln_p_rest]: &[Lanes; 4],
+        [q, per_q, ln_q, ln_q_rest]: &[Lanes; 4],
+    ) {
+        for lane in 0..LANES {
+            let fma = mul_add::<FUSED>;
+            let least = |a: f32, b: f32| if a < b { a } else { b };
+            let (p, q) = (p.0[lane], q.0[lane]);
+            let d = (ln_q.0[lane] - ln_p.0[lane]) + (ln_q_rest.0[lane] - ln_p_rest.0[lane]);
+            let z = d * d;
+            let near = z < 1.44;
+            let u = if near { z } else { least(p * per_q.0[lane], q * per_p.0[lane]) };
+            let of = |at: usize| if near { NEAR[at] } else { FAR[at] };
+            let w = fma(fma(fma(fma(of(4), u, of(3)), u, of(2)), u, of(1)), u, of(0));
+            let w = fma(w, u, if near { 0.0 } else { LN_2 });
+            let less = if near { 0.0 } else { least(p, q) };
+            sums[lane] = fma(-less, d.abs(), fma(p + q, w, sums[lane]));
+        }
     }
 }
 
@@ -188,9 +205,15 @@ impl Form<2> for Roots {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 2], q: [f32; 2]) -> f32 {
-        let n = apart(p, q);
-        mul_add::<FUSED>(n, n, sum)
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, p_rest]: &[Lanes; 2],
+        [q, q_rest]: &[Lanes; 2],
+    ) {
+        for lane in 0..LANES {
+            let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
+            sums[lane] = mul_add::<FUSED>(n, n, sums[lane]);
+        }
     }
 }
 
@@ -206,8 +229,10 @@ impl<const N: usize> Form<N> for Overlap {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; N], q: [f32; N]) -> f32 {
-        mul_add::<FUSED>(p[0], q[0], sum)
+    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; N], q: &[Lanes; N]) {
+        for lane in 0..LANES {
+            sums[lane] = mul_add::<FUSED>(p[0].0[lane], q[0].0[lane], sums[lane]);
+        }
     }
 }
 
@@ -223,8 +248,15 @@ impl Form<2> for Variation {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 2], q: [f32; 2]) -> f32 {
-        sum + apart(p, q).abs()
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, p_rest]: &[Lanes; 2],
+        [q, q_rest]: &[Lanes; 2],
+    ) {
+        for lane in 0..LANES {
+            let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
+            sums[lane] += n.abs();
+        }
     }
 }
 
@@ -241,14 +273,16 @@ impl Form<3> for ChiSquared {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 3], q: [f32; 3]) -> f32 {
-        let n = apart([p[0], p[1]], [q[0], q[1]]);
-        // Where Q has nothing, neither has P, or the pair is infinitely far apart.
-        mul_add::<FUSED>(n, n * q[2], sum)
-    }
-
-    fn takes(x: f64, ln: f64) -> bool {
-        x > 1e-30 || ln == f64::NEG_INFINITY
+    fn add<const FUSED: bool>(
+        sums: &mut Vector,
+        [p, p_rest, _]: &[Lanes; 3],
+        [q, q_rest, per_q]: &[Lanes; 3],
+    ) {
+        for lane in 0..LANES {
+            let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
+            // Where Q has nothing, neither has P, or the pair is infinitely far apart.
+            sums[lane] = mul_add::<FUSED>(n, n * per_q.0[lane], sums[lane]);
+        }
     }
 }
 
@@ -264,8 +298,10 @@ impl Form<2> for CrossEntropy {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sum: f32, p: [f32; 2], q: [f32; 2]) -> f32 {
-        mul_add::<FUSED>(-p[0], q[1], sum)
+    fn add<const FUSED: bool>(sums: &mut Vector, [p, _]: &[Lanes; 2], [_, ln_q]: &[Lanes; 2]) {
+        for lane in 0..LANES {
+            sums[lane] = mul_add::<FUSED>(-p.0[lane], ln_q.0[lane], sums[lane]);
+        }
     }
 }
 
@@ -355,16 +391,8 @@ fn group_sums<F: Form<N>, const N: usize, const R: usize, const FUSED: bool>(
     for first in (0..vectors).step_by(CHAIN) {
         let mut chains = [[0.0_f32; LANES]; R];
         for at in first..(first + CHAIN).min(vectors) {
-            let q = &q[at];
             for row in 0..R {
-                let p = &p[row][at];
-                for lane in 0..LANES {
-                    let (mut a, mut b) = ([0.0; N], [0.0; N]);
-                    for field in 0..N {
-                        (a[field], b[field]) = (p[field].0[lane], q[field].0[lane]);
-                    }
-                    chains[row][lane] = F::add::<FUSED>(chains[row][lane], a, b);
-                }
+                F::add::<FUSED>(&mut chains[row], &p[row][at], &q[at]);
             }
         }
         for row in 0..R {

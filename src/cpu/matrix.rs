@@ -14,8 +14,8 @@ use super::bins::{Block, Reading, windows};
 use super::distribution::Distribution;
 use super::family::{Family, Sums, closer_look};
 use super::tile::{
-    self, ChiSquared, CrossEntropy, Form, Jeffreys, JensenShannon, Kept, Kl, Overlap, ReverseKl,
-    Roots, Variation,
+    self, ChiSquared, CrossEntropy, Far, Form, Jeffreys, JensenShannon, Kept, Kl, Overlap,
+    ReverseKl, Roots, Variation,
 };
 use crate::batch::{Batch, Mass, OnInvalid};
 use crate::element::{Element, Value};
@@ -370,7 +370,10 @@ impl<T: Element, F: Form<N>, const N: usize> Manner for Fast<'_, '_, T, F, N> {
 
     fn values(&self, p: &[Row<Kept<N>>], q: &[Row<Kept<N>>], into: &mut [f64]) {
         let divergence = self.of.divergence;
-        tile::sums::<F, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into);
+        match F::FAR.is_finite() {
+            true => near_and_far::<F, N>(p, q, into),
+            false => tile::sums::<F, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into),
+        }
         let apart = |sum: f64| sum * F::FACTOR >= 2.0;
         let mut overlaps = Vec::new();
         if divergence.integrands()[1].is_some() && into.iter().any(|&sum| apart(sum)) {
@@ -389,6 +392,24 @@ impl<T: Element, F: Form<N>, const N: usize> Manner for Fast<'_, '_, T, F, N> {
                 false => f64::NAN,
             };
         }
+    }
+}
+
+/// The sums of all pairs in the manner of those far apart, and of those that are not once more.
+fn near_and_far<F: Form<N>, const N: usize>(
+    p: &[Row<Kept<N>>],
+    q: &[Row<Kept<N>>],
+    into: &mut [f64],
+) {
+    tile::sums::<Far<F>, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into);
+    let (mut near, mut again) = (Vec::new(), Vec::new());
+    for (p, into) in p.iter().zip(into.chunks_mut(q.len())) {
+        near.clear();
+        near.extend((0..q.len()).filter(|&column| into[column] < F::FAR));
+        again.resize(near.len(), 0.0);
+        let columns = near.iter().map(|&column| q[column].kept());
+        tile::sums::<F, N>(std::iter::once(p.kept()), columns, &mut again);
+        near.iter().zip(&again).for_each(|(&column, &sum)| into[column] = sum);
     }
 }
 

@@ -37,7 +37,16 @@ pub(super) trait Form<const N: usize>: Sync {
     fn fields(x: f64, ln: f64) -> [f32; N];
 
     /// Adds what each bin comes to.
-    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; N], q: &[Lanes; N]);
+    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector;
+
+    /// Sums from which on [`add_far`](Self::add_far) is as good, if it is another.
+    const FAR: f64 = f64::INFINITY;
+
+    /// The same with fewer operations, for pairs so far apart that cancellation does no harm.
+    #[inline(always)]
+    fn add_far<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
+        Self::add::<FUSED>(sums, p, q)
+    }
 
     /// Whether f32 can tell what a bin comes to.
     fn takes(x: f64, ln: f64) -> bool {
@@ -86,10 +95,10 @@ impl Form<3> for Kl {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, ln_p, ln_p_rest]: &[Lanes; 3],
         [q, ln_q, ln_q_rest]: &[Lanes; 3],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let fma = mul_add::<FUSED>;
             let (p, q) = (p.0[lane], q.0[lane]);
@@ -101,6 +110,24 @@ impl Form<3> for Kl {
             let (near, far) = ((product * d) * tail, (q - p) - product);
             sums[lane] += if d.abs() < 1.25 { near } else { far };
         }
+        sums
+    }
+
+    /// `Σ |p·ln(p/q)|` is at most `D + √(2·D)` of distributions D apart (Barron 1986), here less than
+    /// four times the sum.
+    const FAR: f64 = 0.25;
+
+    #[inline(always)]
+    fn add_far<const FUSED: bool>(
+        mut sums: Vector,
+        [p, ln_p, ln_p_rest]: &[Lanes; 3],
+        [_, ln_q, ln_q_rest]: &[Lanes; 3],
+    ) -> Vector {
+        for lane in 0..LANES {
+            let l = (ln_p.0[lane] - ln_q.0[lane]) + (ln_p_rest.0[lane] - ln_q_rest.0[lane]);
+            sums[lane] = mul_add::<FUSED>(p.0[lane], l, sums[lane]);
+        }
+        sums
     }
 }
 
@@ -116,8 +143,15 @@ impl Form<3> for ReverseKl {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; 3], q: &[Lanes; 3]) {
-        Kl::add::<FUSED>(sums, q, p);
+    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; 3], q: &[Lanes; 3]) -> Vector {
+        Kl::add::<FUSED>(sums, q, p)
+    }
+
+    const FAR: f64 = Kl::FAR;
+
+    #[inline(always)]
+    fn add_far<const FUSED: bool>(sums: Vector, p: &[Lanes; 3], q: &[Lanes; 3]) -> Vector {
+        Kl::add_far::<FUSED>(sums, q, p)
     }
 }
 
@@ -135,15 +169,16 @@ impl Form<4> for Jeffreys {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, p_rest, ln_p, ln_p_rest]: &[Lanes; 4],
         [q, q_rest, ln_q, ln_q_rest]: &[Lanes; 4],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
             let l = (ln_p.0[lane] - ln_q.0[lane]) + (ln_p_rest.0[lane] - ln_q_rest.0[lane]);
             sums[lane] = mul_add::<FUSED>(n, l, sums[lane]);
         }
+        sums
     }
 }
 
@@ -172,10 +207,10 @@ impl Form<4> for JensenShannon {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, per_p, ln_p, ln_p_rest]: &[Lanes; 4],
         [q, per_q, ln_q, ln_q_rest]: &[Lanes; 4],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let fma = mul_add::<FUSED>;
             let least = |a: f32, b: f32| if a < b { a } else { b };
@@ -190,6 +225,7 @@ impl Form<4> for JensenShannon {
             let less = if near { 0.0 } else { least(p, q) };
             sums[lane] = fma(-less, d.abs(), fma(p + q, w, sums[lane]));
         }
+        sums
     }
 }
 
@@ -206,14 +242,15 @@ impl Form<2> for Roots {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, p_rest]: &[Lanes; 2],
         [q, q_rest]: &[Lanes; 2],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
             sums[lane] = mul_add::<FUSED>(n, n, sums[lane]);
         }
+        sums
     }
 }
 
@@ -229,10 +266,11 @@ impl<const N: usize> Form<N> for Overlap {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sums: &mut Vector, p: &[Lanes; N], q: &[Lanes; N]) {
+    fn add<const FUSED: bool>(mut sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
         for lane in 0..LANES {
             sums[lane] = mul_add::<FUSED>(p[0].0[lane], q[0].0[lane], sums[lane]);
         }
+        sums
     }
 }
 
@@ -249,14 +287,15 @@ impl Form<2> for Variation {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, p_rest]: &[Lanes; 2],
         [q, q_rest]: &[Lanes; 2],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
             sums[lane] += n.abs();
         }
+        sums
     }
 }
 
@@ -274,15 +313,16 @@ impl Form<3> for ChiSquared {
 
     #[inline(always)]
     fn add<const FUSED: bool>(
-        sums: &mut Vector,
+        mut sums: Vector,
         [p, p_rest, _]: &[Lanes; 3],
         [q, q_rest, per_q]: &[Lanes; 3],
-    ) {
+    ) -> Vector {
         for lane in 0..LANES {
             let n = (p.0[lane] - q.0[lane]) + (p_rest.0[lane] - q_rest.0[lane]);
             // Where Q has nothing, neither has P, or the pair is infinitely far apart.
             sums[lane] = mul_add::<FUSED>(n, n * per_q.0[lane], sums[lane]);
         }
+        sums
     }
 }
 
@@ -298,10 +338,32 @@ impl Form<2> for CrossEntropy {
     }
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sums: &mut Vector, [p, _]: &[Lanes; 2], [_, ln_q]: &[Lanes; 2]) {
+    fn add<const FUSED: bool>(
+        mut sums: Vector,
+        [p, _]: &[Lanes; 2],
+        [_, ln_q]: &[Lanes; 2],
+    ) -> Vector {
         for lane in 0..LANES {
             sums[lane] = mul_add::<FUSED>(-p.0[lane], ln_q.0[lane], sums[lane]);
         }
+        sums
+    }
+}
+
+/// What a form does about pairs that are far apart.
+pub(super) struct Far<F>(PhantomData<F>);
+
+impl<F: Form<N>, const N: usize> Form<N> for Far<F> {
+    const LEAST: f64 = F::LEAST;
+    const FACTOR: f64 = F::FACTOR;
+
+    fn fields(x: f64, ln: f64) -> [f32; N] {
+        F::fields(x, ln)
+    }
+
+    #[inline(always)]
+    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
+        F::add_far::<FUSED>(sums, p, q)
     }
 }
 
@@ -392,7 +454,7 @@ fn group_sums<F: Form<N>, const N: usize, const R: usize, const FUSED: bool>(
         let mut chains = [[0.0_f32; LANES]; R];
         for at in first..(first + CHAIN).min(vectors) {
             for row in 0..R {
-                F::add::<FUSED>(&mut chains[row], &p[row][at], &q[at]);
+                chains[row] = F::add::<FUSED>(chains[row], &p[row][at], &q[at]);
             }
         }
         for row in 0..R {

@@ -11,6 +11,7 @@ mod golden;
 mod kinds;
 mod logs;
 mod long;
+mod matrix;
 mod plan;
 mod properties;
 mod random;

@@ -8,14 +8,14 @@ use std::f32::consts::LN_2;
 use std::marker::PhantomData;
 
 use super::distribution::Distribution;
-use crate::chain::tree_sum;
 use crate::integrand::UNIT;
 use crate::term::mul_add;
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 const LANES: usize = 16;
-/// Vectors that are added one after the other before f64 takes over.
+/// Vectors that are added one after the other, and as many such chains before f64 takes over.
 const CHAIN: usize = 8;
+const CHAINS: usize = 2;
 /// Rows of P that share what is loaded of a row of Q.
 const GROUP: usize = 4;
 
@@ -49,6 +49,7 @@ pub(super) trait Form<const N: usize>: Sync {
     }
 
     /// Whether f32 can tell what a bin comes to.
+    #[inline(always)]
     fn takes(x: f64, ln: f64) -> bool {
         x >= 0.0 && (ln > -1e30 || ln == f64::NEG_INFINITY)
     }
@@ -88,6 +89,7 @@ impl Form<3> for Kl {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 1.0;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 3] {
         let [high, low] = split_ln(ln);
         [x as f32, high, low]
@@ -138,6 +140,7 @@ impl Form<3> for ReverseKl {
     const LEAST: f64 = Kl::LEAST;
     const FACTOR: f64 = Kl::FACTOR;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 3] {
         Kl::fields(x, ln)
     }
@@ -162,6 +165,7 @@ impl Form<4> for Jeffreys {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 1.0;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 4] {
         let ([x, x_rest], [ln, ln_rest]) = (split(x), split_ln(ln));
         [x, x_rest, ln, ln_rest]
@@ -199,6 +203,7 @@ impl Form<4> for JensenShannon {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 0.5;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 4] {
         let [high, low] = split_ln(ln);
         let some = x > 1e-37;
@@ -236,6 +241,7 @@ impl Form<2> for Roots {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 2.0;
 
+    #[inline(always)]
     fn fields(x: f64, _: f64) -> [f32; 2] {
         split(x.sqrt())
     }
@@ -281,6 +287,7 @@ impl Form<2> for Variation {
     const LEAST: f64 = 1e-7;
     const FACTOR: f64 = 0.5;
 
+    #[inline(always)]
     fn fields(x: f64, _: f64) -> [f32; 2] {
         split(x)
     }
@@ -306,6 +313,7 @@ impl Form<3> for ChiSquared {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 1.0;
 
+    #[inline(always)]
     fn fields(x: f64, _: f64) -> [f32; 3] {
         let [high, low] = split(x);
         [high, low, if x > 0.0 { (1.0 / x) as f32 } else { 0.0 }]
@@ -333,6 +341,7 @@ impl Form<2> for CrossEntropy {
     const LEAST: f64 = 1e-13;
     const FACTOR: f64 = 1.0;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 2] {
         [x as f32, split_ln(ln)[0]]
     }
@@ -357,6 +366,7 @@ impl<F: Form<N>, const N: usize> Form<N> for Far<F> {
     const LEAST: f64 = F::LEAST;
     const FACTOR: f64 = F::FACTOR;
 
+    #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; N] {
         F::fields(x, ln)
     }
@@ -372,21 +382,33 @@ pub(super) type Kept<const N: usize> = Vec<[Lanes; N]>;
 
 /// What is kept of a row, and whether f32 can tell what its bins come to.
 pub(super) fn kept<F: Form<N>, const N: usize>(row: &Distribution) -> (Kept<N>, bool) {
-    let mut takes = true;
-    let vectors = row.x.as_chunks::<LANES>().0.iter().zip(row.ln.as_chunks::<LANES>().0);
-    let kept = vectors.map(|(x, ln)| {
-        let mut kept = [Lanes([0.0; LANES]); N];
-        for lane in 0..LANES {
-            let x = x[lane] / UNIT;
-            takes &= F::takes(x, ln[lane]);
-            for (field, value) in kept.iter_mut().zip(F::fields(x, ln[lane])) {
-                field.0[lane] = value;
+    pulp::Arch::new().dispatch(Keep { form: PhantomData::<F>, row })
+}
+
+struct Keep<'a, F, const N: usize> {
+    form: PhantomData<F>,
+    row: &'a Distribution,
+}
+
+impl<F: Form<N>, const N: usize> pulp::WithSimd for Keep<'_, F, N> {
+    type Output = (Kept<N>, bool);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (Kept<N>, bool) {
+        let (x, ln) = (self.row.x.as_chunks::<LANES>().0, self.row.ln.as_chunks::<LANES>().0);
+        let (mut kept, mut takes) = (vec![[Lanes([0.0; LANES]); N]; x.len()], true);
+        for ((kept, x), ln) in kept.iter_mut().zip(x).zip(ln) {
+            for lane in 0..LANES {
+                let x = x[lane] / UNIT;
+                takes &= F::takes(x, ln[lane]);
+                let fields = F::fields(x, ln[lane]);
+                for field in 0..N {
+                    kept[field].0[lane] = fields[field];
+                }
             }
         }
-        kept
-    });
-    let kept = kept.collect();
-    (kept, takes)
+        (kept, takes)
+    }
 }
 
 /// The sums of some rows of P against some of Q, row by row.
@@ -449,23 +471,45 @@ fn group_sums<F: Form<N>, const N: usize, const R: usize, const FUSED: bool>(
     for p in &mut p {
         *p = &p[..vectors];
     }
-    let mut wide = [[0.0_f64; LANES]; R];
-    for first in (0..vectors).step_by(CHAIN) {
-        let mut chains = [[0.0_f32; LANES]; R];
-        for at in first..(first + CHAIN).min(vectors) {
+    let mut sums = [0.0; R];
+    for first in (0..vectors).step_by(CHAIN * CHAINS) {
+        let mut folds = [[0.0; LANES]; R];
+        let end = (first + CHAIN * CHAINS).min(vectors);
+        for first in (first..end).step_by(CHAIN) {
+            let mut chains = [[0.0; LANES]; R];
+            for at in first..(first + CHAIN).min(end) {
+                for row in 0..R {
+                    chains[row] = F::add::<FUSED>(chains[row], &p[row][at], &q[at]);
+                }
+            }
             for row in 0..R {
-                chains[row] = F::add::<FUSED>(chains[row], &p[row][at], &q[at]);
+                folds[row] = halves_added(folds[row], chains[row]);
             }
         }
         for row in 0..R {
-            for lane in 0..LANES {
-                wide[row][lane] += f64::from(chains[row][lane]);
-            }
+            sums[row] += f64::from(lanes_added(folds[row]));
         }
     }
-    let mut sums = [0.0; R];
-    for row in 0..R {
-        sums[row] = tree_sum(wide[row]);
+    sums
+}
+
+#[inline(always)]
+fn halves_added<const W: usize>(one: [f32; W], other: [f32; W]) -> [f32; W] {
+    let mut sums = [0.0; W];
+    for lane in 0..W {
+        sums[lane] = one[lane] + other[lane];
     }
     sums
+}
+
+/// The sum of all lanes, halves upon halves.
+#[inline(always)]
+fn lanes_added(lanes: Vector) -> f32 {
+    let half = |from: usize| -> [f32; 8] { *lanes[from..].first_chunk().unwrap_or(&[0.0; 8]) };
+    let eight = halves_added(half(0), half(8));
+    let four = halves_added(
+        [eight[0], eight[1], eight[2], eight[3]],
+        [eight[4], eight[5], eight[6], eight[7]],
+    );
+    (four[0] + four[2]) + (four[1] + four[3])
 }

@@ -31,6 +31,8 @@ Examples:
   kullback rows p.npy q.npy --backend gpu --fallback cpu        a GPU that may fail
   kullback rows p.npy q.npy --memory-limit 512MiB -o kl.npy     files of any size
   kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
+  kullback matrix p.npy q.npy --divergence js-distance -o d.npy  all rows against all rows
+  kullback matrix p.npy q.npy --top-k 5         the 5 rows of q nearest to each row of p
   kullback devices                              which GPUs there are, and whether they compute right
 
 Exit status: 0 done; 2 bad usage or bad input; 128 and the number of the signal that ended it, so
@@ -43,6 +45,9 @@ pub enum Command {
     /// One divergence per row: D(P_i‖Q_i), Kullback-Leibler in nats unless told otherwise
     #[command(after_long_help = ROWS_NOTES)]
     Rows(Rows),
+    /// All rows of P against all rows of Q: D(P_i‖Q_j), m × n values, or the nearest rows only
+    #[command(after_long_help = MATRIX_NOTES)]
+    Matrix(Matrix),
     /// The adapters of this machine, what they say in a self-test, and what `auto` would take
     Devices(Devices),
 }
@@ -66,17 +71,53 @@ writing the results.
 More results than --memory-limit leaves room for are kept in a temporary file until their statistics
 are taken; TMPDIR says where.";
 
+const MATRIX_NOTES: &str = "\
+Each value is what `rows` makes of that pair of rows; its help tells what counts as what. An invalid
+row is an error, or NaN in its row or column of the matrix with --invalid nan.
+
+The values are written in bands of rows, so that the matrix need not fit in memory; P and Q have to.
+--memory-limit is for these and a band; some 128 MiB more are taken while they are computed. A matrix of
+one file against itself is read once, and the nearest pair is of different rows.
+
+With --top-k, of rows equally near the first counts; rows at +inf come after all others, and those that
+are no distributions last. numpy.load('OUT.npy')['index'] are the rows of Q, ['value'] the divergences.";
+
 /// Options of `rows`.
 #[derive(Debug, Args)]
 pub struct Rows {
+    /// Q has as many rows as P, or one of them has one.
+    #[command(flatten)]
+    pub shared: Shared,
+
+    /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cross_check: usize,
+}
+
+/// Options of `matrix`.
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// P and Q have as many rows as they like.
+    #[command(flatten)]
+    pub shared: Shared,
+
+    /// Of each row of P the K nearest rows of Q only: without -o a table of them, with -o an array of
+    /// m × K records of 'index' (int64) and 'value'
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+}
+
+/// The options that `rows` and `matrix` share.
+#[derive(Debug, Args)]
+pub struct Shared {
     /// P, rows × bins: FILE.npy (float16, 32 or 64), or FILE.safetensors:TENSOR (F16, BF16, F32,
     /// F64); one dimension counts as one row
     pub p: PathBuf,
 
-    /// Q: likewise, with the same bins, and the same rows or one
+    /// Q: likewise, with the same bins
     pub q: PathBuf,
 
-    /// Write one value per row to this .npy file: whole or not at all, never over an input
+    /// Write the results to this .npy file: whole or not at all, never over an input
     #[arg(short, long, value_name = "OUT.npy")]
     pub output: Option<PathBuf>,
 
@@ -128,10 +169,6 @@ pub struct Rows {
     #[arg(long, value_enum)]
     pub fallback: Option<Fallback>,
 
-    /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub cross_check: usize,
-
     /// Memory for the rows and their results, as in 512MiB, 1.5GiB or 2GB; files of any size go
     /// through it part by part [default: half of what is available]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse)]
@@ -146,7 +183,7 @@ pub struct Rows {
     pub quiet: bool,
 }
 
-impl Rows {
+impl Shared {
     /// What P holds.
     pub fn p_kind(&self) -> Kind {
         self.p_input.unwrap_or(self.input)

@@ -1,7 +1,8 @@
 //! All rows against all rows: billions of pairs of bins per second of each divergence on the CPU backend.
 //!
 //! A hundred pairs of each are held against the f64 reference before anything is timed. `cargo bench
-//! --bench matrix -- 4096 256` has 4,096 rows of 256 bins on each side, instead of 1,024.
+//! --bench matrix -- 4096 256` has 4,096 rows of 256 bins on each side, instead of 1,024; two files
+//! after that are P and Q as float32 numbers and nothing else, and names after these the divergences.
 
 use std::time::Instant;
 
@@ -43,15 +44,29 @@ fn worst(divergence: Divergence, pairs: &Pairs<'_, f32>, values: &Array2<f32>) -
     (0..100).map(difference).fold(0.0, f64::max)
 }
 
+/// The rows that a file holds.
+fn read(path: &str, rows: usize, bins: usize) -> Array2<f32> {
+    let bytes = std::fs::read(path).expect("the file can be read");
+    let values = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    Array2::from_shape_vec((rows, bins), values).expect("the file holds so many rows")
+}
+
 fn main() {
-    let sizes: Vec<usize> = std::env::args().filter_map(|size| size.parse().ok()).collect();
-    let rows = sizes.first().copied().unwrap_or(1_024);
-    let bins = sizes.get(1).copied().unwrap_or(256);
-    let (p, q) = (distributions(rows, bins, 1), distributions(rows, bins, 2));
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let size = |at: usize, default| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(default);
+    let (rows, bins) = (size(0, 1_024), size(1, 256));
+    let side = |at: usize| match words.get(at) {
+        Some(path) => read(path, rows, bins),
+        None => distributions(rows, bins, at as u64),
+    };
+    let (p, q) = (side(2), side(3));
+    let named: Vec<Divergence> =
+        words.iter().skip(4).map(|name| name.parse().expect("it has such a name")).collect();
+    let divergences = if named.is_empty() { Divergence::ALL } else { &named };
     let pairs = Pairs::probs(&p, &q).expect("the shapes match");
     let engine = Engine::cpu();
     println!("{rows} × {rows} × {bins} bins, f32, on {} threads", rayon_threads());
-    for &divergence in Divergence::ALL {
+    for &divergence in divergences {
         let matrix = engine.matrix(divergence, &pairs).expect("the rows are valid");
         let worst = worst(divergence, &pairs, &matrix.values);
         assert!(worst <= 3e-6, "{divergence} is off by {worst:e}");

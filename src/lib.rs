@@ -56,6 +56,10 @@
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
+//! [`Engine::matrix`] compares all rows of P with all rows of Q, which [`Pairs`] hold: each row is made a
+//! distribution once, tiles of pairs are summed in f32, and the few pairs that lack digits are looked at
+//! once more. The CPU has such tiles; a GPU refuses them or leaves them to it.
+//!
 //! # When a device fails
 //!
 //! wgpu panics on some errors of drivers, and says nothing of others; drivers hang. A device lives on

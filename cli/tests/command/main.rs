@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 #[cfg(target_os = "linux")]
 mod capped;
+mod matrix;
 mod output;
 #[cfg(unix)]
 mod signals;

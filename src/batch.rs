@@ -200,18 +200,49 @@ impl<'a, T: Element> Batch<'a, T> {
         q: impl Into<ArrayView2<'a, T>>,
     ) -> Result<Self, Error> {
         let (p, q) = (p.into(), q.into());
-        Ok(Batch {
+        let rows = paired(p.dim(), q.dim())?.0;
+        Ok(Batch { rows, ..Batch::unpaired([p_kind, q_kind], p, q) })
+    }
+
+    /// Two sides whose rows are paired by [`pair`](Self::pair) alone.
+    pub(crate) fn unpaired(
+        kinds: [Kind; 2],
+        p: ArrayView2<'a, T>,
+        q: ArrayView2<'a, T>,
+    ) -> Batch<'a, T> {
+        Batch {
             p,
             q,
-            rows: paired(p.dim(), q.dim())?.0,
-            kinds: [p_kind, q_kind],
+            rows: 0,
+            kinds,
             temperature: 1.0,
             mass: Mass::default(),
             tolerance: T::MASS_TOLERANCE,
             on_invalid: OnInvalid::default(),
             masses: false,
             bin_weights: None,
-        })
+        }
+    }
+
+    /// The same reading of a row of P against one of Q.
+    pub(crate) fn pair(&self, p_row: usize, q_row: usize) -> Batch<'a, T> {
+        let mut pair = self.part(p_row..p_row + 1, q_row..q_row + 1);
+        pair.rows = 1;
+        pair
+    }
+
+    /// The same reading of some rows of each side, which are not paired.
+    pub(crate) fn part(&self, p_rows: Range<usize>, q_rows: Range<usize>) -> Batch<'a, T> {
+        let mut part = Batch { rows: 0, ..*self };
+        part.p.slice_axis_inplace(Axis(0), Slice::from(p_rows));
+        part.q.slice_axis_inplace(Axis(0), Slice::from(q_rows));
+        part
+    }
+
+    /// Whether both sides are the same numbers in memory, read alike.
+    pub(crate) fn is_one_side(&self) -> bool {
+        let of = |side: &ArrayView2<'a, T>| (side.as_ptr(), side.dim(), side.strides().to_vec());
+        self.kinds[0] == self.kinds[1] && of(&self.p) == of(&self.q)
     }
 
     /// Sets the temperature by which logits are divided before the softmax. Distillation losses
@@ -426,7 +457,7 @@ impl<'a, T: Element> Batch<'a, T> {
         self.side_rows(side) == 1
     }
 
-    fn side(&self, side: Side) -> &ArrayView2<'a, T> {
+    pub(crate) fn side(&self, side: Side) -> &ArrayView2<'a, T> {
         match side {
             Side::P => &self.p,
             Side::Q => &self.q,
@@ -454,6 +485,15 @@ impl<'a, T: Element> Batch<'a, T> {
         None
     }
 
+    /// The first bin of a side's own row that holds nothing of its kind.
+    pub(crate) fn offender_of(&self, side: Side, row: usize) -> Option<InvalidRow> {
+        let numbers = self.side(side).row(row).into_iter().map(|x| x.to_f64());
+        numbers.enumerate().find_map(|(bin, value)| {
+            let rule = broken_rule(self.kind(side), value)?;
+            Some(InvalidRow { row, bin: Some(bin), ..self.offending(side, value, rule) })
+        })
+    }
+
     /// The row of a side as a whole, as an offender.
     pub(crate) fn offending_row(
         &self,
@@ -462,14 +502,12 @@ impl<'a, T: Element> Batch<'a, T> {
         value: f64,
         rule: Rule,
     ) -> InvalidRow {
-        InvalidRow {
-            side,
-            kind: self.kind(side),
-            row: self.index(side, row),
-            bin: None,
-            value,
-            rule,
-        }
+        InvalidRow { row: self.index(side, row), ..self.offending(side, value, rule) }
+    }
+
+    /// The same for whoever knows the row.
+    pub(crate) fn offending(&self, side: Side, value: f64, rule: Rule) -> InvalidRow {
+        InvalidRow { side, kind: self.kind(side), row: 0, bin: None, value, rule }
     }
 }
 

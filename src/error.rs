@@ -22,6 +22,17 @@ pub enum Error {
         /// Rows and bins of Q.
         q: (usize, usize),
     },
+    /// Rows of P cannot be compared with rows of Q.
+    #[error(
+        "P is {} × {} and Q is {} × {} (rows × bins): both need the same bins",
+        p.0, p.1, q.0, q.1
+    )]
+    Bins {
+        /// Rows and bins of P.
+        p: (usize, usize),
+        /// Rows and bins of Q.
+        q: (usize, usize),
+    },
     /// There are rows, but no bins in them.
     #[error("the rows have 0 bins: a distribution needs at least one")]
     NoBins,

@@ -65,6 +65,10 @@
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
+//! [`Engine::matrix`] compares all rows of P with all rows of Q, which [`Pairs`] hold: each row is made a
+//! distribution once, tiles of pairs are summed in f32, and the few pairs that lack digits are looked at
+//! once more. The CPU has such tiles; a GPU refuses them or leaves them to it.
+//!
 //! # When a device fails
 //!
 //! wgpu panics on some errors of drivers, and says nothing of others; drivers hang. A device lives on
@@ -113,8 +117,10 @@ mod gpu;
 mod gradient;
 mod integrand;
 mod kind;
+mod matrix;
 mod memory;
 mod outcome;
+mod pairs;
 #[cfg(feature = "gpu")]
 mod recover;
 mod reduction;
@@ -137,8 +143,10 @@ pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use gradient::{Gradient, Wanted};
 pub use kind::Kind;
+pub use matrix::{Matrix, Nearest};
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};
+pub use pairs::Pairs;
 pub use reduction::{Reduced, Weighted};
 
 /// The engine for asynchronous callers.

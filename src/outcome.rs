@@ -83,7 +83,7 @@ impl Recovery {
         self.reason.get_or_insert_with(|| error.to_string());
     }
 
-    fn add(&mut self, later: Recovery) {
+    pub(crate) fn add(&mut self, later: Recovery) {
         self.faults += later.faults;
         self.reopened += later.reopened;
         self.cpu_rows += later.cpu_rows;

@@ -23,7 +23,7 @@ use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
 use crate::plan::Limits;
-use crate::{Divergence, Error, Outcome, self_test};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs, self_test};
 
 /// How often a call opens a device anew.
 const MOST_REOPENED: usize = 2;
@@ -260,6 +260,22 @@ impl Backend for Recovering {
         }
         let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
         Ok(outcome.instead_of_gpu(&error))
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let device = self.current(from_now(settings.deadline)).await?;
+        let error = match device.gpu.matrix(divergence, pairs, settings).await {
+            Err(error) if settings.cpu_fallback => error,
+            result => return result,
+        };
+        log::warn!("{error}; the CPU computes the matrix");
+        let matrix = Cpu.matrix(divergence, pairs, settings).await?;
+        Ok(matrix.instead_of_gpu(&error))
     }
 }
 

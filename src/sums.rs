@@ -263,7 +263,7 @@ impl Total {
     }
 
     /// The sum, and what of it an f64 cannot hold.
-    fn parts(self) -> (f64, f64) {
+    pub(crate) fn parts(self) -> (f64, f64) {
         let sum = self.value();
         (sum, (self.sum - sum) + self.lost)
     }

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use ndarray::Axis;
 
+use super::distribution::Distribution;
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
@@ -35,7 +36,7 @@ const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 /// Its logarithm: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 
-type Vector = [f64; LANES];
+pub(super) type Vector = [f64; LANES];
 
 /// How the rows of a batch are read.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +82,23 @@ impl Reading {
     }
 
     /// What the numbers of a side are.
-    pub(super) fn kind(&self, side: usize) -> Kind {
-        self.kinds[side]
+    pub(super) fn kind(&self, side: Side) -> Kind {
+        self.kinds[side as usize]
+    }
+
+    /// What they are multiplied by.
+    pub(super) fn by(&self, side: Side) -> f64 {
+        self.by[side as usize]
+    }
+
+    /// The number of a bin that is not there.
+    pub(super) fn none(&self, side: Side) -> f64 {
+        self.none[side as usize]
     }
 
     /// Whether a side is divided by its mass.
-    pub(super) fn divides(&self, side: usize) -> bool {
-        self.divided[side]
+    pub(super) fn divides(&self, side: Side) -> bool {
+        self.divided[side as usize]
     }
 }
 
@@ -517,7 +528,7 @@ impl Space {
 }
 
 impl Block {
-    fn new() -> Block {
+    pub(super) fn new() -> Block {
         let none = [[0.0; LANES]; VECTORS];
         Block {
             p: none,
@@ -603,12 +614,7 @@ impl Block {
         for lane in 0..LANES {
             let both = p_side.on[lane].min(q_side.on[lane]) > 0.0;
             l[lane] = if both { l[lane] } else { 0.0 };
-            let size = l[lane].abs();
-            let near = size <= 1.0;
-            let size = if near { size } else { 0.0 };
-            let expm1 = size + exp_tail(size);
-            let by_tanh = ((x[lane] + y[lane]) * (expm1 / (expm1 + 2.0))).copysign(l[lane]);
-            n[lane] = if near { by_tanh } else { x[lane] - y[lane] };
+            n[lane] = difference_of([x[lane], y[lane]], l[lane]);
         }
         let on = [&p_side.on, &q_side.on];
         self.put(at, on, [x, y], &n);
@@ -645,6 +651,65 @@ impl Block {
         }
         (self.only, self.lone) = ([p_only, q_only], [p_lone, q_lone]);
         self.some_both = some_both;
+    }
+
+    /// Takes up to `BLOCK` bins of two rows that are distributions already; returns how many vectors
+    /// they fill.
+    #[inline(always)]
+    pub(super) fn fill_with<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        sides: [&Distribution; 2],
+        bins: Range<usize>,
+    ) -> usize {
+        self.only = [[0.0; LANES]; 2];
+        self.lone = self.only;
+        self.some_both = [0.0; LANES];
+        let vectors = bins.len().div_ceil(LANES);
+        for at in 0..vectors {
+            let first = bins.start + at * LANES;
+            self.take_made::<FUSED>(reading, at, sides, first);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    fn take_made<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        at: usize,
+        [p, q]: [&Distribution; 2],
+        first: usize,
+    ) {
+        let (x, y) = (vector_of(&p.x, first), vector_of(&q.x, first));
+        let (x_rest, y_rest) = (vector_of(&p.x_rest, first), vector_of(&q.x_rest, first));
+        let (ln_p, ln_q) = (vector_of(&p.ln, first), vector_of(&q.ln, first));
+        let (p_rest, q_rest) = (vector_of(&p.ln_rest, first), vector_of(&q.ln_rest, first));
+        let none: Vector = [0.0; LANES];
+        let (mut l, mut n, mut p_on, mut q_on) = (none, none, none, none);
+        for lane in 0..LANES {
+            p_on[lane] = if ln_p[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
+            q_on[lane] = if ln_q[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
+            let both = p_on[lane].min(q_on[lane]) > 0.0;
+            let ratio = (ln_p[lane] - ln_q[lane]) + (p_rest[lane] - q_rest[lane]);
+            l[lane] = if both { ratio } else { 0.0 };
+            n[lane] = match reading.is_probs() {
+                true => (x[lane] - y[lane]) + (x_rest[lane] - y_rest[lane]),
+                false => difference_of([x[lane], y[lane]], l[lane]),
+            };
+        }
+        let on = [&p_on, &q_on];
+        self.put(at, on, [&x, &y], &n);
+        if reading.is_probs() && reading.needs_l {
+            let (p, q, n) = (self.p[at], self.q[at], self.n[at]);
+            for lane in 0..LANES {
+                l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
+            }
+        }
+        self.l[at] = l;
+        if reading.needs_logs {
+            self.put_logs(at, on, &x, [&ln_p, &ln_q]);
+        }
     }
 
     #[inline(always)]
@@ -713,6 +778,22 @@ impl Block {
     pub(super) fn only(&self) -> &[Vector; 2] {
         &self.only
     }
+}
+
+/// `p − q` from the two, and `l = ln(p/q)`.
+#[inline(always)]
+fn difference_of([p, q]: [f64; 2], l: f64) -> f64 {
+    let near = l.abs() <= 1.0;
+    let size = if near { l.abs() } else { 0.0 };
+    let expm1 = size + exp_tail(size);
+    let by_tanh = ((p + q) * (expm1 / (expm1 + 2.0))).copysign(l);
+    if near { by_tanh } else { p - q }
+}
+
+/// Some numbers of a row that is filled up to whole vectors.
+#[inline(always)]
+fn vector_of(numbers: &[f64], first: usize) -> Vector {
+    *numbers[first..].first_chunk().unwrap_or(&[0.0; LANES])
 }
 
 /// A vector of one side of a row of which some side is logarithms.

@@ -66,7 +66,7 @@ fn each<T: Element>(
     let refused = refusal(batch, row, &look, masses);
     for place in 0..family.divergences.len() {
         let judged = refused.unwrap_or_else(|| {
-            let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
+            let verdict = verdict(family, place, &work.sums, batch, row, &look);
             Judged { verdict, masses }
         });
         take(place, judged);
@@ -87,6 +87,19 @@ pub(super) fn refusal<T: Element>(
     }
 }
 
+/// The verdict on one of the divergences of a row that was looked at and summed.
+pub(super) fn verdict<T: Element>(
+    family: &Family,
+    place: usize,
+    sums: &Sums,
+    batch: &Batch<'_, T>,
+    row: usize,
+    look: &Look,
+) -> Verdict {
+    let far = |order| ln_overlap(family.reading, look, batch, row, order);
+    family.verdict(place, sums, batch.mass(), look.more_mass(&family.reading), far)
+}
+
 /// What is asked of each row.
 pub(super) struct Family {
     divergences: Vec<Divergence>,
@@ -99,7 +112,7 @@ pub(super) struct Family {
 }
 
 impl Family {
-    fn new(divergences: &[Divergence], reading: Reading) -> Family {
+    pub(super) fn new(divergences: &[Divergence], reading: Reading) -> Family {
         let mut terms: Vec<(Integrand, Power)> = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = terms.iter().position(|&(known, _)| known == integrand);
@@ -128,15 +141,15 @@ impl Family {
         Family { slope: Some(slope), reading, ..family }
     }
 
-    /// The verdict on one of the divergences of a row that was summed.
+    /// The verdict on one of the divergences of a row that was summed, whose P has so much more mass than
+    /// Q. `far` is the logarithm of the overlap of an order, where that is no number.
     pub(super) fn verdict(
         &self,
         place: usize,
         sums: &Sums,
-        numbers: &dyn Numbers,
-        row: usize,
-        look: &Look,
         mass: Mass,
+        more_mass: f64,
+        far: impl Fn(f64) -> f64,
     ) -> Verdict {
         let (divergence, [sum, overlap]) = (self.divergences[place], self.places[place]);
         if divergence.is_infinite(sums.alone, sums.both) {
@@ -145,16 +158,14 @@ impl Family {
         let total = |place: usize| sums.total(place, self.terms[place].0);
         let ln_overlap = match overlap.map(|place| (total(place), self.terms[place].0)) {
             Some((overlap, _)) if (1e-100..1e300).contains(&overlap) => overlap.ln(),
-            Some((_, Integrand::Overlap(order))) => {
-                ln_overlap(self.reading, look, numbers, row, order)
-            }
+            Some((_, Integrand::Overlap(order))) => far(order),
             _ => 0.0,
         };
         let sum = sum.map_or(0.0, total);
         Verdict::Value(match (divergence.at_its_limit(), mass) {
             // What these two leave out of their terms.
-            (Divergence::Kl, Mass::AsGiven) => sum + look.more_mass(&self.reading),
-            (Divergence::ReverseKl, Mass::AsGiven) => sum - look.more_mass(&self.reading),
+            (Divergence::Kl, Mass::AsGiven) => sum + more_mass,
+            (Divergence::ReverseKl, Mass::AsGiven) => sum - more_mass,
             _ => divergence.of_sums(sum, ln_overlap, mass),
         })
     }
@@ -174,13 +185,13 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn new(family: &Family) -> Sums {
+    pub(super) fn new(family: &Family) -> Sums {
         let none = [0.0; LANES];
         let terms = vec![none; family.terms.len()];
         Sums { terms, products: [none; 2], only: [none; 2], alone: [false; 2], both: false }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let none = [0.0; LANES];
         self.terms.fill(none);
         (self.products, self.only) = ([none; 2], [none; 2]);
@@ -202,15 +213,26 @@ impl Sums {
             if let Some(slope) = family.slope {
                 ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
             }
-            for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-            }
-            let [p_alone, q_alone, both] = block.supports();
-            self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
-            self.both |= both;
-            for side in 0..2 {
-                add_vector(&mut self.only[side], &block.only()[side]);
-            }
+            self.add_block::<FUSED>(family, block, vectors);
+        }
+    }
+
+    /// Adds the bins of a block.
+    #[inline(always)]
+    pub(super) fn add_block<const FUSED: bool>(
+        &mut self,
+        family: &Family,
+        block: &Block,
+        vectors: usize,
+    ) {
+        for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+        }
+        let [p_alone, q_alone, both] = block.supports();
+        self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
+        self.both |= both;
+        for side in 0..2 {
+            add_vector(&mut self.only[side], &block.only()[side]);
         }
     }
 

@@ -20,10 +20,9 @@ use ndarray::{ArrayView1, ArrayViewMut1, Axis};
 use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
-use super::family::{Family, Part, SEGMENT, Work, refusal};
+use super::family::{Family, Part, SEGMENT, Work, refusal, verdict};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
-use crate::chain;
 use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
@@ -31,9 +30,8 @@ use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
 use crate::outcome::Slots;
 use crate::slope::{Bins, Slope};
-use crate::sums;
 use crate::verdict::{Judged, Verdict};
-use crate::{Divergence, Error, Mass, Outcome};
+use crate::{Divergence, Error, Outcome};
 
 /// The least rows of a task that sums over rows: each task has a sum of its own.
 const SUMMED: usize = 4;
@@ -66,7 +64,6 @@ pub(super) fn outcome<T: Element>(
 struct Job<'a, 'b, T: Element> {
     batch: &'a Batch<'b, T>,
     weights: Option<ArrayView1<'a, T::Value>>,
-    divergence: Divergence,
     family: Family,
     slope: Slope,
     /// Which sides have the gradients of all rows summed.
@@ -101,7 +98,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let family = Family::with_slope(divergence, slope, Reading::of(batch));
         let least = if is_summed.contains(&true) { SUMMED } else { 1 };
         let rows_per_task = rows_per_task(batch.bins()).max(least);
-        Job { batch, weights, divergence, family, slope, is_summed, rows_per_task }
+        Job { batch, weights, family, slope, is_summed, rows_per_task }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -140,19 +137,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
-        let Job { batch, divergence, family, .. } = self;
+        let Job { batch, family, .. } = self;
         let masses = look.masses(&family.reading);
-        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
-        refusal(batch, row, look, masses).unwrap_or_else(|| match divergence.at_its_limit() {
-            Divergence::Kl if given => kl_as_given(batch, row),
-            Divergence::ReverseKl if given => {
-                let Judged { verdict, masses: [q, p] } = kl_as_given(&batch.swapped(), row);
-                Judged { verdict, masses: [p, q] }
-            }
-            _ => {
-                let verdict = family.verdict(0, &work.sums, *batch, row, look, batch.mass());
-                Judged { verdict, masses }
-            }
+        refusal(batch, row, look, masses).unwrap_or_else(|| Judged {
+            verdict: verdict(family, 0, &work.sums, batch, row, look),
+            masses,
         })
     }
 
@@ -183,10 +172,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
         let means = slope.means(work.sums.means(&self.slope));
         let lines = [0, 1].map(|side| Line {
-            kind: reading.kind(side),
+            kind: reading.kind([Side::P, Side::Q][side]),
             by: weight * scale.per_number(side),
             factor,
-            shift: match reading.divides(side) {
+            shift: match reading.divides([Side::P, Side::Q][side]) {
                 true => factor * means[side],
                 false => -constants[side],
             },
@@ -206,14 +195,6 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             let space = &mut Space::new();
             arch.dispatch(Walk { written, part, into: [p, q], space });
         });
-    }
-}
-
-/// The verdict on a row of valid bins under a policy that divides by no mass.
-fn kl_as_given<T: Element>(batch: &Batch<'_, T>, row: usize) -> Judged {
-    match batch.is_probs() {
-        true => sums::closer_look(batch, row),
-        false => chain::judge(batch, &chain::node(batch, row)),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::outcome::Slots;
 use crate::sums::{self, Sums};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// Bins that make a task of their own worth its while.
 const TASK: usize = 1 << 15;
@@ -80,6 +80,15 @@ impl Backend for Cpu {
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         gradient::outcome(divergence, batch, weights, places)
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        super::matrix::matrix(divergence, pairs)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::kind::Kind;
 use crate::plan::{Chunk, Layout, Plan, QUAD, Shape, padded};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// What the shader declares.
 pub fn spec(variant: Variant) -> Spec {
@@ -179,6 +179,16 @@ impl Backend for Gpu {
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         Err(no_gradients())
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        _: Divergence,
+        _: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let what = "a matrix; the cpu backend takes it".to_owned();
+        Err(Error::Unsupported { backend: "gpu", what })
     }
 }
 

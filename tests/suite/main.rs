@@ -12,6 +12,7 @@ mod gradient;
 mod kinds;
 mod logs;
 mod long;
+mod matrix;
 mod plan;
 mod properties;
 mod random;

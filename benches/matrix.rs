@@ -53,7 +53,8 @@ fn read(path: &str, rows: usize, bins: usize) -> Array2<f32> {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let size = |at: usize, default| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(default);
+    let size =
+        |at: usize, default| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(default);
     let (rows, bins) = (size(0, 1_024), size(1, 256));
     let side = |at: usize| match words.get(at) {
         Some(path) => read(path, rows, bins),

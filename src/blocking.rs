@@ -268,7 +268,8 @@ impl Engine {
         pollster::block_on(self.engine.gradient_into(divergence, batch, weights, p, q))
     }
 
-    /// All rows of P against all rows of Q, in nats.
+    /// All rows of P against all rows of Q, in nats. Of a symmetric divergence of rows from
+    /// themselves, the same array on both sides, each pair is computed once.
     ///
     /// ```
     /// use kullback::{Divergence, Engine, Pairs};
@@ -300,7 +301,8 @@ impl Engine {
     /// set for them: each is handed out with the rows of P that are its own, and there is no matrix
     /// besides. A row of P that is no distribution is an error when its band comes, one of Q at once.
     ///
-    /// Of a symmetric divergence of rows from themselves, each pair within a band is computed once.
+    /// Of a symmetric divergence of rows from themselves, each pair is computed once if a single band
+    /// holds them all.
     ///
     /// ```
     /// use kullback::{Divergence, Engine, Error, Pairs};

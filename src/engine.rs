@@ -230,7 +230,8 @@ impl Engine {
         admit(divergence, batch, outcome)
     }
 
-    /// All rows of P against all rows of Q, in nats.
+    /// All rows of P against all rows of Q, in nats. Of a symmetric divergence of rows from
+    /// themselves, the same array on both sides, each pair is computed once.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
@@ -255,7 +256,8 @@ impl Engine {
     /// set for them: each is handed out with the rows of P that are its own, and there is no matrix
     /// besides. A row of P that is no distribution is an error when its band comes, one of Q at once.
     ///
-    /// Of a symmetric divergence of rows from themselves, each pair within a band is computed once.
+    /// Of a symmetric divergence of rows from themselves, each pair is computed once if a single band
+    /// holds them all.
     ///
     /// # Errors
     /// As [`matrix`](Self::matrix), and whatever `take` returns.

@@ -35,9 +35,10 @@ impl Slope {
         Slope { value, tops, ..self }
     }
 
-    /// `p·u` and `q·v` of bins in which both sides have some probability, in units.
+    /// `p·u` and `q·v` of bins in which both sides have some probability, in units. The closures are of
+    /// one vector unit each: what several share, the compiler does not inline.
     #[inline(always)]
-    pub(crate) fn products<const FUSED: bool>(&self, bins: impl Bins) {
+    pub(crate) fn products<Unit, const FUSED: bool>(&self, bins: impl Bins) {
         match self.divergence {
             Divergence::Kl => bins.each(|Bin { p, n, l, .. }| [p * l, -n]),
             Divergence::ReverseKl => bins.each(|Bin { q, n, l, .. }| [n, -(q * l)]),

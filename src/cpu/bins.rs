@@ -462,6 +462,12 @@ pub(super) struct Block {
     both: [Vector; VECTORS],
 }
 
+/// Who takes the blocks of a row: a trait, since of closures the compiler makes functions that know of
+/// no vector unit.
+pub(super) trait Take {
+    fn take(&mut self, block: &Block, window: &Window);
+}
+
 /// Goes through some bins of a row, block by block.
 #[inline(always)]
 pub(super) fn each_block<const FUSED: bool>(
@@ -470,13 +476,13 @@ pub(super) fn each_block<const FUSED: bool>(
     row: usize,
     bins: Range<usize>,
     space: &mut Space,
-    mut take: impl FnMut(&Block, &Window),
+    take: &mut impl Take,
 ) {
     let Space { window, block } = space;
     for bins in windows(bins) {
         window.show(numbers, &scale.reading, row, bins);
         block.fill::<FUSED>(scale, window);
-        take(block, window);
+        take.take(block, window);
     }
 }
 

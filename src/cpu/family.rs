@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, each_block};
+use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, Take, Window, each_block};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
@@ -190,29 +190,9 @@ impl Sums {
         part: &Part<'_>,
         space: &mut Space,
     ) {
-        each_block::<FUSED>(
-            part.numbers,
-            scale,
-            part.row,
-            part.bins.clone(),
-            space,
-            |block, window| {
-                let vectors = window.vectors();
-                if let Some(slope) = family.slope {
-                    ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
-                }
-                for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-                    add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-                }
-                for side in 0..2 {
-                    add_vector(&mut self.only[side], &block.only()[side]);
-                    self.alone[side] |= block.lone()[side].contains(&1.0);
-                }
-                for at in 0..vectors {
-                    self.both |= block.both(at).contains(&1.0);
-                }
-            },
-        );
+        let Part { numbers, row, bins } = part;
+        let take = &mut Adding::<FUSED> { sums: self, family };
+        each_block::<FUSED>(*numbers, scale, *row, bins.clone(), space, take);
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {
@@ -255,6 +235,32 @@ impl Sums {
             }
         }
         total / UNIT
+    }
+}
+
+/// Adds block after block to the sums.
+struct Adding<'a, const FUSED: bool> {
+    sums: &'a mut Sums,
+    family: &'a Family,
+}
+
+impl<const FUSED: bool> Take for Adding<'_, FUSED> {
+    #[inline(always)]
+    fn take(&mut self, block: &Block, window: &Window) {
+        let (Adding { sums, family }, vectors) = (self, window.vectors());
+        if let Some(slope) = family.slope {
+            ProductSums { slope, block, vectors, sums: &mut sums.products }.dispatch();
+        }
+        for (sums, (integrand, power)) in sums.terms.iter_mut().zip(&family.terms) {
+            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+        }
+        for side in 0..2 {
+            add_vector(&mut sums.only[side], &block.only()[side]);
+            sums.alone[side] |= block.lone()[side].contains(&1.0);
+        }
+        for at in 0..vectors {
+            sums.both |= block.both(at).contains(&1.0);
+        }
     }
 }
 
@@ -333,8 +339,8 @@ impl pulp::WithSimd for ProductSums<'_> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let slope = self.slope;
         match S::IS_SCALAR {
-            true => slope.products::<false>(self),
-            false => slope.products::<true>(self),
+            true => slope.products::<S, false>(self),
+            false => slope.products::<S, true>(self),
         }
     }
 }
@@ -479,20 +485,31 @@ impl pulp::WithSimd for AddUp<'_> {
 #[cold]
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
     let scale = Scale::new(reading.with(true, true), look, numbers, row);
-    let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
+    let mut sum = FarOverlap { order, top: f64::NEG_INFINITY, sum: 0.0 };
     let bins = 0..numbers.bins();
-    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), |block, window| {
+    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), &mut sum);
+    sum.top + sum.sum.ln()
+}
+
+/// The sum in units of the exponential of its largest term.
+struct FarOverlap {
+    order: f64,
+    top: f64,
+    sum: f64,
+}
+
+impl Take for FarOverlap {
+    fn take(&mut self, block: &Block, window: &Window) {
         for at in 0..window.vectors() {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
-                let ln = bin.ln_p + (order - 1.0) * bin.l;
-                if ln > top {
-                    sum *= (top - ln).exp();
-                    top = ln;
+                let ln = bin.ln_p + (self.order - 1.0) * bin.l;
+                if ln > self.top {
+                    self.sum *= (self.top - ln).exp();
+                    self.top = ln;
                 }
-                sum += (ln - top).exp();
+                self.sum += (ln - self.top).exp();
             }
         }
-    });
-    top + sum.ln()
+    }
 }

@@ -3,6 +3,7 @@
 mod bins;
 pub(crate) mod family;
 mod gradient;
+mod kl_gradient;
 mod logs;
 mod plain;
 mod rows;

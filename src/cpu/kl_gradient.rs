@@ -3,7 +3,7 @@
 //! it, and gone through once more from the cache. What lacks digits in f32, and what is not an ordinary
 //! row, is left to [`gradient`](super::gradient).
 
-use super::logs::{self, Gradient, Keeping, Kept};
+use super::logs::{self, Gradient, Keeping, Kept, widen};
 use super::sums::{self, Columns, LANES, Lanes, Middling, Wide};
 use crate::batch::{Batch, Mass};
 use crate::element::Element;
@@ -168,11 +168,13 @@ fn fill<T: Element, const FUSED: bool, const OF_P: bool>(
     let (q_blocks, q_rest) = q.as_chunks::<LANES>();
     let (places, rest) = into.as_chunks_mut::<LANES>();
     for ((p, q), place) in p_blocks.iter().zip(q_blocks).zip(places) {
+        let (p, q) = (widen(p), widen(q));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
-            lanes[lane] = slopes.derivative::<FUSED, OF_P>(p[lane].to_f32(), q[lane].to_f32());
+            lanes[lane] = slopes.derivative::<FUSED, OF_P>(p[lane], q[lane]);
         }
-        *place = lanes;
+        // Seen through, the loop over blocks would be the one that is made vectors of, with gathers.
+        *place = std::hint::black_box(lanes);
     }
     for ((p, q), place) in p_rest.iter().zip(q_rest).zip(rest) {
         *place = slopes.derivative::<FUSED, OF_P>(p.to_f32(), q.to_f32());

@@ -331,7 +331,7 @@ impl Top {
 }
 
 #[inline(always)]
-fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
+pub(super) fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
     let mut wide = [0.0; LANES];
     for lane in 0..LANES {
         wide[lane] = block[lane].to_f32();

@@ -66,8 +66,8 @@ impl Manner {
                     return None;
                 }
                 let by = weight / temperature;
-                arch.dispatch(Gradient { p, q, temperature, node, by, kept, into });
-                Some(row)
+                let is_sound = arch.dispatch(Gradient { p, q, temperature, node, by, kept, into });
+                is_sound.then_some(row)
             }
         }
     }

@@ -575,10 +575,11 @@ pub(super) struct Gradient<'a, T> {
 }
 
 impl<T: Element> pulp::WithSimd for Gradient<'_, T> {
-    type Output = ();
+    /// Whether it has its digits.
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
         if S::IS_SCALAR { self.write::<false>() } else { self.write::<true>() }
     }
 }
@@ -589,7 +590,7 @@ const SHOWS: f64 = 0.05;
 
 impl<T: Element> Gradient<'_, T> {
     #[inline(always)]
-    fn write<const FUSED: bool>(mut self) {
+    fn write<const FUSED: bool>(mut self) -> bool {
         let mut largest = [0.0_f32; 2];
         for block in 0..self.kept.tops.len() {
             let of_block = match self.kept.tops[block] {
@@ -598,16 +599,18 @@ impl<T: Element> Gradient<'_, T> {
             };
             largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
         }
-        let [w, v] = self.node.masses;
-        let p = self.node.divergence().max(1.0) / w;
+        let ([w, v], divergence) = (self.node.masses, self.node.divergence());
         let shows = |side: usize, of: f64| {
             !self.into[side].is_empty() && f64::from(largest[side]) < SHOWS * of * self.by.abs()
         };
-        if shows(0, p) || shows(1, (1.0 / w).max(1.0 / v)) {
+        // `l − D` cancels for good where one bin has nearly all of P.
+        let is_sound = !shows(0, divergence / w);
+        if is_sound && (shows(0, divergence.max(1.0) / w) || shows(1, (1.0 / w).max(1.0 / v))) {
             for block in 0..self.kept.tops.len() {
                 self.near::<FUSED>(block);
             }
         }
+        is_sound
     }
 
     /// The bins of a block.

@@ -44,7 +44,7 @@ struct Golden {
 
 /// How far a derivative may lie off, by the largest of its row.
 fn promised<T: Element>() -> f64 {
-    if T::NAME == f64::NAME { 1e-12 } else { 2e-7 }
+    if T::NAME == f64::NAME { 1e-12 } else { 1e-6 }
 }
 
 /// Derivatives of which the exact ones are all 0, but for the digits of what computed those.

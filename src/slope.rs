@@ -35,8 +35,11 @@ impl Slope {
         Slope { value, tops, ..self }
     }
 
-    /// `p·u` and `q·v` of bins in which both sides have some probability, in units. The closures are of
-    /// one vector unit each: what several share, the compiler does not inline.
+    /// `p·u` and `q·v` of bins in which both sides have some probability, in units.
+    #[expect(
+        clippy::extra_unused_type_parameters,
+        reason = "closures that several vector units share would not be inlined"
+    )]
     #[inline(always)]
     pub(crate) fn products<Unit, const FUSED: bool>(&self, bins: impl Bins) {
         match self.divergence {

@@ -112,6 +112,12 @@ impl<'a, V: Value> Places<'a, V> {
     pub(crate) fn row(&mut self, row: usize) -> [Option<ArrayViewMut1<'_, V>>; 2] {
         self.0.each_mut().map(|place| place.as_mut().map(|place| place.row_mut(row)))
     }
+
+    /// The places of P and Q in each other's place.
+    pub(crate) fn swapped(self) -> Places<'a, V> {
+        let [p, q] = self.0;
+        Places([q, p])
+    }
 }
 
 /// Refuses weights and places that are not a batch's.

@@ -36,8 +36,12 @@ impl Slope {
     }
 
     /// `p·u` and `q·v` of bins in which both sides have some probability, in units.
+    #[expect(
+        clippy::extra_unused_type_parameters,
+        reason = "closures that several vector units share would not be inlined"
+    )]
     #[inline(always)]
-    pub(crate) fn products<const FUSED: bool>(&self, bins: impl Bins) {
+    pub(crate) fn products<Unit, const FUSED: bool>(&self, bins: impl Bins) {
         match self.divergence {
             Divergence::Kl => bins.each(|Bin { p, n, l, .. }| [p * l, -n]),
             Divergence::ReverseKl => bins.each(|Bin { q, n, l, .. }| [n, -(q * l)]),

@@ -287,8 +287,9 @@ where
                     return Err(Error::Part { part: (rows.len(), bins), batch }.into());
                 }
                 let computed = compute(engine, divergence, &batch, wanted);
-                let (outcome, gradient) =
+                let Gradient { outcome, p, q } =
                     computed.map_err(|error| in_whole(error, &batch, rows.start, &singles))?;
+                let gradient = [p, q];
                 if is_auto && outcome.backend == "cpu" {
                     most.store(cut.cpu_most, Ordering::Relaxed);
                 }
@@ -362,12 +363,11 @@ fn compute<T: Element>(
     divergence: Divergence,
     batch: &Batch<'_, T>,
     wanted: Option<Wanted>,
-) -> Result<(Outcome<T::Value>, [Option<Array2<T::Value>>; 2]), Error> {
-    let Some(wanted) = wanted else {
-        return Ok((engine.rows(divergence, batch)?, [None, None]));
-    };
-    let Gradient { outcome, p, q } = engine.gradient(divergence, batch, wanted, None)?;
-    Ok((outcome, [p, q]))
+) -> Result<Gradient<T::Value>, Error> {
+    match wanted {
+        Some(wanted) => engine.gradient(divergence, batch, wanted, None),
+        None => Ok(Gradient { outcome: engine.rows(divergence, batch)?, p: None, q: None }),
+    }
 }
 
 /// How the rows are cut into parts.

@@ -359,8 +359,8 @@ impl pulp::WithSimd for ProductSums<'_> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let slope = self.slope;
         match S::IS_SCALAR {
-            true => slope.products::<false>(self),
-            false => slope.products::<true>(self),
+            true => slope.products::<S, false>(self),
+            false => slope.products::<S, true>(self),
         }
     }
 }

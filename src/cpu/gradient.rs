@@ -21,6 +21,8 @@ use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict};
+use super::kl_gradient::Manner;
+use super::logs::Kept;
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::element::{Element, Value};
@@ -28,7 +30,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
-use crate::outcome::Slots;
+use crate::outcome::{Row, Slots};
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
@@ -45,6 +47,14 @@ pub(super) fn outcome<T: Element>(
     weights: Option<ArrayView1<'_, T::Value>>,
     mut places: Places<'_, T::Value>,
 ) -> Result<Outcome<T::Value>, Error> {
+    if divergence.at_its_limit() == Divergence::ReverseKl {
+        let places = places.swapped();
+        let mut outcome = outcome(Divergence::Kl, &batch.swapped(), weights, places)?;
+        if let Some(masses) = &mut outcome.masses {
+            std::mem::swap(&mut masses.p, &mut masses.q);
+        }
+        return Ok(outcome);
+    }
     let mut outcome = Outcome::of(batch, "cpu")?;
     // The gradient in a row that all the others are compared with is none of theirs.
     let is_sum = |side| batch.repeats(side) && batch.rows() != 1;
@@ -69,6 +79,8 @@ struct Job<'a, 'b, T: Element> {
     /// Which sides have the gradients of all rows summed.
     is_summed: [bool; 2],
     rows_per_task: usize,
+    /// How ordinary rows are gone through in f32, if they are.
+    in_f32: Option<Manner>,
 }
 
 /// Some rows, and where their results go.
@@ -98,7 +110,9 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let family = Family::with_slope(divergence, slope, Reading::of(batch));
         let least = if is_summed.contains(&true) { SUMMED } else { 1 };
         let rows_per_task = rows_per_task(batch.bins()).max(least);
-        Job { batch, weights, family, slope, is_summed, rows_per_task }
+        let is_kl = divergence.at_its_limit() == Divergence::Kl;
+        let in_f32 = if is_kl { Manner::of(batch) } else { None };
+        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -119,21 +133,52 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     fn rows(&self, task: Task<'_, '_, T::Value>) -> [Vec<f64>; 2] {
         let Task { first, mut slots, mut places } = task;
         let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
-        let mut work = Work::new(&self.family);
+        let (mut work, mut kept) = (Work::new(&self.family), Kept::default());
+        let mut space = [Vec::new(), Vec::new()];
         for at in 0..slots.values.len() {
             let row = first + at;
-            let look = work.sum(&self.family, self.batch, row);
-            let judged = self.judged(row, &look, &work);
-            slots.put(at, judged.row());
             let [p, q] = places.row(at);
             let [p_sum, q_sum] = &mut sums;
-            let into = [
+            let mut into = [
                 Into::of(p, self.is_summed[0].then_some(p_sum)),
                 Into::of(q, self.is_summed[1].then_some(q_sum)),
             ];
+            if let Some(row) = self.row_in_f32(row, &mut kept, &mut into, &mut space) {
+                slots.put(at, row);
+                continue;
+            }
+            let look = work.sum(&self.family, self.batch, row);
+            let judged = self.judged(row, &look, &work);
+            slots.put(at, judged.row());
             self.row(row, &look, judged.verdict, &mut work, into);
         }
         sums
+    }
+
+    fn weight(&self, row: usize) -> f64 {
+        self.weights.map_or(1.0, |weights| weights[row].to_f64())
+    }
+
+    /// The results of a row that f32 is right for, and its gradients. They go by way of some space where
+    /// they cannot be written into their places at once.
+    fn row_in_f32(
+        &self,
+        row: usize,
+        kept: &mut Kept,
+        into: &mut [Into<'_, T::Value>; 2],
+        space: &mut [Vec<f32>; 2],
+    ) -> Option<Row<T::Value>> {
+        let (manner, weight) = (self.in_f32?, self.weight(row));
+        if weight == 0.0 {
+            return None;
+        }
+        let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
+        let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
+        let row = manner.row(self.batch, row, weight, kept, places)?;
+        for (into, space) in into.iter_mut().zip(space) {
+            into.put_space(space);
+        }
+        Some(row)
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
@@ -154,7 +199,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         work: &mut Work,
         mut into: [Into<'_, T::Value>; 2],
     ) {
-        let weight = self.weights.map_or(1.0, |weights| weights[row].to_f64());
+        let weight = self.weight(row);
         let value = match verdict {
             _ if weight == 0.0 => return into.iter_mut().for_each(|into| into.fill(0.0)),
             Verdict::Value(value) if T::Value::from_f64(value).to_f64().is_finite() => value,
@@ -325,6 +370,29 @@ impl<'a, V: Value> Into<'a, V> {
         }
     }
 
+    /// The place itself if it is one of f32, side by side, else a space instead; empty if there is none.
+    fn in_f32<'s>(&'s mut self, bins: usize, space: &'s mut Vec<f32>) -> &'s mut [f32] {
+        let len = if matches!(self, Into::Nowhere) { 0 } else { bins };
+        if let Into::Row(row) = self
+            && let Some(Ok(row)) = row.as_slice_mut().map(bytemuck::try_cast_slice_mut)
+        {
+            return row;
+        }
+        space.resize(len, 0.0);
+        space
+    }
+
+    /// Puts what is in that space where it belongs.
+    fn put_space(&mut self, space: &[f32]) {
+        match self {
+            Into::Row(row) if !space.is_empty() => {
+                row.iter_mut().zip(space).for_each(|(to, &x)| *to = V::from_f64(x.into()));
+            }
+            Into::Sum(sum) => sum.iter_mut().zip(space).for_each(|(sum, &x)| *sum += f64::from(x)),
+            _ => {}
+        }
+    }
+
     fn fill(&mut self, derivative: f64) {
         match self {
             Into::Nowhere => {}
@@ -435,8 +503,8 @@ impl pulp::WithSimd for Products<'_> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let slope = self.slope;
         match S::IS_SCALAR {
-            true => slope.products::<false>(self),
-            false => slope.products::<true>(self),
+            true => slope.products::<S, false>(self),
+            false => slope.products::<S, true>(self),
         }
     }
 }

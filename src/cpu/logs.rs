@@ -7,6 +7,8 @@
 //! took from `a − b` is added again. Should so much of the sum cancel all the same that digits are
 //! lost, then the block is summed once more with the reference that the first sum shows to be right.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::batch::Batch;
@@ -72,14 +74,52 @@ impl<T: Element> pulp::WithSimd for Segment<'_, T> {
 /// The node of up to `SEGMENT` bins of a row.
 #[inline(always)]
 pub(super) fn segment<T: Element, S: pulp::Simd>(p: &[T], q: &[T], temperature: f64) -> Node {
+    let kept = &mut Kept::default();
     match S::IS_SCALAR {
-        true => in_blocks::<T, false>(p, q, temperature),
-        false => in_blocks::<T, true>(p, q, temperature),
+        true => in_blocks::<T, false, false>(p, q, temperature, kept),
+        false => in_blocks::<T, true, false>(p, q, temperature, kept),
+    }
+}
+
+/// What was made on the way to the node of up to `SEGMENT` bins, for the gradient's sake.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// `w` and `v` of all bins, those of a block in units of its largest.
+    weights: [Vec<f32>; 2],
+    /// Those largest numbers, of blocks whose weights are there.
+    tops: Vec<Option<[f32; 2]>>,
+}
+
+/// The node of up to `SEGMENT` bins, from which [`Gradient`] goes on.
+pub(super) struct Keeping<'a, T> {
+    pub p: &'a [T],
+    pub q: &'a [T],
+    pub temperature: f64,
+    pub kept: &'a mut Kept,
+}
+
+impl<T: Element> pulp::WithSimd for Keeping<'_, T> {
+    type Output = Node;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
+        let Keeping { p, q, temperature, kept } = self;
+        kept.weights.iter_mut().for_each(|side| side.resize(p.len(), 0.0));
+        kept.tops.clear();
+        match S::IS_SCALAR {
+            true => in_blocks::<T, false, true>(p, q, temperature, kept),
+            false => in_blocks::<T, true, true>(p, q, temperature, kept),
+        }
     }
 }
 
 #[inline(always)]
-fn in_blocks<T: Element, const FUSED: bool>(p: &[T], q: &[T], temperature: f64) -> Node {
+fn in_blocks<T: Element, const FUSED: bool, const KEEP: bool>(
+    p: &[T],
+    q: &[T],
+    temperature: f64,
+    kept: &mut Kept,
+) -> Node {
     let mut nodes = [Node::default(); chain::FAN];
     let mut len = 0;
     let (mut p_blocks, mut q_blocks) = (p.chunks(BLOCK), q.chunks(BLOCK));
@@ -89,7 +129,15 @@ fn in_blocks<T: Element, const FUSED: bool>(p: &[T], q: &[T], temperature: f64) 
     while !ahead.is_empty() {
         let now = ahead;
         ahead = Ahead::at(p_blocks.next(), q_blocks.next());
-        nodes[len] = now.node::<FUSED>(temperature, &mut manner, &mut ahead);
+        let before = manner;
+        let first = len * BLOCK;
+        let bins = if KEEP { first..first + now.p.len() } else { 0..0 };
+        let weights = &mut kept.weights.each_mut().map(|side| &mut side[bins.clone()]);
+        let (node, tops) = now.node::<FUSED, KEEP>(temperature, &mut manner, &mut ahead, weights);
+        nodes[len] = node;
+        if KEEP {
+            kept.tops.push(tops.filter(|_| before == Manner::Far));
+        }
         len += 1;
     }
     chain::merged(&nodes[..len])
@@ -139,14 +187,15 @@ impl<'a, T: Element> Ahead<'a, T> {
         self.q_top.look_at_all(self.q_unseen);
     }
 
-    /// The node of the block.
+    /// The node of the block, and its largest numbers if one attempt was enough.
     #[inline(always)]
-    fn node<const FUSED: bool>(
+    fn node<const FUSED: bool, const KEEP: bool>(
         mut self,
         temperature: f64,
         manner: &mut Manner,
         ahead: &mut Ahead<'_, T>,
-    ) -> Node {
+        weights: &mut [&mut [f32]; 2],
+    ) -> (Node, Option<[f32; 2]>) {
         self.look_at_rest();
         // −inf is as good a number as any; NaN and +inf are none.
         let (mut valid, mut infinite) = (true, false);
@@ -158,26 +207,30 @@ impl<'a, T: Element> Ahead<'a, T> {
             }
         }
         if !valid {
-            return Node { invalid: true, ..Node::default() };
+            return (Node { invalid: true, ..Node::default() }, None);
         }
         let tops = [self.p_top.number(), self.q_top.number()];
         if infinite || tops.contains(&f32::NEG_INFINITY) {
-            return chain::of_logs(self.p, self.q, temperature);
+            return (chain::of_logs(self.p, self.q, temperature), None);
         }
-        block::<T, FUSED>(self.p, self.q, tops, temperature, manner, ahead)
+        let Ahead { p, q, .. } = self;
+        let (node, attempts) =
+            block::<T, FUSED, KEEP>(p, q, tops, temperature, manner, ahead, weights);
+        (node, (attempts == 1).then_some(tops))
     }
 }
 
-/// The node of up to `BLOCK` bins of which the largest numbers are known.
+/// The node of up to `BLOCK` bins of which the largest numbers are known, and how many attempts it took.
 #[inline(always)]
-fn block<T: Element, const FUSED: bool>(
+fn block<T: Element, const FUSED: bool, const KEEP: bool>(
     p: &[T],
     q: &[T],
     tops: [f32; 2],
     temperature: f64,
     manner: &mut Manner,
     ahead: &mut Ahead<'_, T>,
-) -> Node {
+    weights: &mut [&mut [f32]; 2],
+) -> (Node, usize) {
     let tops_in_f64 = tops.map(f64::from);
     let mut reference = tops_in_f64[0] - tops_in_f64[1];
     let mut unit = 1.0;
@@ -185,8 +238,8 @@ fn block<T: Element, const FUSED: bool>(
     for attempt in 0..3 {
         let terms = Terms::new(tops, reference, unit, temperature);
         let Sums { w, v, s, u } = match (attempt, *manner) {
-            (0, Manner::Far) => terms.sums::<T, FUSED, true>(p, q, ahead),
-            _ => terms.sums::<T, FUSED, false>(p, q, ahead),
+            (0, Manner::Far) => terms.sums::<T, FUSED, true, KEEP>(p, q, ahead, weights),
+            _ => terms.sums::<T, FUSED, false, false>(p, q, ahead, weights),
         };
         // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
         let (excess, ln_masses, eta) = match u / w {
@@ -208,7 +261,7 @@ fn block<T: Element, const FUSED: bool>(
             reference -= ln_masses * temperature;
             continue;
         }
-        return Node {
+        let node = Node {
             masses: [w, v],
             scales: tops_in_f64.map(|top| top / temperature),
             ln_ratio: [reference / temperature, -ln_masses],
@@ -216,9 +269,10 @@ fn block<T: Element, const FUSED: bool>(
             infinite: false,
             invalid: false,
         };
+        return (node, attempt + 1);
     }
     // The numbers are too large for f32.
-    chain::of_logs(p, q, temperature)
+    (chain::of_logs(p, q, temperature), usize::MAX)
 }
 
 /// How the terms of a block are made.
@@ -277,7 +331,7 @@ impl Top {
 }
 
 #[inline(always)]
-fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
+pub(super) fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
     let mut wide = [0.0; LANES];
     for lane in 0..LANES {
         wide[lane] = block[lane].to_f32();
@@ -352,24 +406,38 @@ impl Terms {
     }
 
     #[inline(always)]
-    fn sums<T: Element, const FUSED: bool, const FAR: bool>(
+    fn sums<T: Element, const FUSED: bool, const FAR: bool, const KEEP: bool>(
         &self,
         p: &[T],
         q: &[T],
         ahead: &mut Ahead<'_, T>,
+        [kept_w, kept_v]: &mut [&mut [f32]; 2],
     ) -> Sums {
         let none = [0.0; LANES];
         let (mut w, mut v, mut s, mut u) = (none, none, none, none);
-        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
+        for (first, (p, q)) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)).enumerate() {
+            let kept = first * LANES * CHAIN..first * LANES * CHAIN + p.len();
+            let kept = if KEEP { kept } else { 0..0 };
+            let (w_blocks, w_rest) = kept_w[kept.clone()].as_chunks_mut::<LANES>();
+            let (v_blocks, v_rest) = kept_v[kept].as_chunks_mut::<LANES>();
             let mut chain = Lanes::default();
             let (p_blocks, p_rest) = p.as_chunks();
             let (q_blocks, q_rest) = q.as_chunks();
             ahead.look_at_chain();
-            for (p, q) in p_blocks.iter().zip(q_blocks) {
-                chain.add(&self.lanes::<FUSED, FAR>(&widen(p), &widen(q)));
+            for (at, (p, q)) in p_blocks.iter().zip(q_blocks).enumerate() {
+                let lanes = self.lanes::<FUSED, FAR>(&widen(p), &widen(q));
+                chain.add(&lanes);
+                if KEEP {
+                    (w_blocks[at], v_blocks[at]) = (lanes.w, lanes.v);
+                }
             }
             if !p_rest.is_empty() {
-                chain.add(&self.lanes::<FUSED, FAR>(&filled_up(p_rest), &filled_up(q_rest)));
+                let lanes = self.lanes::<FUSED, FAR>(&filled_up(p_rest), &filled_up(q_rest));
+                chain.add(&lanes);
+                if KEEP {
+                    w_rest.copy_from_slice(&lanes.w[..p_rest.len()]);
+                    v_rest.copy_from_slice(&lanes.v[..p_rest.len()]);
+                }
             }
             for lane in 0..LANES {
                 w[lane] += f64::from(chain.w[lane]);
@@ -489,6 +557,234 @@ fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
     y2 * fma(y4, high, low)
 }
 
+/// The gradient of a row of up to `SEGMENT` bins whose node is known, in f32: `p·(l − D)` and `q − p`,
+/// each times `by`.
+///
+/// Where the weights of a block were kept, `q − p` is a difference of them, which is good to a unit in
+/// the last place of the largest probability. Should that show in the gradient, all of it is made once
+/// more from `l`, as is that of blocks in which the two sides are near each other.
+pub(super) struct Gradient<'a, T> {
+    pub p: &'a [T],
+    pub q: &'a [T],
+    pub temperature: f64,
+    pub node: &'a Node,
+    pub by: f64,
+    pub kept: &'a Kept,
+    /// Places for both, empty where it is not wanted.
+    pub into: [&'a mut [f32]; 2],
+}
+
+impl<T: Element> pulp::WithSimd for Gradient<'_, T> {
+    /// Whether it has its digits.
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+        if S::IS_SCALAR { self.write::<false>() } else { self.write::<true>() }
+    }
+}
+
+/// The least that the largest derivative may be, by the largest probability, if the rounding of that
+/// is not to show.
+const SHOWS: f64 = 0.05;
+
+impl<T: Element> Gradient<'_, T> {
+    #[inline(always)]
+    fn write<const FUSED: bool>(mut self) -> bool {
+        let mut largest = [0.0_f32; 2];
+        for block in 0..self.kept.tops.len() {
+            let of_block = match self.kept.tops[block] {
+                Some(tops) => self.far::<FUSED>(block, tops),
+                None => self.near::<FUSED>(block),
+            };
+            largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
+        }
+        let ([w, v], divergence) = (self.node.masses, self.node.divergence());
+        let shows = |side: usize, of: f64| {
+            !self.into[side].is_empty() && f64::from(largest[side]) < SHOWS * of * self.by.abs()
+        };
+        // `l − D` cancels for good where one bin has nearly all of P.
+        let is_sound = !shows(0, divergence / w);
+        if is_sound && (shows(0, divergence.max(1.0) / w) || shows(1, (1.0 / w).max(1.0 / v))) {
+            for block in 0..self.kept.tops.len() {
+                self.near::<FUSED>(block);
+            }
+        }
+        is_sound
+    }
+
+    /// The bins of a block.
+    #[inline(always)]
+    fn bins(&self, block: usize) -> Range<usize> {
+        block * BLOCK..((block + 1) * BLOCK).min(self.p.len())
+    }
+
+    /// A block from the weights that were kept. Returns the largest of both gradients.
+    #[inline(always)]
+    fn far<const FUSED: bool>(&mut self, block: usize, tops: [f32; 2]) -> [f32; 2] {
+        let (bins, node, by) = (self.bins(block), self.node, self.by);
+        let scale = |side: usize| {
+            let above = f64::from(tops[side]) / self.temperature - node.scales[side];
+            (by * above.exp() / node.masses[side]) as f32
+        };
+        let apart = (f64::from(tops[0]) - f64::from(tops[1])) / self.temperature;
+        let [w, v] = self.kept.weights.each_ref().map(|side| &side[bins.clone()]);
+        let far = Far {
+            sides: [&self.p[bins.clone()], &self.q[bins.clone()]],
+            weights: [w, v],
+            by: [scale(0), scale(1)],
+            tops,
+            less: (node.ln_ratio() - apart + node.divergence()) as f32,
+            per_temperature: (1.0 / self.temperature) as f32,
+        };
+        self.put::<FUSED>(bins, &far)
+    }
+
+    /// A block without cancellation.
+    #[inline(always)]
+    fn near<const FUSED: bool>(&mut self, block: usize) -> [f32; 2] {
+        let (bins, node, temperature) = (self.bins(block), self.node, self.temperature);
+        // What the scales were made of.
+        let tops = node.scales.map(|scale| (scale * temperature) as f32);
+        let near = Near {
+            sides: [&self.p[bins.clone()], &self.q[bins.clone()]],
+            terms: Terms::new(tops, node.ln_ratio() * temperature, 1.0, temperature),
+            by: node.masses.map(|mass| (self.by / mass) as f32),
+            divergence: node.divergence() as f32,
+        };
+        self.put::<FUSED>(bins, &near)
+    }
+
+    #[inline(always)]
+    fn put<const FUSED: bool>(&mut self, bins: Range<usize>, block: &impl Derivatives) -> [f32; 2] {
+        let [p, q] = &mut self.into;
+        let of_p =
+            if p.is_empty() { 0.0 } else { fill::<FUSED, true>(&mut p[bins.clone()], block) };
+        let of_q = if q.is_empty() { 0.0 } else { fill::<FUSED, false>(&mut q[bins], block) };
+        [of_p, of_q]
+    }
+}
+
+/// The derivatives of some bins of a block, in P or in Q.
+trait Derivatives {
+    fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES];
+}
+
+/// A block whose weights are there.
+struct Far<'a, T> {
+    sides: [&'a [T]; 2],
+    weights: [&'a [f32]; 2],
+    by: [f32; 2],
+    tops: [f32; 2],
+    less: f32,
+    per_temperature: f32,
+}
+
+impl<T: Element> Derivatives for Far<'_, T> {
+    #[inline(always)]
+    fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
+        let Far { tops, less, per_temperature, by, .. } = *self;
+        let w = lanes_of(self.weights[0], at);
+        let mut lanes = [0.0; LANES];
+        if OF_P {
+            let (p, q) = (numbers_of(self.sides[0], at), numbers_of(self.sides[1], at));
+            for lane in 0..LANES {
+                let apart = (p[lane] - tops[0]) - (q[lane] - tops[1]);
+                let derivative = w[lane] * by[0] * (apart * per_temperature - less);
+                lanes[lane] = if w[lane] > 0.0 { derivative } else { 0.0 };
+            }
+        } else {
+            let v = lanes_of(self.weights[1], at);
+            for lane in 0..LANES {
+                lanes[lane] = mul_add::<FUSED>(v[lane], by[1], -(w[lane] * by[0]));
+            }
+        }
+        lanes
+    }
+}
+
+/// A block of which the two sides may be near each other.
+struct Near<'a, T> {
+    sides: [&'a [T]; 2],
+    terms: Terms,
+    by: [f32; 2],
+    divergence: f32,
+}
+
+impl<T: Element> Derivatives for Near<'_, T> {
+    #[inline(always)]
+    fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
+        let Near { terms, by, divergence, .. } = self;
+        let (p, q) = (numbers_of(self.sides[0], at), numbers_of(self.sides[1], at));
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            let (l, w) = terms.ratio::<FUSED>(p[lane], q[lane]);
+            if OF_P {
+                lanes[lane] = if w > 0.0 { w * by[0] * (l - divergence) } else { 0.0 };
+            } else {
+                let (v, _) = terms.exp::<FUSED>(q[lane] - terms.tops[1]);
+                let near = w * by[0] * (exp_tail::<FUSED>(l) - l);
+                let far = mul_add::<FUSED>(v, by[1], -(w * by[0]));
+                lanes[lane] = if l.abs() <= 1.0 { near } else { far };
+            }
+        }
+        lanes
+    }
+}
+
+impl Terms {
+    /// `ln(p/q)` of a bin, and its `w`.
+    #[inline(always)]
+    fn ratio<const FUSED: bool>(&self, a: f32, b: f32) -> (f32, f32) {
+        let d = a - b;
+        let b_seen = d - a;
+        let lost = (a - (d - b_seen)) - (b + b_seen);
+        let y = ((d - self.reference[0]) + (lost - self.reference[1])) * self.per_temperature;
+        (y, self.exp::<FUSED>(a - self.tops[0]).0)
+    }
+}
+
+/// Fills a block with its derivatives, and returns the largest magnitude.
+#[inline(always)]
+fn fill<const FUSED: bool, const OF_P: bool>(into: &mut [f32], block: &impl Derivatives) -> f32 {
+    let (places, rest) = into.as_chunks_mut::<LANES>();
+    let mut largest = [0.0_f32; LANES];
+    for (at, place) in places.iter_mut().enumerate() {
+        *place = block.at::<FUSED, OF_P>(at);
+        for lane in 0..LANES {
+            let size = place[lane].abs();
+            largest[lane] = if size > largest[lane] { size } else { largest[lane] };
+        }
+    }
+    if !rest.is_empty() {
+        let lanes = block.at::<FUSED, OF_P>(places.len());
+        rest.copy_from_slice(&lanes[..rest.len()]);
+        largest[0] = rest.iter().fold(largest[0], |largest, x| largest.max(x.abs()));
+    }
+    largest.into_iter().fold(0.0, f32::max)
+}
+
+/// Some of the numbers of a block; past the end there are none.
+#[inline(always)]
+fn lanes_of(side: &[f32], at: usize) -> [f32; LANES] {
+    match side[at * LANES..].first_chunk() {
+        Some(lanes) => *lanes,
+        None => {
+            let mut lanes = [0.0; LANES];
+            lanes.iter_mut().zip(&side[at * LANES..]).for_each(|(lane, x)| *lane = *x);
+            lanes
+        }
+    }
+}
+
+#[inline(always)]
+fn numbers_of<T: Element>(side: &[T], at: usize) -> [f32; LANES] {
+    match side[at * LANES..].first_chunk() {
+        Some(lanes) => widen(lanes),
+        None => filled_up(&side[at * LANES..]),
+    }
+}
+
 fn in_two_parts(value: f64) -> [f32; 2] {
     let high = value as f32;
     [high, (value - f64::from(high)) as f32]
@@ -568,11 +864,12 @@ mod tests {
                 ] {
                     let terms = Terms::new(tops, reference, unit, temperature);
                     let ahead = &mut Ahead::at(None, None);
+                    let none = &mut [&mut [][..], &mut []];
                     let got = [
-                        terms.sums::<f32, true, false>(&p, &q, ahead),
-                        terms.sums::<f32, false, false>(&p, &q, ahead),
-                        terms.sums::<f32, true, true>(&p, &q, ahead),
-                        terms.sums::<f32, false, true>(&p, &q, ahead),
+                        terms.sums::<f32, true, false, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, false, false, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, true, true, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, false, true, false>(&p, &q, ahead, none),
                     ];
                     let got = if is_far { &got[2..] } else { &got[..2] };
                     let what = format!("{bins} bins, {by}, {is_far}, {reference}: {got:?}");

@@ -4,6 +4,7 @@ mod bins;
 mod distribution;
 pub(crate) mod family;
 mod gradient;
+mod kl_gradient;
 mod logs;
 mod matrix;
 mod plain;

@@ -1,0 +1,192 @@
+//! Values and gradients of `kl` in f32, for the rows that it is right for: of numbers of at most 32 bits,
+//! of one kind on both sides, and divided by their masses. A row is summed as [`rows`](super::rows) does
+//! it, and gone through once more from the cache. What lacks digits in f32, and what is not an ordinary
+//! row, is left to [`gradient`](super::gradient).
+
+use super::logs::{self, Gradient, Keeping, Kept, widen};
+use super::sums::{self, Columns, LANES, Lanes, Middling, Wide};
+use crate::batch::{Batch, Mass};
+use crate::element::Element;
+use crate::error::Side;
+use crate::kind::Kind;
+use crate::outcome::{Row, Status};
+use crate::sums::{Sums, settle};
+use crate::term::{ln_ratio_f32, mul_add};
+
+/// How such rows are gone through.
+#[derive(Clone, Copy)]
+pub(super) enum Manner {
+    Probs,
+    Logs,
+}
+
+impl Manner {
+    /// The one for a batch, if its rows are of this sort.
+    pub(super) fn of<T: Element>(batch: &Batch<'_, T>) -> Option<Manner> {
+        let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
+        let policy = matches!(batch.mass(), Mass::Check | Mass::Normalize);
+        let divided = policy || kinds == [Kind::Logits; 2];
+        let in_f32 = size_of::<T::Value>() == size_of::<f32>();
+        match batch.is_probs() {
+            _ if !(divided && in_f32) => None,
+            true => (batch.bins() <= sums::SEGMENT).then_some(Manner::Probs),
+            false => (logs::take(batch) && batch.bins() <= logs::SEGMENT).then_some(Manner::Logs),
+        }
+    }
+
+    /// The results of a row, and its gradients, times a weight, into places that are empty where they
+    /// are not wanted. Nothing if the row is not of this sort, whatever is in the places then.
+    pub(super) fn row<T: Element>(
+        self,
+        batch: &Batch<'_, T>,
+        row: usize,
+        weight: f64,
+        kept: &mut Kept,
+        into: [&mut [f32]; 2],
+    ) -> Option<Row<T::Value>> {
+        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+        let (p, q, arch) = (&*p, &*q, pulp::Arch::new());
+        let is_ordinary = |row: &Row<T::Value>| row.status == Status::Ok && !row.looked_closer;
+        match self {
+            Manner::Probs => {
+                let (sums, is_usual) = arch.dispatch(Summed { p, q });
+                let row = settle(batch, row, &sums);
+                if !is_usual || !is_ordinary(&row) {
+                    return None;
+                }
+                let slopes = Slopes::new(&sums, row.value.to_f64(), weight);
+                arch.dispatch(Probs { p, q, slopes, into });
+                Some(row)
+            }
+            Manner::Logs => {
+                let temperature = batch.temperature();
+                let node = &arch.dispatch(Keeping { p, q, temperature, kept });
+                let row = logs::settle(batch, row, node);
+                if !is_ordinary(&row) {
+                    return None;
+                }
+                let by = weight / temperature;
+                let is_sound = arch.dispatch(Gradient { p, q, temperature, node, by, kept, into });
+                is_sound.then_some(row)
+            }
+        }
+    }
+}
+
+/// The sums of a row of probabilities, and whether its numbers are usual.
+struct Summed<'a, T> {
+    p: &'a [T],
+    q: &'a [T],
+}
+
+impl<T: Element> pulp::WithSimd for Summed<'_, T> {
+    type Output = (Sums, bool);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sums, bool) {
+        if S::IS_SCALAR { self.sums::<false>() } else { self.sums::<true>() }
+    }
+}
+
+impl<T: Element> Summed<'_, T> {
+    #[inline(always)]
+    fn sums<const FUSED: bool>(self) -> (Sums, bool) {
+        let Summed { p, q } = self;
+        let columns = match p.len() > Middling::<T::Value>::BINS {
+            true => {
+                let mut columns = Columns::empty();
+                columns.put(0, &Wide::of::<T, FUSED>(p, q));
+                columns
+            }
+            false => Columns::of_one(&Lanes::of::<T, FUSED>(p, q)),
+        };
+        (columns.row(0), columns.top[0] == Default::default())
+    }
+}
+
+/// What the derivatives of a row have in common.
+#[derive(Clone, Copy)]
+struct Slopes {
+    /// The weight by the masses.
+    by: [f32; 2],
+    /// `Q/P − 1`.
+    more: f32,
+    /// `D − ln(Q/P)`.
+    less: f32,
+}
+
+impl Slopes {
+    fn new(sums: &Sums, divergence: f64, weight: f64) -> Slopes {
+        let more = -sums.d / sums.p;
+        Slopes {
+            by: [weight / sums.p, weight / sums.q].map(|by| by as f32),
+            more: more as f32,
+            less: (divergence - more.ln_1p()) as f32,
+        }
+    }
+}
+
+/// The gradients of a row of usual probabilities: `(l − D)/P` and `(1 − p/q)/Q` of what is divided by
+/// the masses.
+struct Probs<'a, T> {
+    p: &'a [T],
+    q: &'a [T],
+    slopes: Slopes,
+    into: [&'a mut [f32]; 2],
+}
+
+impl<T: Element> pulp::WithSimd for Probs<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        if S::IS_SCALAR { self.write::<false>() } else { self.write::<true>() }
+    }
+}
+
+impl<T: Element> Probs<'_, T> {
+    #[inline(always)]
+    fn write<const FUSED: bool>(self) {
+        let Probs { p, q, slopes, into: [of_p, of_q] } = self;
+        if !of_p.is_empty() {
+            fill::<T, FUSED, true>(p, q, slopes, of_p);
+        }
+        if !of_q.is_empty() {
+            fill::<T, FUSED, false>(p, q, slopes, of_q);
+        }
+    }
+}
+
+#[inline(always)]
+fn fill<T: Element, const FUSED: bool, const OF_P: bool>(
+    p: &[T],
+    q: &[T],
+    slopes: Slopes,
+    into: &mut [f32],
+) {
+    let (p_blocks, p_rest) = p.as_chunks::<LANES>();
+    let (q_blocks, q_rest) = q.as_chunks::<LANES>();
+    let (places, rest) = into.as_chunks_mut::<LANES>();
+    for ((p, q), place) in p_blocks.iter().zip(q_blocks).zip(places) {
+        let (p, q) = (widen(p), widen(q));
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = slopes.derivative::<FUSED, OF_P>(p[lane], q[lane]);
+        }
+        // Seen through, the loop over blocks would be the one that is made vectors of, with gathers.
+        *place = std::hint::black_box(lanes);
+    }
+    for ((p, q), place) in p_rest.iter().zip(q_rest).zip(rest) {
+        *place = slopes.derivative::<FUSED, OF_P>(p.to_f32(), q.to_f32());
+    }
+}
+
+impl Slopes {
+    #[inline(always)]
+    fn derivative<const FUSED: bool, const OF_P: bool>(&self, p: f32, q: f32) -> f32 {
+        if OF_P {
+            return self.by[0] * (ln_ratio_f32::<FUSED>(p, q) - self.less);
+        }
+        self.by[1] * (mul_add::<FUSED>(-p, self.more, q - p) / q)
+    }
+}

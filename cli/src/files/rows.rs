@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn every_value_of_a_large_matrix_comes_to_its_place() {
         for (fortran, rows, bins, room) in [
-            (false, 1_001, 150, CHUNK),
+            (false, 1_001, 150, 256 << 10),
             // Of which the columns of all rows do not fit at once, or not even one column.
-            (true, 100_003, 5, COLUMNS),
-            (true, 300_001, 2, COLUMNS),
+            (true, 100_003, 5, 1 << 20),
+            (true, 300_001, 2, 1 << 20),
         ] {
             let (_folder, matrix) = numbered(fortran, rows, bins);
             let mut reader = Reader::new(matrix, |value: f32| f64::from(value));

@@ -41,9 +41,9 @@ fn slice(side: &Array2<f32>) -> &[f32] {
     side.as_slice().expect("contiguous")
 }
 
-fn checked(engine: &Engine, batch: &Batch<'_, f32>) {
-    let outcome = engine.rows(Divergence::Kl, batch).expect("the batch is valid");
-    engine.cross_check(Divergence::Kl, batch, &outcome, 64).expect("the answers are right");
+fn checked(engine: &Engine, divergence: Divergence, batch: &Batch<'_, f32>) {
+    let outcome = engine.rows(divergence, batch).expect("the batch is valid");
+    engine.cross_check(divergence, batch, &outcome, 64).expect("the answers are right");
 }
 
 fn throughput(criterion: &mut Criterion) {
@@ -58,7 +58,7 @@ fn throughput(criterion: &mut Criterion) {
             bencher.iter(|| memory::read(slice(&p), slice(&q)));
         });
         for engine in &engines {
-            checked(engine, &batch);
+            checked(engine, Divergence::Kl, &batch);
             group.bench_function(engine.backend(), |bencher| {
                 bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
             });
@@ -81,11 +81,36 @@ fn logits(criterion: &mut Criterion) {
             bencher.iter(|| memory::read(slice(&p), slice(&q)));
         });
         for engine in &engines {
-            checked(engine, &batch);
+            checked(engine, Divergence::Kl, &batch);
             group.bench_function(engine.backend(), |bencher| {
                 bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
             });
         }
+        group.finish();
+    }
+}
+
+/// Every divergence there is, and all of them in one go.
+fn divergences(criterion: &mut Criterion) {
+    let engine = Engine::cpu();
+    for bins in [16, 256, 32_000] {
+        let (p, q) = (distributions(BINS / bins, bins, 1), distributions(BINS / bins, bins, 2));
+        let batch = Batch::probs(&p, &q).expect("the shapes match");
+        let mut group = criterion.benchmark_group(format!("divergences of {bins} bins"));
+        group.throughput(Throughput::Bytes((2 * BINS * size_of::<f32>()) as u64));
+        group.sample_size(10);
+        group.bench_function("read", |bencher| {
+            bencher.iter(|| memory::read(slice(&p), slice(&q)));
+        });
+        for &divergence in Divergence::ALL {
+            checked(&engine, divergence, &batch);
+            group.bench_function(divergence.to_string(), |bencher| {
+                bencher.iter(|| engine.rows(divergence, black_box(&batch)));
+            });
+        }
+        group.bench_function("all at once", |bencher| {
+            bencher.iter(|| engine.several(Divergence::ALL, black_box(&batch)));
+        });
         group.finish();
     }
 }
@@ -95,7 +120,7 @@ fn latency(criterion: &mut Criterion) {
     let batch = Batch::probs(&p, &q).expect("the shapes match");
     let mut group = criterion.benchmark_group("one row of 64 bins");
     for engine in engines() {
-        checked(&engine, &batch);
+        checked(&engine, Divergence::Kl, &batch);
         group.bench_function(engine.backend(), |bencher| {
             bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
         });
@@ -103,5 +128,5 @@ fn latency(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput, logits, latency);
+criterion_group!(benches, throughput, logits, divergences, latency);
 criterion_main!(benches);

@@ -14,7 +14,7 @@ struct Params {
     p_kind: u32,         // what the numbers of P are: PROBS, LOG_PROBS or LOGITS
     q_kind: u32,
     zero: u32,           // is 0
-    per_temperature: vec4<f32>, // 1/T in three parts of 12 bits
+    per_temperature: vec4<f32>, // 1/T in three parts, of 12 bits and more
     temperature: vec4<f32>,     // T in three parts of 24 bits
 }
 

@@ -18,7 +18,7 @@ use crate::gpu::adapter::AdapterKind;
 use crate::gradient::Places;
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// Both backends, and which of them to take.
 #[derive(Default)]
@@ -77,6 +77,15 @@ impl Backend for Auto {
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         self.cpu.gradient(divergence, batch, weights, places, settings).await
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        self.cpu.matrix(divergence, pairs, settings).await
     }
 }
 

@@ -7,7 +7,7 @@ use ndarray::ArrayView1;
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::gradient::Places;
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// A backend computes planned batches. A new operation does not compile until each has an answer.
 pub(crate) trait Backend {
@@ -37,6 +37,16 @@ pub(crate) trait Backend {
         places: Places<'_, T::Value>,
         settings: Settings,
     ) -> impl Future<Output = Result<Outcome<T::Value>, Error>> + Send;
+
+    /// All rows of P against all rows of Q, of a measure that is none of another's limits. Invalid rows
+    /// become NaN and a status; what they are is noted too, and then nothing need be computed where the
+    /// pairs ask for an error.
+    fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> impl Future<Output = Result<Matrix<T::Value>, Error>> + Send;
 }
 
 /// What a call does about a device that fails. The CPU never does.

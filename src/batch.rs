@@ -124,6 +124,7 @@ pub struct Batch<'a, T> {
     tolerance: f64,
     on_invalid: OnInvalid,
     masses: bool,
+    bin_weights: Option<&'a [f64]>,
 }
 
 impl<'a, T: Element> Batch<'a, T> {
@@ -199,17 +200,49 @@ impl<'a, T: Element> Batch<'a, T> {
         q: impl Into<ArrayView2<'a, T>>,
     ) -> Result<Self, Error> {
         let (p, q) = (p.into(), q.into());
-        Ok(Batch {
+        let rows = paired(p.dim(), q.dim())?.0;
+        Ok(Batch { rows, ..Batch::unpaired([p_kind, q_kind], p, q) })
+    }
+
+    /// Two sides whose rows are paired by [`pair`](Self::pair) alone.
+    pub(crate) fn unpaired(
+        kinds: [Kind; 2],
+        p: ArrayView2<'a, T>,
+        q: ArrayView2<'a, T>,
+    ) -> Batch<'a, T> {
+        Batch {
             p,
             q,
-            rows: paired(p.dim(), q.dim())?.0,
-            kinds: [p_kind, q_kind],
+            rows: 0,
+            kinds,
             temperature: 1.0,
             mass: Mass::default(),
             tolerance: T::MASS_TOLERANCE,
             on_invalid: OnInvalid::default(),
             masses: false,
-        })
+            bin_weights: None,
+        }
+    }
+
+    /// The same reading of a row of P against one of Q.
+    pub(crate) fn pair(&self, p_row: usize, q_row: usize) -> Batch<'a, T> {
+        let mut pair = self.part(p_row..p_row + 1, q_row..q_row + 1);
+        pair.rows = 1;
+        pair
+    }
+
+    /// The same reading of some rows of each side, which are not paired.
+    pub(crate) fn part(&self, p_rows: Range<usize>, q_rows: Range<usize>) -> Batch<'a, T> {
+        let mut part = Batch { rows: 0, ..*self };
+        part.p.slice_axis_inplace(Axis(0), Slice::from(p_rows));
+        part.q.slice_axis_inplace(Axis(0), Slice::from(q_rows));
+        part
+    }
+
+    /// Whether both sides are the same numbers in memory, read alike.
+    pub(crate) fn is_one_side(&self) -> bool {
+        let of = |side: &ArrayView2<'a, T>| (side.as_ptr(), side.dim(), side.strides().to_vec());
+        self.kinds[0] == self.kinds[1] && of(&self.p) == of(&self.q)
     }
 
     /// Sets the temperature by which logits are divided before the softmax. Distillation losses
@@ -255,6 +288,35 @@ impl<'a, T: Element> Batch<'a, T> {
     pub fn with_masses(mut self) -> Self {
         self.masses = true;
         self
+    }
+
+    /// Gives each bin a weight, by which the probabilities of both sides are multiplied before anything
+    /// else is done with them: a weight of 0 leaves a bin out as if it were not there, whatever stands in
+    /// it; widths of bins make probabilities of densities. Under [`Mass::Check`] the weighted rows are to
+    /// sum to 1.
+    ///
+    /// Batches with weights are computed in f64 on the CPU, whatever the engine.
+    ///
+    /// ```
+    /// use kullback::{Batch, Divergence, Engine, Mass};
+    /// use ndarray::array;
+    ///
+    /// // The third bin is padding.
+    /// let (p, q) = (array![[0.25_f32, 0.25, f32::NAN]], array![[0.1_f32, 0.3, 0.6]]);
+    /// let batch = Batch::probs(&p, &q)?.with_mass(Mass::Normalize);
+    /// let batch = batch.with_bin_weights(&[1.0, 1.0, 0.0])?;
+    /// let outcome = Engine::cpu().rows(Divergence::Kl, &batch)?;
+    /// assert!((outcome.values[0] - 0.143841).abs() < 1e-6); // (½, ½) against (¼, ¾)
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if there are not as many weights as bins, or one of them is negative or no
+    /// finite number.
+    pub fn with_bin_weights(mut self, weights: &'a [f64]) -> Result<Self, Error> {
+        check_weights("bins", self.bins(), weights)?;
+        self.bin_weights = Some(weights);
+        Ok(self)
     }
 
     /// How many results there will be.
@@ -303,6 +365,11 @@ impl<'a, T: Element> Batch<'a, T> {
     /// Whether the masses of the rows are asked for.
     pub fn wants_masses(&self) -> bool {
         self.masses
+    }
+
+    /// The weights of the bins, if they have any.
+    pub fn bin_weights(&self) -> Option<&'a [f64]> {
+        self.bin_weights
     }
 
     /// The same reading of some of the rows. A side with a single row is kept whole.
@@ -390,7 +457,7 @@ impl<'a, T: Element> Batch<'a, T> {
         self.side_rows(side) == 1
     }
 
-    fn side(&self, side: Side) -> &ArrayView2<'a, T> {
+    pub(crate) fn side(&self, side: Side) -> &ArrayView2<'a, T> {
         match side {
             Side::P => &self.p,
             Side::Q => &self.q,
@@ -406,7 +473,8 @@ impl<'a, T: Element> Batch<'a, T> {
     /// The first bin of a row that holds nothing of its side's kind, P before Q.
     pub(crate) fn offender(&self, row: usize) -> Option<InvalidRow> {
         let (p, q) = (self.row(Side::P, row), self.row(Side::Q, row));
-        for (bin, (&p, &q)) in p.iter().zip(q).enumerate() {
+        let left_out = |bin: usize| self.bin_weights.is_some_and(|weights| weights[bin] == 0.0);
+        for (bin, (&p, &q)) in p.iter().zip(q).enumerate().filter(|&(bin, _)| !left_out(bin)) {
             for (side, value) in [(Side::P, p.to_f64()), (Side::Q, q.to_f64())] {
                 if let Some(rule) = broken_rule(self.kind(side), value) {
                     let row = self.offending_row(side, row, value, rule);
@@ -417,6 +485,15 @@ impl<'a, T: Element> Batch<'a, T> {
         None
     }
 
+    /// The first bin of a side's own row that holds nothing of its kind.
+    pub(crate) fn offender_of(&self, side: Side, row: usize) -> Option<InvalidRow> {
+        let numbers = self.side(side).row(row).into_iter().map(|x| x.to_f64());
+        numbers.enumerate().find_map(|(bin, value)| {
+            let rule = broken_rule(self.kind(side), value)?;
+            Some(InvalidRow { row, bin: Some(bin), ..self.offending(side, value, rule) })
+        })
+    }
+
     /// The row of a side as a whole, as an offender.
     pub(crate) fn offending_row(
         &self,
@@ -425,14 +502,12 @@ impl<'a, T: Element> Batch<'a, T> {
         value: f64,
         rule: Rule,
     ) -> InvalidRow {
-        InvalidRow {
-            side,
-            kind: self.kind(side),
-            row: self.index(side, row),
-            bin: None,
-            value,
-            rule,
-        }
+        InvalidRow { row: self.index(side, row), ..self.offending(side, value, rule) }
+    }
+
+    /// The same for whoever knows the row.
+    pub(crate) fn offending(&self, side: Side, value: f64, rule: Rule) -> InvalidRow {
+        InvalidRow { side, kind: self.kind(side), row: 0, bin: None, value, rule }
     }
 }
 
@@ -462,6 +537,18 @@ pub(crate) fn check_temperature(kinds: [Kind; 2], temperature: f64) -> Result<()
     Ok(())
 }
 
+/// Whether there are as many weights as there should be, and all of them are some.
+pub(crate) fn check_weights(of: &'static str, count: usize, weights: &[f64]) -> Result<(), Error> {
+    let wrong = weights.iter().position(|weight| !(0.0..=f64::MAX).contains(weight));
+    match wrong {
+        _ if weights.len() != count => {
+            Err(Error::Weights { of, count, given: weights.len(), wrong: None })
+        }
+        Some(at) => Err(Error::Weights { of, count, given: count, wrong: Some((at, weights[at])) }),
+        None => Ok(()),
+    }
+}
+
 /// Whether a mass may lie this far from 1.
 pub(crate) fn check_tolerance(tolerance: f64) -> Result<(), Error> {
     if !(0.0..1.0).contains(&tolerance) {
@@ -475,7 +562,7 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<(), Error> {
 }
 
 /// Which rule a number breaks that is not of its side's kind.
-fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
+pub(crate) fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
     if value.is_nan() {
         Some(Rule::NotANumber)
     } else if value == f64::INFINITY {

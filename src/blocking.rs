@@ -1,6 +1,7 @@
 //! The blocking engine: each method waits for the asynchronous one of the same name.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use ndarray::{Array1, ArrayView1, ArrayView2, ArrayViewMut2};
@@ -11,7 +12,7 @@ use crate::cross_check::CrossCheck;
 use crate::element::Element;
 #[cfg(feature = "gpu")]
 use crate::gpu::adapter::Adapter;
-use crate::{Divergence, Error, Gradient, Outcome, Wanted, nonblocking};
+use crate::{Divergence, Error, Gradient, Matrix, Nearest, Outcome, Pairs, Wanted, nonblocking};
 
 /// The engine: computes batches on one backend, or on the one that suits each batch.
 ///
@@ -265,6 +266,95 @@ impl Engine {
         q: Option<ArrayViewMut2<'_, T::Value>>,
     ) -> Result<Outcome<T::Value>, Error> {
         pollster::block_on(self.engine.gradient_into(divergence, batch, weights, p, q))
+    }
+
+    /// All rows of P against all rows of Q, in nats. Of a symmetric divergence of rows from
+    /// themselves, the same array on both sides, each pair is computed once.
+    ///
+    /// ```
+    /// use kullback::{Divergence, Engine, Pairs};
+    /// use ndarray::array;
+    ///
+    /// let rows = array![[0.5_f64, 0.5], [0.9, 0.1], [0.0, 1.0]];
+    /// let pairs = Pairs::probs(&rows, &rows)?;
+    /// let matrix = Engine::cpu().matrix(Divergence::JsDistance, &pairs)?;
+    /// assert_eq!(matrix.values.dim(), (3, 3));
+    /// assert_eq!(matrix.values[[1, 1]], 0.0);
+    /// assert_eq!(matrix.values[[2, 0]], matrix.values[[0, 2]]);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
+    /// for NaN there; [`Error::OutOfMemory`] if there is no room for the matrix, which
+    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Unsupported`] on the GPU backend,
+    /// unless the engine [falls back to the CPU](Self::with_cpu_fallback).
+    pub fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+    ) -> Result<Matrix<T::Value>, Error> {
+        pollster::block_on(self.engine.matrix(divergence, pairs))
+    }
+
+    /// The same in bands of rows, as many at a time as the [memory](Pairs::with_memory) takes that is
+    /// set for them: each is handed out with the rows of P that are its own, and there is no matrix
+    /// besides. A row of P that is no distribution is an error when its band comes, one of Q at once.
+    ///
+    /// Of a symmetric divergence of rows from themselves, each pair is computed once if a single band
+    /// holds them all.
+    ///
+    /// ```
+    /// use kullback::{Divergence, Engine, Error, Pairs};
+    /// use ndarray::array;
+    ///
+    /// let rows = array![[0.5_f32, 0.5], [0.9, 0.1], [0.2, 0.8]];
+    /// let pairs = Pairs::probs(&rows, &rows)?.with_memory(2 * 3 * size_of::<f32>());
+    /// let mut bands = Vec::new();
+    /// Engine::cpu().matrix_into(Divergence::Kl, &pairs, |rows, band| {
+    ///     bands.push((rows, band.values.dim()));
+    ///     Ok::<(), Error>(())
+    /// })?;
+    /// assert_eq!(bands, [(0..2, (2, 3)), (2..3, (1, 3))]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix), and whatever `take` returns.
+    pub fn matrix_into<T: Element, E: From<Error>>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        take: impl FnMut(Range<usize>, Matrix<T::Value>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        pollster::block_on(self.engine.matrix_into(divergence, pairs, take))
+    }
+
+    /// The `k` rows of Q that are nearest to each row of P, or all if there are fewer: those with the
+    /// least divergences of P from them. No more of the matrix is made than two
+    /// [bands](Pairs::with_memory) hold.
+    ///
+    /// ```
+    /// use kullback::{Divergence, Engine, Pairs};
+    /// use ndarray::array;
+    ///
+    /// let topics = array![[0.8_f32, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]];
+    /// let documents = array![[0.2_f32, 0.7, 0.1]];
+    /// let pairs = Pairs::probs(&documents, &topics)?;
+    /// let nearest = Engine::cpu().nearest(Divergence::JensenShannon(0.5), &pairs, 2)?;
+    /// assert_eq!(nearest.indices.row(0).to_vec(), [1, 0]);
+    /// # Ok::<(), kullback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn nearest<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        k: usize,
+    ) -> Result<Nearest<T::Value>, Error> {
+        pollster::block_on(self.engine.nearest(divergence, pairs, k))
     }
 
     /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as

@@ -110,8 +110,8 @@ pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) 
     judge(batch, node).row()
 }
 
-/// The verdict on a row of valid bins.
-pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
+/// The logarithms of the masses of a row of valid bins, and the masses.
+pub(crate) fn masses<T: Element>(batch: &Batch<'_, T>, node: &Node) -> ([f64; 2], [f64; 2]) {
     // Softmax divides by the mass; all other kinds have one.
     let ln_masses = [Side::P, Side::Q].map(|side| match batch.kind(side) {
         Kind::Logits if node.masses[side as usize] > 0.0 => 0.0,
@@ -122,6 +122,12 @@ pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
         true => ln_masses[side].exp().max(f64::MIN_POSITIVE),
         false => 0.0,
     });
+    (ln_masses, masses)
+}
+
+/// The verdict on a row of valid bins.
+pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
+    let (ln_masses, masses) = masses(batch, node);
     let verdict = match refused_mass(batch, masses) {
         Some((side, rule)) => Verdict::Invalid(side, rule),
         None if node.infinite => Verdict::Infinite,

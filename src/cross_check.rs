@@ -93,7 +93,13 @@ struct Comparison {
 impl Comparison {
     fn of<T: Element>(divergence: Divergence, batch: &Batch<'_, T>, row: usize) -> Comparison {
         let sides = [Side::P, Side::Q].map(|side| {
-            batch.row(side, row).iter().map(|value| value.to_f64()).collect::<Vec<_>>()
+            let (kind, temperature) = (batch.kind(side), batch.temperature());
+            let weight = |bin: usize| batch.bin_weights().map(|weights| weights[bin]);
+            let value = |(bin, value): (usize, &T)| match weight(bin) {
+                Some(weight) => kind.weighted(value.to_f64(), weight, temperature),
+                None => value.to_f64(),
+            };
+            batch.row(side, row).iter().enumerate().map(value).collect::<Vec<_>>()
         });
         let found = match divergence {
             Divergence::Kl if batch.is_probs() => of_probs(batch, &sides),

@@ -9,26 +9,10 @@ use crate::{Error, Mass};
 
 /// Which measure of how far Q lies from P.
 ///
-/// p and q are the two rows as distributions: under the mass policies `check` and `normalize` divided
+/// Each is told below by its formula, its range, and the rows for which it is +inf; the README has them in one
+/// table. p and q are the two rows as distributions: under the mass policies `check` and `normalize` divided
 /// by their sums, and softmax of logits under all of them. Values are in nats where there is a
 /// logarithm in the formula. All but the last two are 0 where P = Q bit for bit, and never negative.
-///
-/// | name | formula | range | symmetric | +inf where |
-/// | --- | --- | --- | --- | --- |
-/// | `kl` | `Σ p·ln(p/q)` | 0 … ∞ | | some p > 0 = q |
-/// | `reverse-kl` | `Σ q·ln(q/p)` | 0 … ∞ | | some q > 0 = p |
-/// | `jeffreys` | `Σ (p − q)·ln(p/q)`, the sum of both directions | 0 … ∞ | yes | either |
-/// | `js`, `js:W` | `W·Σ p·ln(p/m) + (1−W)·Σ q·ln(q/m)`, `m = W·p + (1−W)·q` | 0 … ln 2 | for W = ½ | never |
-/// | `js-distance` | the root of `js` | 0 … √ln 2 | yes, a metric | never |
-/// | `renyi:A` | `ln(Σ pᴬ·q¹⁻ᴬ) / (A − 1)` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q; A < 1: no bin has both |
-/// | `tsallis:A` | `(Σ pᴬ·q¹⁻ᴬ − 1) / (A − 1)` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q |
-/// | `alpha:A` | `(1 − Σ pᴬ·q¹⁻ᴬ) / (A·(1 − A))` | 0 … ∞ | for A = ½ | A ≥ 1: some p > 0 = q; A ≤ 0: some q > 0 = p |
-/// | `hellinger` | `√(½·Σ (√p − √q)²)` | 0 … 1 | yes, a metric | never |
-/// | `tv` | `½·Σ ∣p − q∣` | 0 … 1 | yes, a metric | never |
-/// | `chi2` | `Σ (p − q)²/q` | 0 … ∞ | | some p > 0 = q |
-/// | `bhattacharyya` | `−ln Σ √(p·q)` | 0 … ∞ | yes | no bin has both |
-/// | `cross-entropy` | `−Σ p·ln q` | 0 … ∞ | | some p > 0 = q |
-/// | `entropy` | `−Σ p·ln p`; Q is checked, and does not enter | 0 … ln bins | | never |
 ///
 /// Where A is at one of its limits the limit is meant: `renyi:1`, `tsallis:1` and `alpha:1` are `kl`,
 /// `alpha:0` is `reverse-kl`, `renyi:0` is `−ln Σ q` over the bins in which p > 0, and `renyi:inf` is
@@ -57,41 +41,51 @@ use crate::{Error, Mass};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Divergence {
-    /// The Kullback-Leibler divergence `D(P‖Q)`, from P to Q (Kullback and Leibler, "On Information
-    /// and Sufficiency", Ann. Math. Statist. 22, 1951).
+    /// The Kullback-Leibler divergence `D(P‖Q) = Σ p·ln(p/q)`, from 0 up; +inf where some p > 0 = q
+    /// (Kullback and Leibler, "On Information and Sufficiency", Ann. Math. Statist. 22, 1951).
     #[default]
     Kl,
-    /// `D(Q‖P)`.
+    /// `D(Q‖P) = Σ q·ln(q/p)`; +inf where some q > 0 = p.
     ReverseKl,
-    /// `D(P‖Q) + D(Q‖P)` (Jeffreys, "An invariant form for the prior probability in estimation
+    /// `D(P‖Q) + D(Q‖P) = Σ (p − q)·ln(p/q)`, symmetric; +inf where either is (Jeffreys, "An invariant form for the prior probability in estimation
     /// problems", Proc. R. Soc. A 186, 1946).
     Jeffreys,
-    /// The Jensen-Shannon divergence with the weight of P, above 0 and below 1 (Lin, "Divergence
+    /// The Jensen-Shannon divergence `w·D(P‖M) + (1−w)·D(Q‖M)` with `m = w·p + (1−w)·q` and the weight w of
+    /// P, above 0 and below 1. From 0 to `ln 2` for w = ½, which is symmetric; never infinite (Lin, "Divergence
     /// measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37, 1991).
     JensenShannon(f64),
-    /// The root of the Jensen-Shannon divergence with weight ½, a metric (Endres and Schindelin, "A new
+    /// The root of the Jensen-Shannon divergence with weight ½, a metric from 0 to `√ln 2` (Endres and Schindelin, "A new
     /// metric for probability distributions", IEEE Trans. Inf. Theory 49, 2003).
     JsDistance,
-    /// The Rényi divergence of an order from 0 to ∞ (van Erven and Harremoës, "Rényi Divergence and
+    /// The Rényi divergence `ln(Σ pᵃ·q¹⁻ᵃ) / (a − 1)` of an order from 0 to ∞; +inf from order 1 on where some
+    /// p > 0 = q, below it where no bin has both (van Erven and Harremoës, "Rényi Divergence and
     /// Kullback-Leibler Divergence", IEEE Trans. Inf. Theory 60, 2014).
     Renyi(f64),
-    /// The Tsallis relative entropy of a finite order, 0 or more (Tsallis, "Generalized entropy-based
+    /// The Tsallis relative entropy `(Σ pᵃ·q¹⁻ᵃ − 1) / (a − 1)` of a finite order, 0 or more; +inf from order 1
+    /// on where some p > 0 = q (Tsallis, "Generalized entropy-based
     /// criterion for consistent testing", Phys. Rev. E 58, 1998).
     Tsallis(f64),
-    /// Amari's α-divergence of any finite order, in the parametrization of Cichocki and Amari
-    /// ("Families of Alpha- Beta- and Gamma-Divergences", Entropy 12, 2010).
+    /// Amari's α-divergence `(1 − Σ pᵃ·q¹⁻ᵃ) / (a·(1 − a))` of any finite order, as Cichocki and Amari write
+    /// it; +inf from 1 on where some p > 0 = q, up to 0 where some q > 0 = p ("Families of Alpha- Beta- and Gamma-Divergences", Entropy 12, 2010).
     Alpha(f64),
-    /// The Hellinger distance.
+    /// The Hellinger distance `√(½·Σ (√p − √q)²)`, a metric from 0 to 1 (Le Cam and Yang, "Asymptotics in
+    /// Statistics", 2000).
     Hellinger,
-    /// The total variation distance.
+    /// The total variation distance `½·Σ |p − q|`, a metric from 0 to 1 (Levin, Peres and Wilmer, "Markov
+    /// Chains and Mixing Times", 2009).
     TotalVariation,
-    /// Pearson's χ² divergence.
+    /// Pearson's χ² divergence `Σ (p − q)²/q`; +inf where some p > 0 = q (Pearson, "On the criterion …",
+    /// Philos. Mag. 50, 1900).
     ChiSquared,
-    /// The Bhattacharyya distance, half of the Rényi divergence of order ½.
+    /// The Bhattacharyya distance `−ln Σ √(p·q)`, symmetric, half of the Rényi divergence of order ½; +inf where
+    /// no bin has both (Bhattacharyya, "On a measure of divergence between two statistical populations …",
+    /// Bull. Calcutta Math. Soc. 35, 1943).
     Bhattacharyya,
-    /// The cross-entropy `H(P) + D(P‖Q)`.
+    /// The cross-entropy `−Σ p·ln q = H(P) + D(P‖Q)`; +inf where some p > 0 = q (Cover and Thomas, "Elements of
+    /// Information Theory", 2006).
     CrossEntropy,
-    /// The Shannon entropy of P.
+    /// The Shannon entropy of P, `−Σ p·ln p`, from 0 to the logarithm of the bins; Q is checked, and does not
+    /// enter (Shannon, "A Mathematical Theory of Communication", Bell Syst. Tech. J. 27, 1948).
     Entropy,
 }
 

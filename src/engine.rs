@@ -1,13 +1,14 @@
 //! The engine: the handle a user holds, and the choice of a backend.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array1, ArrayView1, ArrayView2, ArrayViewMut2};
 
 use crate::backend::{Backend, Settings};
-use crate::batch::{Batch, Mass, OnInvalid};
+use crate::batch::{Batch, OnInvalid};
 use crate::cost::{self, Costs};
 use crate::cpu::Cpu;
 use crate::cpu::family::closer_look;
@@ -19,7 +20,8 @@ use crate::gradient::{self, Places};
 #[cfg(feature = "gpu")]
 use crate::recover::Recovering;
 use crate::{
-    Divergence, Error, Gradient, InvalidRow, Outcome, Wanted, auto, chain, self_test, sums,
+    Divergence, Error, Gradient, InvalidRow, Matrix, Nearest, Outcome, Pairs, Wanted, auto, chain,
+    self_test, sums,
 };
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
@@ -173,30 +175,15 @@ impl Engine {
         batch: &Batch<'_, T>,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         divergences.iter().try_for_each(|divergence| divergence.check(batch.mass()))?;
-        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
-        // These two are what such a policy says, and not their integrands.
-        let apart = |divergence: &Divergence| {
-            given && matches!(divergence.at_its_limit(), Divergence::Kl | Divergence::ReverseKl)
+        if divergences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = match batch.bin_weights() {
+            Some(_) => Cpu.several(divergences, batch, self.settings).await?,
+            None => self.choice.several(divergences, batch, self.settings).await?,
         };
-        let together: Vec<_> = divergences.iter().copied().filter(|one| !apart(one)).collect();
-        let mut computed = match together.is_empty() {
-            true => Vec::new(),
-            false => self.choice.several(&together, batch, self.settings).await?,
-        }
-        .into_iter();
-        let mut outcomes = Vec::new();
-        for divergence in divergences {
-            let outcome = match apart(divergence) {
-                true => None,
-                false => computed.next(),
-            };
-            let outcome = match outcome {
-                Some(outcome) => outcome,
-                None => self.computed(divergence.at_its_limit(), batch).await?,
-            };
-            outcomes.push(admit(*divergence, batch, outcome)?);
-        }
-        Ok(outcomes)
+        let admitted = divergences.iter().zip(outcomes);
+        admitted.map(|(&divergence, outcome)| admit(divergence, batch, outcome)).collect()
     }
 
     /// One divergence per row of a batch, and its gradient in the numbers of P, of Q or of both; with a
@@ -243,12 +230,83 @@ impl Engine {
         admit(divergence, batch, outcome)
     }
 
+    /// All rows of P against all rows of Q, in nats. Of a symmetric divergence of rows from
+    /// themselves, the same array on both sides, each pair is computed once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
+    /// for NaN there; [`Error::OutOfMemory`] if there is no room for the matrix, which
+    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Unsupported`] on the GPU backend,
+    /// unless the engine [falls back to the CPU](Self::with_cpu_fallback).
+    pub async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+    ) -> Result<Matrix<T::Value>, Error> {
+        divergence.check(pairs.mass())?;
+        let divergence = divergence.at_its_limit();
+        let matrix = self.choice.matrix(divergence, pairs, self.settings).await?;
+        match matrix.offender.filter(|_| pairs.on_invalid() == OnInvalid::Error) {
+            Some(offender) => Err(Error::Invalid(offender)),
+            None => Ok(matrix),
+        }
+    }
+
+    /// The same in bands of rows, as many at a time as the [memory](Pairs::with_memory) takes that is
+    /// set for them: each is handed out with the rows of P that are its own, and there is no matrix
+    /// besides. A row of P that is no distribution is an error when its band comes, one of Q at once.
+    ///
+    /// Of a symmetric divergence of rows from themselves, each pair is computed once if a single band
+    /// holds them all.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix), and whatever `take` returns.
+    pub async fn matrix_into<T: Element, E: From<Error>>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        mut take: impl FnMut(Range<usize>, Matrix<T::Value>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (m, n) = pairs.shape();
+        for first in (0..m).step_by(pairs.band_rows()) {
+            let rows = first..(first + pairs.band_rows()).min(m);
+            let band = self.matrix(divergence, &pairs.part(rows.clone(), 0..n)).await;
+            take(rows, band.map_err(|error| in_whole(error, [first, 0]))?)?;
+        }
+        Ok(())
+    }
+
+    /// The `k` rows of Q that are nearest to each row of P, or all if there are fewer: those with the
+    /// least divergences of P from them. No more of the matrix is made than two
+    /// [bands](Pairs::with_memory) hold.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub async fn nearest<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        k: usize,
+    ) -> Result<Nearest<T::Value>, Error> {
+        let mut nearest = Nearest::of(pairs, self.backend(), k)?;
+        for (p_rows, q_rows) in pairs.parts() {
+            let part = pairs.part(p_rows.clone(), q_rows.clone());
+            let matrix = self.matrix(divergence, &part).await;
+            let matrix = matrix.map_err(|error| in_whole(error, [p_rows.start, q_rows.start]))?;
+            nearest.take([p_rows.start, q_rows.start], matrix);
+        }
+        Ok(nearest)
+    }
+
     /// The outcome of a measure that is none of another's limits.
     async fn computed<T: Element>(
         &self,
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
+        if batch.bin_weights().is_some() {
+            return Ok(Cpu.several(&[divergence], batch, self.settings).await?.remove(0));
+        }
         if divergence != Divergence::ReverseKl {
             return self.choice.rows(divergence, batch, self.settings).await;
         }
@@ -384,6 +442,24 @@ impl Backend for Choice {
             }
         }
     }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        match self {
+            Choice::Cpu(cpu) => cpu.matrix(divergence, pairs, settings).await,
+            #[cfg(feature = "gpu")]
+            Choice::Gpu(gpu) => gpu.matrix(divergence, pairs, settings).await,
+            Choice::Auto(auto) => auto.matrix(divergence, pairs, settings).await,
+            Choice::Instead(cpu, error) => {
+                let matrix = cpu.matrix(divergence, pairs, settings).await;
+                matrix.map(|matrix| matrix.instead_of_gpu(error))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Engine {
@@ -419,6 +495,16 @@ fn admit<T: Element>(
     }
 }
 
+/// Turns the row of an error in a part, whose first rows these are, into the row of the whole.
+fn in_whole(error: Error, first: [usize; 2]) -> Error {
+    match error {
+        Error::Invalid(at) => {
+            Error::Invalid(InvalidRow { row: at.row + first[at.side as usize], ..at })
+        }
+        other => other,
+    }
+}
+
 /// What is wrong with a row that a backend called invalid, and where.
 fn explain<T: Element>(
     divergence: Divergence,
@@ -426,6 +512,7 @@ fn explain<T: Element>(
     row: usize,
 ) -> Option<InvalidRow> {
     let as_a_whole = || match divergence.at_its_limit() {
+        divergence if batch.bin_weights().is_some() => closer_look(divergence, batch, row),
         Divergence::Kl if batch.is_probs() => sums::closer_look(batch, row),
         Divergence::Kl => chain::judge(batch, &chain::node(batch, row)),
         divergence => closer_look(divergence, batch, row),

@@ -22,6 +22,17 @@ pub enum Error {
         /// Rows and bins of Q.
         q: (usize, usize),
     },
+    /// Rows of P cannot be compared with rows of Q.
+    #[error(
+        "P is {} × {} and Q is {} × {} (rows × bins): both need the same bins",
+        p.0, p.1, q.0, q.1
+    )]
+    Bins {
+        /// Rows and bins of P.
+        p: (usize, usize),
+        /// Rows and bins of Q.
+        q: (usize, usize),
+    },
     /// There are rows, but no bins in them.
     #[error("the rows have 0 bins: a distribution needs at least one")]
     NoBins,
@@ -45,6 +56,18 @@ pub enum Error {
         divergence: &'static str,
         /// The name of the policy that was asked for.
         mass: &'static str,
+    },
+    /// Weights of bins or of rows that are none.
+    #[error("{}", weights(of, *count, *given, *wrong))]
+    Weights {
+        /// What they are of: `bins` or `rows`.
+        of: &'static str,
+        /// How many there should be.
+        count: usize,
+        /// How many there are.
+        given: usize,
+        /// The first that is negative or no finite number, and where it stands.
+        wrong: Option<(usize, f64)>,
     },
     /// A name that is none of the known ones.
     #[error("unknown {what} '{name}': expected one of {expected}")]
@@ -142,14 +165,6 @@ pub enum Error {
         /// Rows and bins of the place.
         found: (usize, usize),
     },
-    /// Other than one weight per row.
-    #[error("there are {weights} weights for {rows} rows")]
-    Weights {
-        /// Rows of the batch.
-        rows: usize,
-        /// How many weights there are.
-        weights: usize,
-    },
     /// A weight that is none.
     #[error("the weight of row {row} is {value}: a weight is a finite number")]
     Weight {
@@ -161,6 +176,17 @@ pub enum Error {
     /// A backend and the reference disagree.
     #[error("{0}")]
     Disagreement(Disagreement),
+}
+
+fn weights(of: &str, count: usize, given: usize, wrong: Option<(usize, f64)>) -> String {
+    match wrong {
+        Some((at, weight)) => {
+            format!(
+                "the weight at {at} of the {of} is {weight}: a weight is a finite number, 0 or more"
+            )
+        }
+        None => format!("there are {given} weights for {count} {of}"),
+    }
 }
 
 /// What kind of fault a GPU device had.
@@ -230,6 +256,12 @@ pub enum Rule {
     NoMass,
     /// The value is finite, but larger than the result type can hold.
     Overflow,
+    /// An index of an entry is beyond the bins.
+    Index,
+    /// Two entries are of the same bin.
+    Repeated,
+    /// The entries of a row have more mass than a distribution.
+    Excess,
 }
 
 impl Rule {
@@ -247,6 +279,9 @@ impl Rule {
             }
             Rule::NoMass => "a distribution needs at least one probability above 0",
             Rule::Overflow => "it exceeds the largest finite value of the result type",
+            Rule::Index => "an index is less than the number of bins",
+            Rule::Repeated => "no bin has more than one entry",
+            Rule::Excess => "the largest entries of a distribution sum to at most 1",
         }
     }
 }
@@ -272,6 +307,12 @@ impl InvalidRow {
     /// The message without the side, for those who know the two sides by other names.
     pub fn without_side(&self) -> impl fmt::Display {
         let place = match self.bin {
+            Some(bin) if self.rule == Rule::Index => {
+                format!("row {}, entry {bin}: the index is {}", self.row, self.value)
+            }
+            None if self.rule == Rule::Repeated => {
+                format!("row {}: the index {} comes twice", self.row, self.value)
+            }
             Some(bin) => format!("row {}, bin {bin}: the value is {}", self.row, self.value),
             None if self.rule == Rule::Overflow => {
                 format!("row {}: the divergence is {:e}", self.row, self.value)

@@ -126,6 +126,10 @@ pub(crate) fn check<T: Element>(
     weights: Option<ArrayView1<'_, T::Value>>,
     places: &Places<'_, T::Value>,
 ) -> Result<(), Error> {
+    if batch.bin_weights().is_some() {
+        let what = "gradients of batches whose bins have weights".to_owned();
+        return Err(Error::Unsupported { backend: "cpu", what });
+    }
     for side in [Side::P, Side::Q] {
         let expected = (batch.side_rows(side), batch.bins());
         if let Some(place) = &places.0[side as usize]
@@ -136,7 +140,8 @@ pub(crate) fn check<T: Element>(
     }
     let Some(weights) = weights else { return Ok(()) };
     if weights.len() != batch.rows() {
-        return Err(Error::Weights { rows: batch.rows(), weights: weights.len() });
+        let (count, given) = (batch.rows(), weights.len());
+        return Err(Error::Weights { of: "rows", count, given, wrong: None });
     }
     match weights.iter().position(|weight| !weight.to_f64().is_finite()) {
         Some(row) => Err(Error::Weight { row, value: weights[row].to_f64() }),

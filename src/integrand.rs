@@ -101,25 +101,141 @@ impl Integrand {
     }
 }
 
-/// `p·ln(p/q) − p + q`, from the product where p and q are near each other.
-#[inline(always)]
-pub(crate) fn kl<const FUSED: bool>(bin: Bin) -> f64 {
-    let Bin { p, q, n, l, .. } = bin;
-    let s = n / (p + q);
-    let near = curve_f64::<FUSED>(n, s, atanh_tail::<FUSED>(s * s), 0.0);
-    let far = mul_add_f64::<FUSED>(p, l, -n);
-    if s.abs() < THIRD { near } else { far }
+/// What a bin adds to a sum. (Types and no closures: those are not compiled for the vector unit of the
+/// function that they stand in.)
+pub(crate) trait Term: Copy {
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64;
 }
 
-const THIRD: f64 = 1.0 / 3.0;
+/// Who does something with a term.
+pub(crate) trait Visit {
+    fn take<T: Term>(self, term: T);
+}
 
-/// `w·p·ln(p/m) + (1−w)·q·ln(q/m)`.
-#[inline(always)]
-pub(crate) fn jensen_shannon<const FUSED: bool>(bin: Bin, w: f64) -> f64 {
-    let Bin { p, q, n, .. } = bin;
-    let v = 1.0 - w;
-    let m = w * p + v * q;
-    w * bregman::<FUSED>(p, m, v * n) + v * bregman::<FUSED>(q, m, -(w * n))
+impl Integrand {
+    /// Hands over the term of those that are sums over bins of both sides.
+    #[inline(always)]
+    pub(crate) fn visit(self, power: &Power, by: impl Visit) {
+        match self {
+            Integrand::Kl => by.take(Kl),
+            Integrand::ReverseKl => by.take(ReverseKl),
+            Integrand::Jeffreys => by.take(Jeffreys),
+            Integrand::JensenShannon(weight) => by.take(JensenShannon(weight)),
+            Integrand::Power(0.5) => by.take(RootPower),
+            Integrand::Power(_) => by.take(*power),
+            Integrand::Overlap(0.5) => by.take(RootOverlap),
+            Integrand::Overlap(order) => by.take(Overlap(order)),
+            Integrand::Variation => by.take(Variation),
+            Integrand::ChiSquared => by.take(ChiSquared),
+            Integrand::Unmatched | Integrand::Largest => {}
+            Integrand::CrossEntropy | Integrand::Entropy => {}
+        }
+    }
+}
+
+/// [`Integrand::Kl`], from the product where p and q are near each other.
+#[derive(Clone, Copy)]
+struct Kl;
+
+impl Term for Kl {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, Bin { p, q, n, l, .. }: Bin) -> f64 {
+        let s = n / (p + q);
+        let near = curve_f64::<FUSED>(n, s, atanh_tail::<FUSED>(s * s), 0.0);
+        let far = mul_add_f64::<FUSED>(p, l, -n);
+        if s.abs() < 1.0 / 3.0 { near } else { far }
+    }
+}
+
+/// [`Integrand::ReverseKl`].
+#[derive(Clone, Copy)]
+struct ReverseKl;
+
+impl Term for ReverseKl {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        Kl.of::<FUSED>(bin.swapped())
+    }
+}
+
+/// [`Integrand::Jeffreys`].
+#[derive(Clone, Copy)]
+struct Jeffreys;
+
+impl Term for Jeffreys {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        bin.n * bin.l
+    }
+}
+
+/// [`Integrand::JensenShannon`] with its weight.
+#[derive(Clone, Copy)]
+struct JensenShannon(f64);
+
+impl Term for JensenShannon {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, Bin { p, q, n, .. }: Bin) -> f64 {
+        let (w, v) = (self.0, 1.0 - self.0);
+        let m = w * p + v * q;
+        w * bregman::<FUSED>(p, m, v * n) + v * bregman::<FUSED>(q, m, -(w * n))
+    }
+}
+
+/// [`Integrand::Variation`].
+#[derive(Clone, Copy)]
+struct Variation;
+
+impl Term for Variation {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        0.5 * bin.n.abs()
+    }
+}
+
+/// [`Integrand::ChiSquared`].
+#[derive(Clone, Copy)]
+struct ChiSquared;
+
+impl Term for ChiSquared {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        bin.n * (bin.n / bin.q)
+    }
+}
+
+/// [`Integrand::Overlap`] with its order.
+#[derive(Clone, Copy)]
+struct Overlap(f64);
+
+impl Term for Overlap {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        exp_of(bin.ln_p + (self.0 - 1.0) * bin.l) * UNIT
+    }
+}
+
+/// That of order ½.
+#[derive(Clone, Copy)]
+struct RootOverlap;
+
+impl Term for RootOverlap {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        bin.p.sqrt() * bin.q.sqrt()
+    }
+}
+
+/// [`Integrand::Power`] of order ½: `2·(√p − √q)²` without a difference of roots.
+#[derive(Clone, Copy)]
+struct RootPower;
+
+impl Term for RootPower {
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
+        let s = bin.n / (bin.p.sqrt() + bin.q.sqrt());
+        2.0 * s * s
+    }
 }
 
 /// `p·ln(p/m) − p + m` of positive normal numbers with `n = p − m`: see [`term`](crate::term).
@@ -144,7 +260,7 @@ pub(crate) fn ln_ratio<const FUSED: bool>(p: f64, q: f64, n: f64) -> f64 {
     mul_add_f64::<FUSED>(exponent(k), LN_2, ln_near)
 }
 
-/// What [`Integrand::Power`] needs beside the bins.
+/// [`Integrand::Power`] with what it needs of its order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Power {
     /// 1/2 or more: a smaller one is the other of the pair, with P and Q in each other's place.
@@ -168,15 +284,11 @@ impl Power {
         }
         Power { order, swapped, near: 0.1 / order.max(1.0), series }
     }
+}
 
-    /// `(a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a))`.
+impl Term for Power {
     #[inline(always)]
-    pub(crate) fn term(&self, bin: Bin) -> f64 {
-        if self.order == 0.5 {
-            // (√p − √q)² without a difference of roots.
-            let s = bin.n / (bin.p.sqrt() + bin.q.sqrt());
-            return 2.0 * s * s;
-        }
+    fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
         let bin = if self.swapped { bin.swapped() } else { bin };
         let delta = self.order - 1.0;
         let z = delta * bin.l;
@@ -186,23 +298,24 @@ impl Power {
         let near_one = bin.p * bin.l * (1.0 + if z == 0.0 || !small { 0.0 } else { tail / z });
         let far_off = (exp_of(bin.ln_p + z) * UNIT - bin.p) / delta;
         let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
-        let series = self.series.iter().rev().fold(0.0, |sum, &c| sum * bin.l + c);
+        let series = horner(&self.series, bin.l);
         let near = bin.q * (bin.l * bin.l) * series;
-        if bin.l.abs() < self.near { near } else { direct.max(0.0) }
+        let direct = if direct > 0.0 { direct } else { 0.0 };
+        if bin.l.abs() < self.near { near } else { direct }
     }
+}
+
+#[inline(always)]
+fn horner(series: &[f64; 10], x: f64) -> f64 {
+    let mut sum = series[9];
+    for at in (0..9).rev() {
+        sum = sum * x + series[at];
+    }
+    sum
 }
 
 /// Probabilities are held as multiples of its inverse, which keeps the smallest of them normal numbers.
 pub(crate) const UNIT: f64 = 1152921504606846976.0; // 2^60
-
-/// `pᵃ·q¹⁻ᵃ`.
-#[inline(always)]
-pub(crate) fn overlap(bin: Bin, order: f64) -> f64 {
-    if order == 0.5 {
-        return bin.p.sqrt() * bin.q.sqrt();
-    }
-    exp_of(bin.ln_p + (order - 1.0) * bin.l) * UNIT
-}
 
 /// `eˣ`, +inf beyond the range of f64.
 #[inline(always)]

@@ -36,6 +36,20 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// A number for a probability that is multiplied by the weight of its bin. What is left out is not
+    /// looked at.
+    pub(crate) fn weighted(self, x: f64, weight: f64, temperature: f64) -> f64 {
+        match self {
+            Kind::Probs if weight == 0.0 => 0.0,
+            Kind::Probs => x * weight,
+            Kind::LogProbs | Kind::Logits if weight == 0.0 => f64::NEG_INFINITY,
+            Kind::LogProbs => x + weight.ln(),
+            Kind::Logits => x + temperature * weight.ln(),
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

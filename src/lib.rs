@@ -1,5 +1,5 @@
-//! Kullback-Leibler divergences for millions of distributions at once: on any GPU that wgpu
-//! reaches, and on the CPU's vector units where there is none.
+//! Kullback-Leibler and related divergences for millions of distributions at once: on any GPU that
+//! wgpu reaches, and on the CPU's vector units where there is none.
 //!
 //! ```
 //! use kullback::Engine;
@@ -25,6 +25,11 @@
 //! of relative entropy, from the exact differences of the logarithms: each row is read once, and no
 //! softmax is written down.
 //!
+//! [`Divergence`] has the other measures, from Jensen-Shannon to Rényi, each as a sum of terms that are
+//! never negative, in f64 on the CPU; [`Engine::several`] computes several in one pass over memory.
+//! [`Outcome::mean`] and its like make rows one number, and [`top_k`] takes distributions of which only
+//! the largest entries are known.
+//!
 //! | case | result |
 //! | --- | --- |
 //! | `p = 0` | contributes nothing: `0·ln 0 = 0` |
@@ -49,12 +54,20 @@
 //! 3. For the GPU, [`plan::Plan`] cuts rows into segments and batches into chunks: plain arithmetic.
 //! 4. Each chunk is packed and handed to the thread that owns the device, one ahead of the other.
 //! 5. A kernel makes a record of each segment: sums for probabilities, a node of the chain rule for
-//!    logarithms. Another merges the records of a row; they come back.
+//!    logarithms. Another merges the records of a row; they come back. For other divergences a third
+//!    goes over the same bins with the masses that were found: by how much they still do not balance,
+//!    then the sums, four at a time.
 //! 6. Each record says which submission wrote it and how many bins it consumed, and both are checked.
 //! 7. One function makes value and status of a row's sums or node, for both backends; where these
-//!    lack digits (counts, subnormal masses) the row is looked at once more in f64.
+//!    lack digits (counts, subnormal masses) the row is looked at once more in f64. So are on the host,
+//!    for divergences other than Kullback-Leibler's, small entropies, rows next to equality, orders
+//!    beyond −5 … 6, input in f64, and rows longer than a submission holds.
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
+//!
+//! [`Engine::matrix`] compares all rows of P with all rows of Q, which [`Pairs`] hold: each row is made a
+//! distribution once, tiles of pairs are summed in f32, and the few pairs that lack digits are looked at
+//! once more. The CPU has such tiles; a GPU refuses them or leaves them to it.
 //!
 //! # When a device fails
 //!
@@ -85,6 +98,7 @@
 pub mod plan;
 pub mod reference;
 pub mod stream;
+pub mod top_k;
 
 mod auto;
 mod backend;
@@ -103,10 +117,13 @@ mod gpu;
 mod gradient;
 mod integrand;
 mod kind;
+mod matrix;
 mod memory;
 mod outcome;
+mod pairs;
 #[cfg(feature = "gpu")]
 mod recover;
+mod reduction;
 #[cfg(feature = "gpu")]
 pub mod resident;
 mod self_test;
@@ -126,8 +143,11 @@ pub use error::{Cause, Disagreement, Error, InvalidRow, Rule, Side};
 pub use gpu::adapter::{Adapter, AdapterKind, adapters};
 pub use gradient::{Gradient, Wanted};
 pub use kind::Kind;
+pub use matrix::{Matrix, Nearest};
 pub use memory::available_memory;
 pub use outcome::{Masses, Outcome, Recovery, Status};
+pub use pairs::Pairs;
+pub use reduction::{Reduced, Weighted};
 
 /// The engine for asynchronous callers.
 pub mod nonblocking {
@@ -146,7 +166,7 @@ pub mod internal {
     pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::Spec;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{kernel, merge, record, rows, settle};
+    use crate::gpu::{family, kernel, merge, record, rows, settle};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -154,9 +174,10 @@ pub mod internal {
 
     /// Every kernel in every variant.
     pub fn kernels() -> Vec<Spec> {
-        let settled = Variant::all().filter(|variant| !variant.is_f64()).map(settle::spec);
-        let both = Variant::all().flat_map(|variant| [rows::spec(variant), merge::spec(variant)]);
-        both.chain(settled).collect()
+        let settled = Variant::all().filter(|variant| !variant.is_f64());
+        let settled = settled.flat_map(|variant| [settle::spec(variant), family::spec(variant)]);
+        let merged = Variant::merged().map(merge::spec);
+        Variant::all().map(rows::spec).chain(merged).chain(settled).collect()
     }
 
     /// The names of the override constants that every kernel has.
@@ -176,6 +197,22 @@ pub mod internal {
         ("SOME_STALE", record::SOME_STALE),
         ("SOME_INVALID", record::SOME_INVALID),
         ("SOME_HUGE", record::SOME_HUGE),
+        ("SOME_OF_Q_ALONE", record::SOME_OF_Q_ALONE),
+        ("SOME_OF_BOTH", record::SOME_OF_BOTH),
+        ("NO_SUM", family::NO_SUM),
+        ("DIFFERENCE", family::DIFFERENCE),
+        ("REVERSE_KL", family::REVERSE_KL),
+        ("JEFFREYS", family::JEFFREYS),
+        ("JENSEN_SHANNON", family::JENSEN_SHANNON),
+        ("ROOTS", family::ROOTS),
+        ("POWER", family::POWER),
+        ("SWAPPED_POWER", family::SWAPPED_POWER),
+        ("ROOT_OVERLAP", family::ROOT_OVERLAP),
+        ("OVERLAP", family::OVERLAP),
+        ("LARGEST", family::LARGEST),
+        ("VARIATION", family::VARIATION),
+        ("CROSS_ENTROPY", family::CROSS_ENTROPY),
+        ("ENTROPY", family::ENTROPY),
         ("PROBS", Kind::Probs as u32),
         ("LOG_PROBS", Kind::LogProbs as u32),
         ("LOGITS", Kind::Logits as u32),

@@ -16,14 +16,14 @@ use crate::cpu::Cpu;
 use crate::element::Element;
 use crate::error::Cause;
 use crate::gpu::adapter::{self, Adapter};
-use crate::gpu::call::{Call, from_now};
+use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
 use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
 use crate::plan::Limits;
-use crate::{Divergence, Error, Outcome, self_test};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs, self_test};
 
 /// How often a call opens a device anew.
 const MOST_REOPENED: usize = 2;
@@ -149,16 +149,16 @@ impl Recovering {
     /// Lets devices finish a call, one after the other if they fail.
     async fn finish<T: Element>(
         &self,
-        divergence: Divergence,
+        divergences: &[Divergence],
         batch: &Batch<'_, T>,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
         let mut device = self.current(call.until).await?;
-        let mut result = attempt(&device.gpu, divergence, batch, call).await;
+        let mut result = attempt(&device.gpu, divergences, batch, call).await;
         let mut reopened = 0;
         while let Err(error @ Error::Device { .. }) = &result {
             log::warn!("{error}");
-            call.outcome.recovery.note(error);
+            call.recovery.note(error);
             if reopened == MOST_REOPENED || !can_pass(error, call.until) {
                 self.leave_alone(&device, error);
                 return result;
@@ -167,7 +167,7 @@ impl Recovering {
             result = match self.renewed(&device, error, reopened, call).await {
                 Ok(next) => {
                     device = next;
-                    attempt(&device.gpu, divergence, batch, call).await
+                    attempt(&device.gpu, divergences, batch, call).await
                 }
                 Err(error) => Err(error),
             };
@@ -197,7 +197,7 @@ impl Recovering {
         let adapter = again.as_ref().unwrap_or(&self.adapter);
         let gpu = opened(adapter, self.cap, state.chunk_bytes, &self.clock, call.until).await?;
         log::info!("{} was opened anew", adapter.name());
-        call.outcome.recovery.reopened += 1;
+        call.recovery.reopened += 1;
         let generation = failed.generation + 1;
         state.device = Opened { gpu: Arc::new(gpu), generation };
         state.rest = None;
@@ -223,17 +223,7 @@ impl Backend for Recovering {
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let mut call = Call::new(batch, settings.deadline)?;
-        let error = match self.finish(divergence, batch, &mut call).await {
-            Ok(()) => return Ok(call.outcome),
-            Err(error) if settings.cpu_fallback => error,
-            Err(error) => return Err(error),
-        };
-        let Call { outcome, done, .. } = call;
-        let left = batch.slice(done..batch.rows());
-        log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
-        let rest = Cpu.rows(divergence, &left, settings).await?;
-        Ok(outcome.completed(done, rest.instead_of_gpu(&error)))
+        one(self.several(&[divergence], batch, settings).await?)
     }
 
     async fn several<T: Element>(
@@ -242,12 +232,20 @@ impl Backend for Recovering {
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
-        let mut outcomes = Vec::new();
-        for &divergence in divergences {
-            outcomes.push(self.rows(divergence, batch, settings).await?);
-        }
-        Ok(outcomes)
+        let mut call = Call::new(divergences, batch, settings.deadline)?;
+        let error = match self.finish(divergences, batch, &mut call).await {
+            Ok(()) => return Ok(call.outcomes()),
+            Err(error) if settings.cpu_fallback => error,
+            Err(error) => return Err(error),
+        };
+        let done = call.done;
+        let left = batch.slice(done..batch.rows());
+        log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
+        let rest = on_the_cpu(divergences, &left, settings).await?;
+        let both = call.outcomes().into_iter().zip(rest);
+        Ok(both.map(|(begun, rest)| begun.completed(done, rest.instead_of_gpu(&error))).collect())
     }
+
     async fn gradient<T: Element>(
         &self,
         divergence: Divergence,
@@ -262,6 +260,34 @@ impl Backend for Recovering {
         }
         let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
         Ok(outcome.instead_of_gpu(&error))
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let device = self.current(from_now(settings.deadline)).await?;
+        let error = match device.gpu.matrix(divergence, pairs, settings).await {
+            Err(error) if settings.cpu_fallback => error,
+            result => return result,
+        };
+        log::warn!("{error}; the CPU computes the matrix");
+        let matrix = Cpu.matrix(divergence, pairs, settings).await?;
+        Ok(matrix.instead_of_gpu(&error))
+    }
+}
+
+/// What the CPU makes of rows: one of the divergences has fast paths of its own.
+async fn on_the_cpu<T: Element>(
+    divergences: &[Divergence],
+    batch: &Batch<'_, T>,
+    settings: Settings,
+) -> Result<Vec<Outcome<T::Value>>, Error> {
+    match divergences {
+        [Divergence::Kl] => Ok(vec![Cpu.rows(Divergence::Kl, batch, settings).await?]),
+        several => Cpu.several(several, batch, settings).await,
     }
 }
 
@@ -281,12 +307,12 @@ async fn opened(
 /// Lets a device finish a call.
 async fn attempt<T: Element>(
     gpu: &Gpu,
-    divergence: Divergence,
+    divergences: &[Divergence],
     batch: &Batch<'_, T>,
     call: &mut Call<T::Value>,
 ) -> Result<(), Error> {
-    self_test::prove_for(gpu, batch, call.until).await?;
-    gpu.finish(divergence, batch, call).await
+    self_test::prove_for(gpu, divergences, batch, call.until).await?;
+    gpu.finish(divergences, batch, call).await
 }
 
 /// Whether a device that is opened anew may be without the fault, and there is time for it: one that

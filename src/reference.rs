@@ -132,7 +132,7 @@ pub fn divergence(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
         Divergence::Hellinger => (0.5 * over(&squares)).sqrt(),
         Divergence::TotalVariation => 0.5 * over(&|x, y| (x.exp() - y.exp()).abs()),
         Divergence::ChiSquared => over(&|x, y| match (x.exp() - y.exp(), y) {
-            (same, _) if same == 0.0 => 0.0,
+            (0.0, _) => 0.0,
             (apart, y) => apart.powi(2) / y.exp(),
         }),
         Divergence::Bhattacharyya => -ln_overlap(0.5, p, q),

@@ -541,3 +541,76 @@ fn filled(
 fn unsupported(what: String) -> Error {
     Error::Unsupported { backend: "gpu", what }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> (wgpu::Device, wgpu::Queue) {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        let adapter = wgpu::Instance::new(descriptor).request_adapter(&Default::default());
+        let adapter = pollster::block_on(adapter).expect("the tests need an adapter");
+        pollster::block_on(adapter.request_device(&Default::default())).unwrap()
+    }
+
+    fn read(device: &wgpu::Device, queue: &wgpu::Queue, from: &wgpu::Buffer) -> Vec<u32> {
+        let to = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: from.size(),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(from, 0, &to, 0, None);
+        encoder.map_buffer_on_submit(&to, wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
+        queue.submit([encoder.finish()]);
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).unwrap())
+    }
+
+    /// A first pass that was lost leaves records with the mark of an earlier one: alone in their
+    /// row, or merged with others.
+    #[test]
+    fn records_of_another_submission_make_no_value() {
+        const ROWS: usize = 3;
+        let (device, queue) = device();
+        let limits = Limits {
+            binding_bytes: 1 << 20,
+            grid: 30,
+            workgroup_size: 2,
+            lanes: 2,
+            chunk_bytes: 0,
+        };
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let buffer = |words: &[u32]| filled(&device, usage, bytemuck::cast_slice(words)).unwrap();
+        for (bins, is_merged) in [(8, false), (2_000, true)] {
+            let mut rows = Rows::under(&device, Settings::probs(Format::F32), limits).unwrap();
+            let side = buffer(&vec![(1.0 / bins as f32).to_bits(); ROWS * bins]);
+            let (values, statuses) = (buffer(&[1; ROWS]), buffer(&[1; ROWS]));
+            let task = Task {
+                p: side.slice(..),
+                q: side.slice(..),
+                bins,
+                values: values.slice(..),
+                statuses: Some(statuses.slice(..)),
+            };
+            let (plan, reading) = rows.plan(&task).unwrap();
+            assert_eq!(plan.merges(ROWS).is_empty(), !is_merged, "{bins} bins");
+            let (chunk, variant) = (plan.chunks().next().unwrap(), rows.settings.variant(bins));
+            rows.prepare(variant, &plan, &chunk);
+            for (ticket, want) in
+                [(rows.ticket, [Status::Ok; ROWS]), (rows.ticket - 1, [Status::NotComputed; ROWS])]
+            {
+                let params = rows::Params::new(reading, &plan, &chunk).with_ticket(ticket);
+                let mut encoder = device.create_command_encoder(&Default::default());
+                rows.record(&mut encoder, &task, variant, &plan, &chunk, &params).unwrap();
+                queue.submit([encoder.finish()]);
+                let got = read(&device, &queue, &statuses);
+                assert_eq!(got, want.map(|status| status as u32), "{bins} bins");
+                let is_nan = |word: &u32| f32::from_bits(*word).is_nan();
+                let values = read(&device, &queue, &values);
+                assert_eq!(values.iter().all(is_nan), want[0] == Status::NotComputed);
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::batch::{Batch, OnInvalid};
 use crate::cross_check::cross_check;
 use crate::element::Element;
 use crate::error::Cause;
-use crate::{Divergence, Error, Kind};
+use crate::{Divergence, Error, Kind, Outcome};
 
 #[cfg(feature = "gpu")]
 pub(crate) use proof::{prove, prove_for};
@@ -51,19 +51,29 @@ async fn check<T: Element>(
     batch: &Batch<'_, T>,
     settings: Settings,
 ) -> Result<(), Error> {
-    let outcome = match backend.rows(Divergence::Kl, batch, settings).await {
+    match backend.rows(Divergence::Kl, batch, settings).await {
         // What nobody can ask of it needs no proof.
-        Err(Error::TooLong { .. }) => return Ok(()),
-        outcome => outcome?,
-    };
-    cross_check(Divergence::Kl, batch, &outcome, batch.rows())?;
+        Err(Error::TooLong { .. }) => Ok(()),
+        outcome => proven(Divergence::Kl, batch, &outcome?),
+    }
+}
+
+fn proven<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    outcome: &Outcome<T::Value>,
+) -> Result<(), Error> {
+    cross_check(divergence, batch, outcome, batch.rows())?;
     match outcome.closer_looks {
         0 => Ok(()),
         // A closer look is right whatever the sums are: here they were so far off that it was taken.
         rows => Err(Error::Device {
-            adapter: outcome.adapter.unwrap_or_else(|| outcome.backend.to_owned()),
+            adapter: outcome.adapter.clone().unwrap_or_else(|| outcome.backend.to_owned()),
             cause: Cause::Wrong,
-            message: format!("the sums of {rows} known rows of {} bins are wrong", batch.bins()),
+            message: format!(
+                "the sums of {rows} known rows of {} bins are wrong for {divergence}",
+                batch.bins()
+            ),
         }),
     }
 }
@@ -128,7 +138,15 @@ mod proof {
         adapter: String,
         limits: Limits,
         element: &'static str,
+        asked: Asked,
+    }
+
+    /// What is proven at a time.
+    #[derive(Clone, Copy, PartialEq)]
+    struct Asked {
         probs: bool,
+        /// Divergences other than Kullback-Leibler's.
+        others: bool,
     }
 
     type Verdict = Result<(), String>;
@@ -141,7 +159,8 @@ mod proof {
     /// [`Error::Device`] with [`Cause::Wrong`] if it computes something wrong.
     pub(crate) async fn prove(gpu: &Gpu, until: Instant) -> Result<(), Error> {
         for probs in [true, false] {
-            if let Err(message) = verdict::<f32>(gpu, probs, until).await? {
+            let asked = Asked { probs, others: false };
+            if let Err(message) = verdict::<f32>(gpu, asked, until).await? {
                 let adapter = gpu.adapter().name().to_owned();
                 return Err(Error::Device { adapter, cause: Cause::Wrong, message });
             }
@@ -155,32 +174,43 @@ mod proof {
     /// [`Error::Unsupported`] if it computes something wrong: other input may do.
     pub(crate) async fn prove_for<T: Element>(
         gpu: &Gpu,
+        divergences: &[Divergence],
         batch: &Batch<'_, T>,
         until: Instant,
     ) -> Result<(), Error> {
         gpu.variant_for(batch)?;
-        verdict::<T>(gpu, batch.is_probs(), until).await?.map_err(|message| {
-            let adapter = gpu.adapter().name();
-            let what = format!("{} input on '{adapter}': {message}", T::NAME);
-            Error::Unsupported { backend: "gpu", what }
-        })
+        let others = divergences.iter().any(|&divergence| divergence != Divergence::Kl);
+        for others in [Some(false), others.then_some(true)].into_iter().flatten() {
+            let asked = Asked { probs: batch.is_probs(), others };
+            verdict::<T>(gpu, asked, until).await?.map_err(|message| {
+                let adapter = gpu.adapter().name();
+                let what = format!("{} input on '{adapter}': {message}", T::NAME);
+                Error::Unsupported { backend: "gpu", what }
+            })?;
+        }
+        Ok(())
     }
 
-    async fn verdict<T: Element>(gpu: &Gpu, probs: bool, until: Instant) -> Result<Verdict, Error> {
+    async fn verdict<T: Element>(
+        gpu: &Gpu,
+        asked: Asked,
+        until: Instant,
+    ) -> Result<Verdict, Error> {
         let case = Case {
             adapter: gpu.adapter().identity(),
             limits: Limits { chunk_bytes: 0, ..gpu.limits() },
             element: T::NAME,
-            probs,
+            asked,
         };
         if let Some(known) = known(&case) {
             return Ok(known);
         }
         let deadline = until.saturating_duration_since(Instant::now());
         let settings = Settings { deadline, ..Settings::default() };
-        let result = match probs {
-            true => of_probs::<T>(gpu, settings).await,
-            false => of_logs::<T>(gpu, settings).await,
+        let result = match asked {
+            Asked { others: true, probs } => of_family::<T>(gpu, probs, settings).await,
+            Asked { probs: true, .. } => of_probs::<T>(gpu, settings).await,
+            Asked { probs: false, .. } => of_logs::<T>(gpu, settings).await,
         };
         let verdict = match result {
             Ok(()) => Ok(()),
@@ -198,5 +228,47 @@ mod proof {
         let verdicts = VERDICTS.lock().unwrap_or_else(PoisonError::into_inner);
         let found = verdicts.iter().find(|(known, _)| known == case);
         found.map(|(_, verdict)| verdict.clone())
+    }
+
+    /// Others that need all that is summed for any.
+    const OTHERS: &[Divergence] = &[
+        Divergence::ReverseKl,
+        Divergence::Jeffreys,
+        Divergence::JensenShannon(0.5),
+        Divergence::Renyi(0.3),
+        Divergence::Renyi(2.5),
+        Divergence::Renyi(f64::INFINITY),
+        Divergence::Bhattacharyya,
+        Divergence::TotalVariation,
+        Divergence::CrossEntropy,
+        Divergence::Entropy,
+    ];
+
+    /// Known rows in other divergences than Kullback-Leibler's, as probabilities or as logarithms.
+    async fn of_family<T: Element>(
+        gpu: &Gpu,
+        probs: bool,
+        settings: Settings,
+    ) -> Result<(), Error> {
+        for bins in [17, 257, 4_097] {
+            let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
+            let (p_kind, q_kind) = match probs {
+                true => (Kind::Probs, Kind::Probs),
+                false => (Kind::LogProbs, Kind::Logits),
+            };
+            let stored = |side: &Array2<f64>, probs| {
+                side.mapv(|value| T::from_f64(if probs { value } else { value.ln() }))
+            };
+            let (p, q) = (stored(&p, probs), stored(&q, probs));
+            let batch = Batch::of(p_kind, &p, q_kind, &q)?;
+            if gpu.leaves_to_host(OTHERS, &batch)? {
+                continue;
+            }
+            let outcomes = gpu.several(OTHERS, &batch, settings).await?;
+            for (&divergence, outcome) in OTHERS.iter().zip(&outcomes) {
+                proven(divergence, &batch, outcome)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -33,9 +33,7 @@ pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) 
     {
         return Judged::invalid(&offender).row();
     }
-    let faint = T::Value::FAINT;
-    let in_range = !sums.invalid && !sums.huge && sums.p >= faint && sums.q >= faint;
-    if in_range && !on_the_edge(batch, sums) && !too_fine(batch, row, sums) {
+    if in_range::<T>(sums) && !on_the_edge(batch, sums) && !too_fine(batch, row, sums) {
         let masses = [sums.p, sums.q];
         let (verdict, cancelled) = judge(batch, sums, masses);
         if !cancelled {
@@ -43,6 +41,12 @@ pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) 
         }
     }
     Row { looked_closer: true, ..closer_look(batch, row).row() }
+}
+
+/// Whether the sums are of numbers for which the arithmetic was made.
+pub(crate) fn in_range<T: Element>(sums: &Sums) -> bool {
+    let faint = T::Value::FAINT;
+    !sums.invalid && !sums.huge && sums.p >= faint && sums.q >= faint
 }
 
 /// The verdict on a row of valid bins, reached in f64.
@@ -259,7 +263,7 @@ impl Total {
     }
 
     /// The sum, and what of it an f64 cannot hold.
-    fn parts(self) -> (f64, f64) {
+    pub(crate) fn parts(self) -> (f64, f64) {
         let sum = self.value();
         (sum, (self.sum - sum) + self.lost)
     }

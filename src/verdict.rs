@@ -66,12 +66,21 @@ pub(crate) fn refused_mass<T: Element>(
     batch: &Batch<'_, T>,
     masses: [f64; 2],
 ) -> Option<(Side, Rule)> {
-    [Side::P, Side::Q].into_iter().zip(masses).find_map(|(side, mass)| {
-        let rule = match (batch.kind(side), batch.mass()) {
-            (Kind::Logits, _) | (_, Mass::Normalize) => (mass == 0.0).then_some(Rule::NoMass),
-            (_, Mass::Check) => ((mass - 1.0).abs() > batch.mass_tolerance()).then_some(Rule::Mass),
-            (_, Mass::AsGiven | Mass::Generalized) => None,
-        };
-        rule.map(|rule| (side, rule))
-    })
+    [Side::P, Side::Q]
+        .into_iter()
+        .zip(masses)
+        .find_map(|(side, mass)| refused_mass_of(batch, side, mass).map(|rule| (side, rule)))
+}
+
+/// The rule that the mass of a row of a side breaks.
+pub(crate) fn refused_mass_of<T: Element>(
+    batch: &Batch<'_, T>,
+    side: Side,
+    mass: f64,
+) -> Option<Rule> {
+    match (batch.kind(side), batch.mass()) {
+        (Kind::Logits, _) | (_, Mass::Normalize) => (mass == 0.0).then_some(Rule::NoMass),
+        (_, Mass::Check) => ((mass - 1.0).abs() > batch.mass_tolerance()).then_some(Rule::Mass),
+        (_, Mass::AsGiven | Mass::Generalized) => None,
+    }
 }

@@ -33,6 +33,8 @@ Examples:
   kullback rows run.safetensors:teacher run.safetensors:student --input logits --temperature 2
   kullback rows teacher.npy student.npy --input logits --gradient q -o kl.npy
                                                 and the derivatives, into kl.q-gradient.npy
+  kullback matrix p.npy q.npy --divergence js-distance -o d.npy  all rows against all rows
+  kullback matrix p.npy q.npy --top-k 5         the 5 rows of q nearest to each row of p
   kullback devices                              which GPUs there are, and whether they compute right
 
 Exit status: 0 done; 2 bad usage or bad input; 128 and the number of the signal that ended it, so
@@ -45,6 +47,9 @@ pub enum Command {
     /// One divergence per row: D(P_i‖Q_i), Kullback-Leibler in nats unless told otherwise
     #[command(after_long_help = ROWS_NOTES)]
     Rows(Rows),
+    /// All rows of P against all rows of Q: D(P_i‖Q_j), m × n values, or the nearest rows only
+    #[command(after_long_help = MATRIX_NOTES)]
+    Matrix(Matrix),
     /// The adapters of this machine, what they say in a self-test, and what `auto` would take
     Devices(Devices),
 }
@@ -73,17 +78,81 @@ writing the results.
 More results than --memory-limit leaves room for are kept in a temporary file until their statistics
 are taken; TMPDIR says where.";
 
+const MATRIX_NOTES: &str = "\
+Each value is what `rows` makes of that pair of rows; its help tells what counts as what. An invalid
+row is an error, or NaN in its row or column of the matrix with --invalid nan.
+
+The values are written in bands of rows, so that the matrix need not fit in memory; P and Q have to.
+--memory-limit is for these and a band; some 128 MiB more are taken while they are computed. A matrix of
+one file against itself is read once, and the nearest pair is of different rows.
+
+With --top-k, of rows equally near the first counts; rows at +inf come after all others, and those that
+are no distributions last. numpy.load('OUT.npy')['index'] are the rows of Q, ['value'] the divergences.";
+
 /// Options of `rows`.
 #[derive(Debug, Args)]
 pub struct Rows {
+    /// Q has as many rows as P, or one of them has one.
+    #[command(flatten)]
+    pub shared: Shared,
+
+    /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cross_check: usize,
+
+    /// Write the gradient too, in the numbers of P, of Q or of both, with the derivatives of one row in
+    /// each row; beside OUT.npy, as OUT.p-gradient.npy and OUT.q-gradient.npy
+    #[arg(long, value_name = "SIDE", requires = "output", value_parser = named::<Wanted>(&names(Wanted::ALL, Wanted::name)))]
+    pub gradient: Option<Wanted>,
+}
+
+impl Rows {
+    /// All files that are written, in the end.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        let gradients = [Side::P, Side::Q].map(|side| self.gradient_output(side));
+        self.shared.output.iter().cloned().chain(gradients.into_iter().flatten()).collect()
+    }
+
+    /// Where the gradient in a side goes, if it is wanted: beside the output.
+    pub fn gradient_output(&self, side: Side) -> Option<PathBuf> {
+        let wanted = self.gradient.is_some_and(|wanted| wanted.includes(side));
+        let output = self.shared.output.as_ref().filter(|_| wanted)?;
+        let ending = if side == Side::P { "p-gradient.npy" } else { "q-gradient.npy" };
+        let stem = match output.extension() {
+            Some(extension) if extension == "npy" => output.with_extension(""),
+            _ => output.clone(),
+        };
+        let mut name = stem.into_os_string();
+        name.push(".");
+        name.push(ending);
+        Some(name.into())
+    }
+}
+
+/// Options of `matrix`.
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// P and Q have as many rows as they like.
+    #[command(flatten)]
+    pub shared: Shared,
+
+    /// Of each row of P the K nearest rows of Q only: without -o a table of them, with -o an array of
+    /// m × K records of 'index' (int64) and 'value'
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+}
+
+/// The options that `rows` and `matrix` share.
+#[derive(Debug, Args)]
+pub struct Shared {
     /// P, rows × bins: FILE.npy (float16, 32 or 64), or FILE.safetensors:TENSOR (F16, BF16, F32,
     /// F64); one dimension counts as one row
     pub p: PathBuf,
 
-    /// Q: likewise, with the same bins, and the same rows or one
+    /// Q: likewise, with the same bins
     pub q: PathBuf,
 
-    /// Write one value per row to this .npy file: whole or not at all, never over an input
+    /// Write the results to this .npy file: whole or not at all, never over an input
     #[arg(short, long, value_name = "OUT.npy")]
     pub output: Option<PathBuf>,
 
@@ -92,11 +161,6 @@ pub struct Rows {
     /// cross-entropy, entropy
     #[arg(long, value_name = "NAME", default_value_t = Divergence::Kl)]
     pub divergence: Divergence,
-
-    /// Write the gradient too, in the numbers of P, of Q or of both, with the derivatives of one row in
-    /// each row; beside OUT.npy, as OUT.p-gradient.npy and OUT.q-gradient.npy
-    #[arg(long, value_name = "SIDE", requires = "output", value_parser = named::<Wanted>(&names(Wanted::ALL, Wanted::name)))]
-    pub gradient: Option<Wanted>,
 
     /// What both files hold: probabilities, their natural logarithms, or the input of a softmax
     #[arg(long, value_name = "KIND", default_value = Kind::Probs.name(), value_parser = named::<Kind>(&names(Kind::ALL, Kind::name)))]
@@ -140,10 +204,6 @@ pub struct Rows {
     #[arg(long, value_enum)]
     pub fallback: Option<Fallback>,
 
-    /// Recompute N rows, spread over the file, in plain f64; a disagreement is an error
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub cross_check: usize,
-
     /// Memory for the rows and their results, as in 512MiB, 1.5GiB or 2GB; files of any size go
     /// through it part by part [default: half of what is available]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse)]
@@ -158,25 +218,10 @@ pub struct Rows {
     pub quiet: bool,
 }
 
-impl Rows {
+impl Shared {
     /// What P holds.
     pub fn p_kind(&self) -> Kind {
         self.p_input.unwrap_or(self.input)
-    }
-
-    /// Where the gradient in a side goes, if it is wanted: beside the output.
-    pub fn gradient_output(&self, side: Side) -> Option<PathBuf> {
-        let wanted = self.gradient.is_some_and(|wanted| wanted.includes(side));
-        let output = self.output.as_ref().filter(|_| wanted)?;
-        let ending = if side == Side::P { "p-gradient.npy" } else { "q-gradient.npy" };
-        let stem = match output.extension() {
-            Some(extension) if extension == "npy" => output.with_extension(""),
-            _ => output.clone(),
-        };
-        let mut name = stem.into_os_string();
-        name.push(".");
-        name.push(ending);
-        Some(name.into())
     }
 
     /// What Q holds.

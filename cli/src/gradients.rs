@@ -34,12 +34,13 @@ impl<V: Written + Element> Gradients<V> {
         let begin = |side: Side| {
             let Some(path) = options.gradient_output(side) else { return Ok(None) };
             let shape = shapes[side as usize];
-            let file = Writer::of_rows(&path, shape, unfinished).map_err(Failure::other)?;
+            let file =
+                Writer::create(&path, &[shape.0, shape.1], unfinished).map_err(Failure::other)?;
             let is_sum = shape.0 == 1 && rows != 1;
             Ok(Some(Gradient { file, sum: is_sum.then(|| vec![0.0; shape.1]) }))
         };
         let sides = [begin(Side::P)?, begin(Side::Q)?];
-        Ok(Gradients { per_unit: results::per_unit(options)?, sides })
+        Ok(Gradients { per_unit: results::per_unit(&options.shared)?, sides })
     }
 
     /// Takes the gradients of the next rows.

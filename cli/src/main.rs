@@ -15,6 +15,8 @@ mod devices;
 mod failure;
 mod files;
 mod gradients;
+mod input;
+mod matrix;
 mod memory;
 mod results;
 mod rows;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
 fn run(unfinished: &Unfinished) -> Result<ExitCode, Failure> {
     match Cli::try_parse() {
         Ok(Cli { command: Command::Rows(options) }) => rows::run(&options, unfinished)?,
+        Ok(Cli { command: Command::Matrix(options) }) => matrix::run(&options, unfinished)?,
         Ok(Cli { command: Command::Devices(options) }) => devices::run(&options)?,
         Err(usage) if usage.use_stderr() => {
             // Where that cannot be written to, the exit status has to do.

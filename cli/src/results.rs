@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use kullback::{Element, Outcome};
 use serde::Serialize;
 
-use crate::args::{Base, Rows};
+use crate::args::{Base, Shared};
 use crate::failure::Failure;
 use crate::files::npy::{Writer, Written};
 use crate::files::whole::Unfinished;
@@ -44,13 +44,13 @@ pub struct Counts {
 impl<V: Written + Element> Results<V> {
     /// Makes ready for so many rows, read from so many bytes, with this much memory for values.
     pub fn new(
-        options: &Rows,
+        options: &Shared,
         unfinished: &Unfinished,
         rows: usize,
         bytes: u64,
         memory: usize,
     ) -> Result<Self, Failure> {
-        let file = options.output.as_ref().map(|path| Writer::create(path, rows, unfinished));
+        let file = options.output.as_ref().map(|path| Writer::create(path, &[rows], unfinished));
         let values = (!options.quiet).then(|| Values::new(rows, memory));
         Ok(Results {
             per_unit: per_unit(options)?,
@@ -94,7 +94,7 @@ impl<V: Written + Element> Results<V> {
 }
 
 /// What brings the results to the unit that is asked for.
-pub fn per_unit(options: &Rows) -> Result<f64, Failure> {
+pub fn per_unit(options: &Shared) -> Result<f64, Failure> {
     if options.base == Base::E {
         return Ok(1.0);
     }
@@ -132,7 +132,7 @@ fn spool(error: std::io::Error) -> Failure {
 }
 
 /// A bar on stderr, if that is a terminal. It is gone in the end, whatever the end.
-fn progress_bar(options: &Rows, bytes: u64) -> ProgressBar {
+fn progress_bar(options: &Shared, bytes: u64) -> ProgressBar {
     if options.quiet {
         return ProgressBar::hidden();
     }

@@ -1,20 +1,18 @@
 //! `kullback rows`.
 
-use std::path::Path;
 use std::time::Instant;
 
-use half::{bf16, f16};
 use kullback::stream::Stream;
-use kullback::{Batch, Element, Engine, Error, OnInvalid, Side};
+use kullback::{Batch, Element, Error, OnInvalid, Side};
 use ndarray::ArrayView2;
 
-use crate::args::{Backend, Fallback, Invalid, Rows};
+use crate::args::{Invalid, Rows, Shared};
 use crate::failure::Failure;
+use crate::files;
 use crate::files::npy::Written;
-use crate::files::source::Source;
 use crate::files::whole::Unfinished;
-use crate::files::{self, Dtype, regular};
 use crate::gradients::Gradients;
+use crate::input::{self, Compute, Input};
 use crate::memory;
 use crate::results::Results;
 use crate::summary::Summary;
@@ -24,75 +22,32 @@ const VALUES_SHARE: usize = 8;
 
 /// Runs the command.
 pub fn run(options: &Rows, unfinished: &Unfinished) -> Result<(), Failure> {
-    if options.fallback.is_some() && options.backend != Backend::Gpu {
-        return Err(Failure::input("--fallback needs --backend gpu: auto has one of its own"));
-    }
-    let p = Source::open(&options.p).map_err(Failure::input)?;
-    let q = Source::open(&options.q).map_err(Failure::input)?;
-    refuse_input_as_output(options, [&p, &q])?;
-    let dtypes = [p.dtype(), q.dtype()];
-    let [p, q] = [p, q].map(Source::into_matrix);
-    let bytes = [&p, &q].map(|matrix| matrix.layout().bytes() as u64).iter().sum();
-    let mut job = Job { options, unfinished, bytes, tolerance: None };
-    match dtypes {
-        [Dtype::F16, Dtype::F16] => job.compute::<f16>(p.rows(), q.rows()),
-        [Dtype::BF16, Dtype::BF16] => job.compute::<bf16>(p.rows(), q.rows()),
-        // Of two types the arithmetic is that of the wider, and the tolerance that of the narrower.
-        dtypes => {
-            let narrow = dtypes.iter().any(|dtype| [Dtype::F16, Dtype::BF16].contains(dtype));
-            job.tolerance = narrow.then_some(f16::MASS_TOLERANCE);
-            if dtypes.contains(&Dtype::F64) {
-                job.compute::<f64>(p.widened(), q.widened())
-            } else {
-                job.compute::<f32>(p.widened(), q.widened())
-            }
-        }
-    }
-}
-
-fn refuse_input_as_output(options: &Rows, inputs: [&Source; 2]) -> Result<(), Failure> {
-    let gradients = [Side::P, Side::Q].map(|side| options.gradient_output(side));
-    let outputs = options.output.iter().chain(gradients.iter().flatten());
-    for (input, output) in outputs.flat_map(|output| inputs.map(|input| (input, output))) {
-        let same = regular::same_file(input.path(), output);
-        let output = output.display();
-        if same.map_err(|error| Failure::other(format!("{output}: cannot write: {error}")))? {
-            return Err(Failure::input(format!("{output}: the output would replace an input")));
-        }
-    }
-    Ok(())
+    input::compute(&options.shared, &options.outputs(), &Job { options, unfinished })
 }
 
 /// What is to be computed, apart from the rows.
 struct Job<'a> {
     options: &'a Rows,
     unfinished: &'a Unfinished,
-    /// Of the input.
-    bytes: u64,
-    /// Of the mass, unless another is given.
-    tolerance: Option<f64>,
 }
 
-impl Job<'_> {
-    fn compute<T: Element<Value: Written>>(
-        &self,
-        p: files::rows::Rows<T>,
-        q: files::rows::Rows<T>,
-    ) -> Result<(), Failure> {
-        let Job { options, unfinished, bytes, tolerance } = *self;
+impl Compute for Job<'_> {
+    fn compute<T: Element<Value: Written>>(&self, input: Input<T>) -> Result<(), Failure> {
+        let Input { p, q, bytes, tolerance } = input;
+        let cross_check = self.options.cross_check;
+        let (options, unfinished) = (&self.options.shared, self.unfinished);
         let memory = options.memory_limit.unwrap_or_else(memory::default_limit);
         let for_values = memory / VALUES_SHARE;
         let shapes = [p.shape(), q.shape()];
         let stream = Stream::new(p, q).map_err(|error| explain(options, error))?;
-        let mut stream =
-            stream.with_memory(memory - for_values).with_cross_check(options.cross_check);
-        if let Some(wanted) = options.gradient {
+        let mut stream = stream.with_memory(memory - for_values).with_cross_check(cross_check);
+        if let Some(wanted) = self.options.gradient {
             stream = stream.with_gradient(wanted);
         }
         let (rows, bins) = stream.shape();
-        let engine = engine(options)?;
+        let engine = input::engine(options)?;
         let mut results = Results::new(options, unfinished, rows, bytes, for_values)?;
-        let mut gradients = Gradients::new(options, unfinished, shapes, rows)?;
+        let mut gradients = Gradients::new(self.options, unfinished, shapes, rows)?;
 
         let start = Instant::now();
         let check = stream
@@ -116,7 +71,7 @@ impl Job<'_> {
         let finished = results.finish()?;
         let (counts, Some(statistics)) = finished else { return Ok(()) };
         let gradient_output =
-            |side| options.gradient_output(side).map(|path| path.display().to_string());
+            |side| self.options.gradient_output(side).map(|path| path.display().to_string());
         let summary = Summary {
             rows,
             bins,
@@ -144,16 +99,6 @@ impl Job<'_> {
     }
 }
 
-/// The engine that is asked for.
-fn engine(options: &Rows) -> Result<Engine, Failure> {
-    match (options.backend, options.fallback) {
-        (Backend::Auto, _) => Ok(Engine::auto()),
-        (Backend::Cpu, _) => Ok(Engine::cpu()),
-        (Backend::Gpu, None) => Engine::gpu().map_err(|error| explain(options, error)),
-        (Backend::Gpu, Some(Fallback::Cpu)) => Ok(Engine::gpu_or_cpu()),
-    }
-}
-
 /// What ends the stream early.
 enum Stop {
     Library(Error),
@@ -174,7 +119,7 @@ impl From<files::Error> for Stop {
 }
 
 fn batch<'a, T: Element>(
-    options: &Rows,
+    options: &Shared,
     p: ArrayView2<'a, T>,
     q: ArrayView2<'a, T>,
     tolerance: Option<f64>,
@@ -194,28 +139,14 @@ fn batch<'a, T: Element>(
 }
 
 /// Puts the names of the files to an error.
-fn explain(options: &Rows, error: Error) -> Failure {
-    let file = |path: &Path| path.display().to_string();
-    match error {
-        Error::Invalid(at) => {
-            let path = if at.side == Side::P { &options.p } else { &options.q };
-            Failure::input(format!("{}: {}", file(path), at.without_side()))
-        }
-        Error::Shape { .. } | Error::NoBins => {
-            Failure::input(format!("{} and {}: {error}", file(&options.p), file(&options.q)))
-        }
-        Error::Setting { .. } | Error::Policy { .. } => Failure::input(error),
-        Error::Memory { needed, .. } => {
-            let needed = needed.saturating_add(needed / (VALUES_SHARE - 1) + 1);
-            let shown = memory::shown(needed);
-            Failure::input(format!(
-                "{} and {}: their rows are so long that --memory-limit {needed} ({shown}) is the \
-                 least that takes one",
-                file(&options.p),
-                file(&options.q)
-            ))
-        }
-        Error::Unsupported { .. } => Failure::input(format!("{error} (--backend cpu)")),
-        _ => Failure::other(error),
-    }
+fn explain(options: &Shared, error: Error) -> Failure {
+    let Error::Memory { needed, .. } = error else { return input::explain(options, error) };
+    let needed = needed.saturating_add(needed / (VALUES_SHARE - 1) + 1);
+    let shown = memory::shown(needed);
+    Failure::input(format!(
+        "{} and {}: their rows are so long that --memory-limit {needed} ({shown}) is the least that \
+         takes one",
+        options.p.display(),
+        options.q.display()
+    ))
 }

@@ -113,11 +113,11 @@ impl Display for Counts {
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Result {
+pub fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Result {
     writeln!(f, "{name:<12}{value}")
 }
 
-fn shown(value: Option<f64>) -> String {
+pub fn shown(value: Option<f64>) -> String {
     match value {
         None => "none".into(),
         Some(value) if value == 0.0 || (1e-4..1e6).contains(&value.abs()) => format!("{value:.6}"),
@@ -125,7 +125,7 @@ fn shown(value: Option<f64>) -> String {
     }
 }
 
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
@@ -134,7 +134,7 @@ fn duration(seconds: f64) -> String {
 }
 
 /// A count with a comma after every three digits.
-fn grouped(count: usize) -> String {
+pub fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -16,7 +16,7 @@ fuzz_target!(|words: &[u8]| {
     let words = std::iter::once(OsStr::new("kullback")).chain(words);
     match Cli::try_parse_from(words) {
         Ok(Cli { command: Command::Rows(options) }) => check(&options),
-        Ok(Cli { command: Command::Devices(_) }) => {}
+        Ok(Cli { command: Command::Matrix(_) | Command::Devices(_) }) => {}
         Err(error) => {
             assert!(!error.to_string().is_empty());
             // Help and version are no mistake.
@@ -32,7 +32,8 @@ fn check(options: &Rows) {
 }
 
 /// The options, each said in full.
-fn written(options: &Rows) -> Vec<OsString> {
+fn written(rows: &Rows) -> Vec<OsString> {
+    let options = &rows.shared;
     let mut words: Vec<OsString> = vec!["kullback".into(), "rows".into()];
     let mut say = |name: &str, value: &OsStr| {
         let mut word = OsString::from(format!("--{name}="));
@@ -40,7 +41,7 @@ fn written(options: &Rows) -> Vec<OsString> {
         words.push(word);
     };
     let path = |path: &Path| path.as_os_str().to_owned();
-    say("divergence", options.divergence.name().as_ref());
+    say("divergence", options.divergence.to_string().as_ref());
     say("input", options.input.name().as_ref());
     // What both sides are is also what each is.
     for (name, own) in [("p-input", options.p_input), ("q-input", options.q_input)] {
@@ -51,7 +52,7 @@ fn written(options: &Rows) -> Vec<OsString> {
     let numbers = [
         ("mass-tolerance", options.mass_tolerance.map(|tolerance| tolerance.to_string())),
         ("memory-limit", options.memory_limit.map(|limit| limit.to_string())),
-        ("cross-check", Some(options.cross_check.to_string())),
+        ("cross-check", Some(rows.cross_check.to_string())),
     ];
     for (name, number) in numbers {
         number.into_iter().for_each(|number| say(name, number.as_ref()));

@@ -16,8 +16,6 @@ struct Record {
 }
 
 const THIRD: Real = 1.0 / 3.0;
-// The exponent of a mass of 0: below all others, and still far from the end of the integers.
-const NO_MASS: i32 = -(1i << 28u);
 
 fn nothing(ticket: u32) -> Record {
     return Record(0.0, 0.0, NO_MASS, NO_MASS, 0.0, 0.0, 0.0, 0u, 0u, 0u, ticket);

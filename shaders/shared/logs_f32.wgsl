@@ -33,8 +33,8 @@ fn two_sum(a: vec4<f32>, b: vec4<f32>) -> Pair {
     return Pair(s, exact(lo));
 }
 
-// b·(t1 + t2 + t3), where each t has at most 12 significant bits and at most 2^-12 of the one
-// before it. The products of 12-bit halves are exact. Measured: relative error 2^-46.5, |lo/hi| at
+// b·(t1 + t2 + t3), where the first two have at most 12 significant bits, and each at most 2^-12 of the
+// one before it. The products of 12-bit halves are exact. Measured: relative error 2^-46.5, |lo/hi| at
 // most 2^-22.3; below 2^-78 the lowest product is subnormal and digits are lost.
 fn scaled(b: vec4<f32>, t1: f32, t2: f32, t3: f32) -> Pair {
     let upper = exact(bitcast<vec4<f32>>(bitcast<vec4<u32>>(b) & vec4(0xfffff000u)));
@@ -139,6 +139,8 @@ fn pow2(by: vec4<i32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(by + vec4(127i)) << vec4(23u));
 }
 
+// The exponent of a mass of 0: below all others, and still far from the end of the integers.
+const NO_MASS: i32 = -(1i << 28u);
 // Exponents below which a weight beside 1 is taken as 0.
 const LOWEST_EXPONENT: i32 = -125i;
 

@@ -125,6 +125,8 @@ fn expm1(x: vec4<f64>) -> vec4<f64> {
     return x + phi(x);
 }
 
+// The exponent of a mass of 0: below all others, and still far from the end of the integers.
+const NO_MASS: i32 = -(1i << 28u);
 // Exponents below which a weight beside 1 is taken as 0.
 const LOWEST_EXPONENT: i32 = -1000i;
 

@@ -3,8 +3,6 @@
 // less than 2^-118, and a q there is brought into range in integers, since its logarithm counts: the
 // host looks closer at rows whose G is so small that it matters, and at those with a −0.
 
-const OCTAVES: i32 = -(1i << 23u);            // the exponent's bits, for numbers of either sign
-const LN_2_PER_OCTAVE: f32 = LN_2 * 0x1p-23f; // of a difference of bit patterns
 const LN_2_PER_LIFT: f32 = 149.0 * LN_2;      // of a subnormal number's bits, taken as an integer
 
 fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {

@@ -9,6 +9,8 @@ const SOME_INFINITE: u32 = 1u; // a bin has p > 0 = q
 const SOME_STALE: u32 = 2u;    // a merged record was not written by this submission
 const SOME_INVALID: u32 = 4u;  // a bin holds nothing of its side's kind
 const SOME_HUGE: u32 = 8u;     // a bin is beyond what this arithmetic takes
+const SOME_OF_Q_ALONE: u32 = 16u; // a bin has q > 0 = p
+const SOME_OF_BOTH: u32 = 32u; // a bin has p > 0 and q > 0
 
 var<workgroup> records: array<Record, WORKGROUP_SIZE>;
 

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use ndarray::Axis;
 
+use super::distribution::Distribution;
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
@@ -35,7 +36,7 @@ const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 /// Its logarithm: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 
-type Vector = [f64; LANES];
+pub(super) type Vector = [f64; LANES];
 
 /// How the rows of a batch are read.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +82,23 @@ impl Reading {
     }
 
     /// What the numbers of a side are.
-    pub(super) fn kind(&self, side: usize) -> Kind {
-        self.kinds[side]
+    pub(super) fn kind(&self, side: Side) -> Kind {
+        self.kinds[side as usize]
+    }
+
+    /// What they are multiplied by.
+    pub(super) fn by(&self, side: Side) -> f64 {
+        self.by[side as usize]
+    }
+
+    /// The number of a bin that is not there.
+    pub(super) fn none(&self, side: Side) -> f64 {
+        self.none[side as usize]
     }
 
     /// Whether a side is divided by its mass.
-    pub(super) fn divides(&self, side: usize) -> bool {
-        self.divided[side]
+    pub(super) fn divides(&self, side: Side) -> bool {
+        self.divided[side as usize]
     }
 }
 
@@ -105,7 +116,7 @@ impl<T: Element> Numbers for Batch<'_, T> {
     }
 
     fn read(&self, side: Side, row: usize, first: usize, into: &mut [f64]) {
-        let row = self.row(side, row);
+        let (row, kind) = (self.row(side, row), self.kind(side));
         match row.as_slice() {
             Some(row) => {
                 let row = &row[first..first + into.len()];
@@ -114,6 +125,12 @@ impl<T: Element> Numbers for Batch<'_, T> {
             None => {
                 let row = row.slice_axis(Axis(0), (first..first + into.len()).into());
                 into.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_f64());
+            }
+        }
+        if let Some(weights) = self.bin_weights() {
+            let by = if kind == Kind::Logits { self.temperature() } else { 1.0 };
+            for (x, &weight) in into.iter_mut().zip(&weights[first..]) {
+                *x = kind.weighted(*x, weight, by);
             }
         }
     }
@@ -159,7 +176,7 @@ impl Window {
 }
 
 /// Ranges of up to `BLOCK` bins.
-fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = bins.end;
     bins.step_by(BLOCK).map(move |first| first..(first + BLOCK).min(end))
 }
@@ -200,6 +217,7 @@ impl Columns {
         Columns { sums: [0.0; LANES], tops: [f64::NEG_INFINITY; LANES], invalid: [0; LANES] };
 
     /// `least` is the least number that is one of the side's kind, or would be.
+    #[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
     #[inline(always)]
     fn see(&mut self, values: &Vector, least: f64) {
         for lane in 0..LANES {
@@ -287,13 +305,30 @@ impl Look {
         })
     }
 
-    /// Whether the row has a meaning: its numbers do, and neither side is without mass.
+    /// By how much the mass of P is larger than that of Q, for sides that are not divided by it.
+    pub(super) fn more_mass(&self, reading: &Reading) -> f64 {
+        if reading.is_probs() {
+            return self.difference;
+        }
+        let [p, q] = self.masses(reading);
+        let ln_mass = |side: usize| match reading.divided[side] {
+            true => 0.0,
+            false if reading.kinds[side] == Kind::Probs => self.sides[side].sum.ln(),
+            false => self.sides[side].top + self.sides[side].sum.ln(),
+        };
+        let ln_ratio = ln_mass(0) - ln_mass(1);
+        if ln_ratio.abs() < 0.5 { q * ln_ratio.exp_m1() } else { p - q }
+    }
+
+    /// Whether the row has a meaning: its numbers do, and no side is to be divided by a mass of 0.
     pub(super) fn is_usable(&self, reading: &Reading) -> bool {
-        !self.is_invalid() && !self.masses(reading).contains(&0.0)
+        let masses = self.masses(reading);
+        !self.is_invalid() && (0..2).all(|side| !reading.divided[side] || masses[side] > 0.0)
     }
 }
 
 /// `Σ e^(x − top)` of both sides by columns, of which those of probabilities have no meaning.
+#[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
 #[inline(always)]
 fn exponentials(
     numbers: &dyn Numbers,
@@ -321,6 +356,7 @@ fn exponentials(
 }
 
 /// `Σ (p·a − q·b)` of a row of probabilities.
+#[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
 #[inline(always)]
 fn difference(numbers: &dyn Numbers, reading: &Reading, row: usize, by: [f64; 2]) -> f64 {
     let (mut sums, mut window) = ([0.0; LANES], Window::new());
@@ -456,34 +492,11 @@ pub(super) struct Block {
     cross: [Vector; VECTORS],
     /// The probabilities of P where Q has none, and the other way round, in units.
     only: [Vector; 2],
-    /// 1 in columns with such bins, else 0: of logarithms a probability may be too small for a number.
+    /// Above 0 in columns with such bins: of logarithms a probability may be too small for a number.
     lone: [Vector; 2],
-    /// 1 in bins where both have some, else 0.
+    /// 1 in bins where both have some, else 0; and in columns with such bins.
     both: [Vector; VECTORS],
-}
-
-/// Who takes the blocks of a row: a trait, since of closures the compiler makes functions that know of
-/// no vector unit.
-pub(super) trait Take {
-    fn take(&mut self, block: &Block, window: &Window);
-}
-
-/// Goes through some bins of a row, block by block.
-#[inline(always)]
-pub(super) fn each_block<const FUSED: bool>(
-    numbers: &dyn Numbers,
-    scale: &Scale,
-    row: usize,
-    bins: Range<usize>,
-    space: &mut Space,
-    take: &mut impl Take,
-) {
-    let Space { window, block } = space;
-    for bins in windows(bins) {
-        window.show(numbers, &scale.reading, row, bins);
-        block.fill::<FUSED>(scale, window);
-        take.take(block, window);
-    }
+    some_both: Vector,
 }
 
 /// The memory that it takes to go through rows.
@@ -496,10 +509,26 @@ impl Space {
     pub(super) fn new() -> Space {
         Space { window: Window::new(), block: Block::new() }
     }
+
+    /// Up to `BLOCK` bins of a row, and how they are given. (Whoever goes through a row has the loop: a
+    /// closure in it would not be compiled for the vector unit at hand.)
+    #[inline(always)]
+    pub(super) fn block<const FUSED: bool>(
+        &mut self,
+        numbers: &dyn Numbers,
+        scale: &Scale,
+        row: usize,
+        bins: Range<usize>,
+    ) -> (&Block, &Window) {
+        let Space { window, block } = self;
+        window.show(numbers, &scale.reading, row, bins);
+        block.fill::<FUSED>(scale, window);
+        (block, window)
+    }
 }
 
 impl Block {
-    fn new() -> Block {
+    pub(super) fn new() -> Block {
         let none = [[0.0; LANES]; VECTORS];
         Block {
             p: none,
@@ -512,6 +541,7 @@ impl Block {
             only: [[0.0; LANES]; 2],
             lone: [[0.0; LANES]; 2],
             both: none,
+            some_both: [0.0; LANES],
         }
     }
 
@@ -520,6 +550,7 @@ impl Block {
     fn fill<const FUSED: bool>(&mut self, scale: &Scale, window: &Window) {
         self.only = [[0.0; LANES]; 2];
         self.lone = self.only;
+        self.some_both = [0.0; LANES];
         for at in 0..window.vectors {
             self.take::<FUSED>(scale, at, &window.sides[0][at], &window.sides[1][at]);
         }
@@ -537,24 +568,29 @@ impl Block {
     /// Probabilities on both sides.
     #[inline(always)]
     fn take_probs<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
-        let (by, masses) = (scale.by, scale.masses);
+        let Scale { by, masses, delta, per_mass, reading, .. } = *scale;
+        let none = [0.0; LANES];
+        let (mut a, mut b, mut x, mut y, mut n) = (none, none, none, none, none);
         for lane in 0..LANES {
-            let (x, y) = (p[lane] * by[0], q[lane] * by[1]);
-            let n = ((x - y) - scale.delta * (x + y)) * scale.per_mass;
-            self.put(at, lane, [x / masses[0], y / masses[1]], n, x > 0.0, y > 0.0);
+            (a[lane], b[lane]) = (p[lane] * by[0], q[lane] * by[1]);
+            n[lane] = ((a[lane] - b[lane]) - delta * (a[lane] + b[lane])) * per_mass;
+            (x[lane], y[lane]) = (a[lane] / masses[0], b[lane] / masses[1]);
         }
-        if scale.reading.needs_l {
+        self.put(at, [&a, &b], [&x, &y], &n);
+        if reading.needs_l {
+            let (p, q, n, mut l) = (self.p[at], self.q[at], self.n[at], none);
             for lane in 0..LANES {
-                let (p, q, n) = (self.p[at][lane], self.q[at][lane], self.n[at][lane]);
-                self.l[at][lane] = ln_ratio::<FUSED>(p, q, n);
+                l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
             }
+            self.l[at] = l;
         }
-        if scale.reading.needs_logs {
+        if reading.needs_logs {
+            let (mut ln_p, mut ln_q) = (none, none);
             for lane in 0..LANES {
-                let x = p[lane] * by[0] / masses[0];
-                let (ln_p, ln_q) = (ln(x / UNIT), ln(self.q[at][lane] / UNIT));
-                self.put_logs(at, lane, x, ln_p, ln_q);
+                ln_p[lane] = ln(x[lane] / UNIT);
+                ln_q[lane] = ln(y[lane] / UNIT);
             }
+            self.put_logs(at, [&a, &b], &x, [&ln_p, &ln_q]);
         }
     }
 
@@ -562,48 +598,131 @@ impl Block {
     #[inline(always)]
     fn take_logs(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
         let (p_side, q_side) = (LogSide::of(scale, 0, p), LogSide::of(scale, 1, q));
-        let both_logits = scale.reading.kinds == [Kind::Logits; 2];
-        let mixed = scale.reading.kinds.contains(&Kind::Probs);
+        let Reading { kinds, by, .. } = scale.reading;
+        let none = [0.0; LANES];
+        let (mut l, mut n) = (none, none);
         for lane in 0..LANES {
-            let both = p_side.on[lane] & q_side.on[lane];
-            let apart = if both_logits {
-                (p[lane] - q[lane]) * scale.reading.by[0]
+            l[lane] = if kinds == [Kind::Logits; 2] {
+                (p[lane] - q[lane]) * by[0] - scale.ln_ratio
+            } else if kinds.contains(&Kind::Probs) {
+                p_side.ln[lane] - q_side.ln[lane]
             } else {
-                p_side.given[lane] - q_side.given[lane]
+                (p[lane] * by[0] - q[lane] * by[1]) - scale.ln_ratio
             };
-            let l = if mixed { p_side.ln[lane] - q_side.ln[lane] } else { apart - scale.ln_ratio };
-            let l = if both { l } else { 0.0 };
-            let (x, y) = (p_side.x[lane], q_side.x[lane]);
-            let near = l.abs() <= 1.0;
-            let size = if near { l.abs() } else { 0.0 };
-            let expm1 = size + exp_tail(size);
-            let tanh = expm1 / (expm1 + 2.0);
-            let n = if near { (x + y) * if l < 0.0 { -tanh } else { tanh } } else { x - y };
-            self.put(at, lane, [x, y], n, p_side.on[lane], q_side.on[lane]);
-            self.l[at][lane] = l;
-            self.put_logs(at, lane, x, p_side.ln[lane], q_side.ln[lane]);
+        }
+        let (x, y) = (&p_side.x, &q_side.x);
+        for lane in 0..LANES {
+            let both = p_side.on[lane].min(q_side.on[lane]) > 0.0;
+            l[lane] = if both { l[lane] } else { 0.0 };
+            n[lane] = difference_of([x[lane], y[lane]], l[lane]);
+        }
+        let on = [&p_side.on, &q_side.on];
+        self.put(at, on, [x, y], &n);
+        self.l[at] = l;
+        self.put_logs(at, on, x, [&p_side.ln, &q_side.ln]);
+    }
+
+    /// Takes probabilities and their differences. `on` is above 0 where a side has a probability, which
+    /// may be too small for a number.
+    #[inline(always)]
+    fn put(&mut self, at: usize, on: [&Vector; 2], [x, y]: [&Vector; 2], n: &Vector) {
+        let [a, b] = on;
+        let none = [0.0; LANES];
+        let (mut p, mut q, mut apart, mut both) = (none, none, none, none);
+        for lane in 0..LANES {
+            let some = a[lane].min(b[lane]) > 0.0;
+            p[lane] = if some { x[lane].max(FLOOR) } else { FLOOR };
+            q[lane] = if some { y[lane].max(FLOOR) } else { FLOOR };
+            apart[lane] = if some { n[lane] } else { 0.0 };
+            both[lane] = if some { 1.0 } else { 0.0 };
+        }
+        (self.p[at], self.q[at], self.n[at], self.both[at]) = (p, q, apart, both);
+        let ([mut p_only, mut q_only], [mut p_lone, mut q_lone]) = (self.only, self.lone);
+        let mut some_both = self.some_both;
+        for lane in 0..LANES {
+            // Factors, since what is added to memory under a mask has to be waited for.
+            let p_alone = if b[lane] <= 0.0 { 1.0 } else { 0.0 };
+            let q_alone = if a[lane] <= 0.0 { 1.0 } else { 0.0 };
+            p_only[lane] += p_alone * x[lane];
+            q_only[lane] += q_alone * y[lane];
+            p_lone[lane] = p_lone[lane].max(p_alone * a[lane]);
+            q_lone[lane] = q_lone[lane].max(q_alone * b[lane]);
+            some_both[lane] = some_both[lane].max(both[lane]);
+        }
+        (self.only, self.lone) = ([p_only, q_only], [p_lone, q_lone]);
+        self.some_both = some_both;
+    }
+
+    /// Takes up to `BLOCK` bins of two rows that are distributions already; returns how many vectors
+    /// they fill.
+    #[inline(always)]
+    pub(super) fn fill_with<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        sides: [&Distribution; 2],
+        bins: Range<usize>,
+    ) -> usize {
+        self.only = [[0.0; LANES]; 2];
+        self.lone = self.only;
+        self.some_both = [0.0; LANES];
+        let vectors = bins.len().div_ceil(LANES);
+        for at in 0..vectors {
+            let first = bins.start + at * LANES;
+            self.take_made::<FUSED>(reading, at, sides, first);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    fn take_made<const FUSED: bool>(
+        &mut self,
+        reading: &Reading,
+        at: usize,
+        [p, q]: [&Distribution; 2],
+        first: usize,
+    ) {
+        let (x, y) = (vector_of(&p.x, first), vector_of(&q.x, first));
+        let (x_rest, y_rest) = (vector_of(&p.x_rest, first), vector_of(&q.x_rest, first));
+        let (ln_p, ln_q) = (vector_of(&p.ln, first), vector_of(&q.ln, first));
+        let (p_rest, q_rest) = (vector_of(&p.ln_rest, first), vector_of(&q.ln_rest, first));
+        let none: Vector = [0.0; LANES];
+        let (mut l, mut n, mut p_on, mut q_on) = (none, none, none, none);
+        for lane in 0..LANES {
+            p_on[lane] = if ln_p[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
+            q_on[lane] = if ln_q[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
+            let both = p_on[lane].min(q_on[lane]) > 0.0;
+            let ratio = (ln_p[lane] - ln_q[lane]) + (p_rest[lane] - q_rest[lane]);
+            l[lane] = if both { ratio } else { 0.0 };
+            n[lane] = match reading.is_probs() {
+                true => (x[lane] - y[lane]) + (x_rest[lane] - y_rest[lane]),
+                false => difference_of([x[lane], y[lane]], l[lane]),
+            };
+        }
+        let on = [&p_on, &q_on];
+        self.put(at, on, [&x, &y], &n);
+        if reading.is_probs() && reading.needs_l {
+            let (p, q, n) = (self.p[at], self.q[at], self.n[at]);
+            for lane in 0..LANES {
+                l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
+            }
+        }
+        self.l[at] = l;
+        if reading.needs_logs {
+            self.put_logs(at, on, &x, [&ln_p, &ln_q]);
         }
     }
 
     #[inline(always)]
-    fn put(&mut self, at: usize, lane: usize, [x, y]: [f64; 2], n: f64, p_on: bool, q_on: bool) {
-        let both = p_on & q_on;
-        self.p[at][lane] = if both & (x > FLOOR) { x } else { FLOOR };
-        self.q[at][lane] = if both & (y > FLOOR) { y } else { FLOOR };
-        self.n[at][lane] = if both { n } else { 0.0 };
-        self.both[at][lane] = if both { 1.0 } else { 0.0 };
-        self.only[0][lane] += if p_on & !q_on { x } else { 0.0 };
-        self.only[1][lane] += if q_on & !p_on { y } else { 0.0 };
-        self.lone[0][lane] = if p_on & !q_on { 1.0 } else { self.lone[0][lane] };
-        self.lone[1][lane] = if q_on & !p_on { 1.0 } else { self.lone[1][lane] };
-    }
-
-    #[inline(always)]
-    fn put_logs(&mut self, at: usize, lane: usize, x: f64, ln_p: f64, ln_q: f64) {
-        let both = self.both[at][lane] == 1.0;
-        self.ln_p[at][lane] = if both { ln_p } else { LN_FLOOR };
-        self.entropy[at][lane] = if x > 0.0 { -(x * ln_p) } else { 0.0 };
-        self.cross[at][lane] = if both { -(x * ln_q) } else { 0.0 };
+    fn put_logs(&mut self, at: usize, on: [&Vector; 2], x: &Vector, ln: [&Vector; 2]) {
+        let none = [0.0; LANES];
+        let (mut ln_p, mut entropy, mut cross) = (none, none, none);
+        for lane in 0..LANES {
+            let both = on[0][lane].min(on[1][lane]) > 0.0;
+            ln_p[lane] = if both { ln[0][lane] } else { LN_FLOOR };
+            entropy[lane] = if on[0][lane] > 0.0 { -(x[lane] * ln[0][lane]) } else { 0.0 };
+            cross[lane] = if both { -(x[lane] * ln[1][lane]) } else { 0.0 };
+        }
+        (self.ln_p[at], self.entropy[at], self.cross[at]) = (ln_p, entropy, cross);
     }
 
     /// The bin in a lane of a vector.
@@ -630,16 +749,16 @@ impl Block {
         self.both[..vectors].as_flattened().contains(&0.0)
     }
 
-    /// `−p·ln p` of a vector, in units.
+    /// `−p·ln p`, in units.
     #[inline(always)]
-    pub(super) fn entropy(&self, at: usize) -> &Vector {
-        &self.entropy[at]
+    pub(super) fn entropy(&self) -> &[Vector] {
+        &self.entropy
     }
 
-    /// `−p·ln q` of a vector, in units.
+    /// `−p·ln q`, in units.
     #[inline(always)]
-    pub(super) fn cross(&self, at: usize) -> &Vector {
-        &self.cross[at]
+    pub(super) fn cross(&self) -> &[Vector] {
+        &self.cross
     }
 
     /// 1 in the lanes of a vector in which both sides have a probability.
@@ -648,52 +767,66 @@ impl Block {
         &self.both[at]
     }
 
+    /// Whether there are bins of P alone, of Q alone, and of both.
+    #[inline(always)]
+    pub(super) fn supports(&self) -> [bool; 3] {
+        [&self.lone[0], &self.lone[1], &self.some_both].map(|some| some.iter().any(|&x| x > 0.0))
+    }
+
     /// The probabilities that only one side has, in units, by columns.
     #[inline(always)]
     pub(super) fn only(&self) -> &[Vector; 2] {
         &self.only
     }
+}
 
-    /// 1 in the columns in which some bin has them, else 0.
-    #[inline(always)]
-    pub(super) fn lone(&self) -> &[Vector; 2] {
-        &self.lone
-    }
+/// `p − q` from the two, and `l = ln(p/q)`.
+#[inline(always)]
+fn difference_of([p, q]: [f64; 2], l: f64) -> f64 {
+    let near = l.abs() <= 1.0;
+    let size = if near { l.abs() } else { 0.0 };
+    let expm1 = size + exp_tail(size);
+    let by_tanh = ((p + q) * (expm1 / (expm1 + 2.0))).copysign(l);
+    if near { by_tanh } else { p - q }
+}
+
+/// Some numbers of a row that is filled up to whole vectors.
+#[inline(always)]
+fn vector_of(numbers: &[f64], first: usize) -> Vector {
+    *numbers[first..].first_chunk().unwrap_or(&[0.0; LANES])
 }
 
 /// A vector of one side of a row of which some side is logarithms.
 struct LogSide {
-    /// The logarithms before they are divided by the mass, those after it, and the probabilities in
-    /// units.
-    given: Vector,
+    /// The logarithms of the probabilities, and those in units.
     ln: Vector,
     x: Vector,
-    on: [bool; LANES],
+    /// 1 where there is a probability, else 0.
+    on: Vector,
 }
 
 impl LogSide {
     #[inline(always)]
     fn of(scale: &Scale, side: usize, values: &Vector) -> LogSide {
         let none = [0.0; LANES];
-        let mut made = LogSide { given: none, ln: none, x: none, on: [false; LANES] };
+        let (mut logs, mut x, mut on) = (none, none, none);
+        let (by, mass) = (scale.by[side], scale.masses[side]);
         if scale.reading.kinds[side] == Kind::Probs {
             for lane in 0..LANES {
-                let x = values[lane] * scale.by[side] / scale.masses[side];
-                let on = values[lane] > 0.0;
-                let ln = ln(if on { x / UNIT } else { 1.0 });
-                (made.given[lane], made.ln[lane]) = (ln, ln);
-                (made.x[lane], made.on[lane]) = (if on { x } else { 0.0 }, on);
+                x[lane] = values[lane] * by / mass;
+                on[lane] = if values[lane] > 0.0 { 1.0 } else { 0.0 };
+                logs[lane] = ln(if values[lane] > 0.0 { x[lane] / UNIT } else { 1.0 });
             }
-            return made;
+            return LogSide { ln: logs, x, on };
         }
         let by = scale.reading.by[side];
         for lane in 0..LANES {
-            let on = values[lane] > f64::NEG_INFINITY;
-            let given = if on { values[lane] * by } else { 0.0 };
-            let ln = given - scale.ln_masses[side];
-            (made.given[lane], made.ln[lane], made.on[lane]) = (given, ln, on);
-            made.x[lane] = if on { exp_of(ln) * UNIT } else { 0.0 };
+            let some = values[lane] > f64::NEG_INFINITY;
+            let ln = if some { values[lane] * by } else { 0.0 } - scale.ln_masses[side];
+            let exp = exp_of(ln) * UNIT;
+            (logs[lane], x[lane]) = (ln, if some { exp } else { 0.0 });
+            on[lane] = if some { 1.0 } else { 0.0 };
         }
-        made
+        LogSide { ln: logs, x, on }
     }
 }

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, Take, Window, each_block};
+use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::integrand::{Bin, Integrand, Power, UNIT, jensen_shannon, kl, overlap};
+use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::outcome::in_common_tasks;
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
@@ -66,7 +66,7 @@ fn each<T: Element>(
     let refused = refusal(batch, row, &look, masses);
     for place in 0..family.divergences.len() {
         let judged = refused.unwrap_or_else(|| {
-            let verdict = family.verdict(place, &work.sums, batch, row, &look, batch.mass());
+            let verdict = verdict(family, place, &work.sums, batch, row, &look);
             Judged { verdict, masses }
         });
         take(place, judged);
@@ -87,6 +87,19 @@ pub(super) fn refusal<T: Element>(
     }
 }
 
+/// The verdict on one of the divergences of a row that was looked at and summed.
+pub(super) fn verdict<T: Element>(
+    family: &Family,
+    place: usize,
+    sums: &Sums,
+    batch: &Batch<'_, T>,
+    row: usize,
+    look: &Look,
+) -> Verdict {
+    let far = |order| ln_overlap(family.reading, look, batch, row, order);
+    family.verdict(place, sums, batch.mass(), look.more_mass(&family.reading), far)
+}
+
 /// What is asked of each row.
 pub(super) struct Family {
     divergences: Vec<Divergence>,
@@ -99,7 +112,7 @@ pub(super) struct Family {
 }
 
 impl Family {
-    fn new(divergences: &[Divergence], reading: Reading) -> Family {
+    pub(super) fn new(divergences: &[Divergence], reading: Reading) -> Family {
         let mut terms: Vec<(Integrand, Power)> = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = terms.iter().position(|&(known, _)| known == integrand);
@@ -128,15 +141,15 @@ impl Family {
         Family { slope: Some(slope), reading, ..family }
     }
 
-    /// The verdict on one of the divergences of a row that was summed.
+    /// The verdict on one of the divergences of a row that was summed, whose P has so much more mass than
+    /// Q. `far` is the logarithm of the overlap of an order, where that is no number.
     pub(super) fn verdict(
         &self,
         place: usize,
         sums: &Sums,
-        numbers: &dyn Numbers,
-        row: usize,
-        look: &Look,
         mass: Mass,
+        more_mass: f64,
+        far: impl Fn(f64) -> f64,
     ) -> Verdict {
         let (divergence, [sum, overlap]) = (self.divergences[place], self.places[place]);
         if divergence.is_infinite(sums.alone, sums.both) {
@@ -145,12 +158,16 @@ impl Family {
         let total = |place: usize| sums.total(place, self.terms[place].0);
         let ln_overlap = match overlap.map(|place| (total(place), self.terms[place].0)) {
             Some((overlap, _)) if (1e-100..1e300).contains(&overlap) => overlap.ln(),
-            Some((_, Integrand::Overlap(order))) => {
-                ln_overlap(self.reading, look, numbers, row, order)
-            }
+            Some((_, Integrand::Overlap(order))) => far(order),
             _ => 0.0,
         };
-        Verdict::Value(divergence.of_sums(sum.map_or(0.0, total), ln_overlap, mass))
+        let sum = sum.map_or(0.0, total);
+        Verdict::Value(match (divergence.at_its_limit(), mass) {
+            // What these two leave out of their terms.
+            (Divergence::Kl, Mass::AsGiven) => sum + more_mass,
+            (Divergence::ReverseKl, Mass::AsGiven) => sum - more_mass,
+            _ => divergence.of_sums(sum, ln_overlap, mass),
+        })
     }
 }
 
@@ -168,13 +185,13 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn new(family: &Family) -> Sums {
+    pub(super) fn new(family: &Family) -> Sums {
         let none = [0.0; LANES];
         let terms = vec![none; family.terms.len()];
         Sums { terms, products: [none; 2], only: [none; 2], alone: [false; 2], both: false }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let none = [0.0; LANES];
         self.terms.fill(none);
         (self.products, self.only) = ([none; 2], [none; 2]);
@@ -190,9 +207,33 @@ impl Sums {
         part: &Part<'_>,
         space: &mut Space,
     ) {
-        let Part { numbers, row, bins } = part;
-        let take = &mut Adding::<FUSED> { sums: self, family };
-        each_block::<FUSED>(*numbers, scale, *row, bins.clone(), space, take);
+        for bins in windows(part.bins.clone()) {
+            let (block, window) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
+            let vectors = window.vectors();
+            if let Some(slope) = family.slope {
+                ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
+            }
+            self.add_block::<FUSED>(family, block, vectors);
+        }
+    }
+
+    /// Adds the bins of a block.
+    #[inline(always)]
+    pub(super) fn add_block<const FUSED: bool>(
+        &mut self,
+        family: &Family,
+        block: &Block,
+        vectors: usize,
+    ) {
+        for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
+            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+        }
+        let [p_alone, q_alone, both] = block.supports();
+        self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
+        self.both |= both;
+        for side in 0..2 {
+            add_vector(&mut self.only[side], &block.only()[side]);
+        }
     }
 
     fn merge(&mut self, family: &Family, later: &Sums) {
@@ -238,32 +279,6 @@ impl Sums {
     }
 }
 
-/// Adds block after block to the sums.
-struct Adding<'a, const FUSED: bool> {
-    sums: &'a mut Sums,
-    family: &'a Family,
-}
-
-impl<const FUSED: bool> Take for Adding<'_, FUSED> {
-    #[inline(always)]
-    fn take(&mut self, block: &Block, window: &Window) {
-        let (Adding { sums, family }, vectors) = (self, window.vectors());
-        if let Some(slope) = family.slope {
-            ProductSums { slope, block, vectors, sums: &mut sums.products }.dispatch();
-        }
-        for (sums, (integrand, power)) in sums.terms.iter_mut().zip(&family.terms) {
-            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
-        }
-        for side in 0..2 {
-            add_vector(&mut sums.only[side], &block.only()[side]);
-            sums.alone[side] |= block.lone()[side].contains(&1.0);
-        }
-        for at in 0..vectors {
-            sums.both |= block.both(at).contains(&1.0);
-        }
-    }
-}
-
 #[inline(always)]
 fn add_vector(sums: &mut Vector, more: &Vector) {
     for lane in 0..LANES {
@@ -271,7 +286,7 @@ fn add_vector(sums: &mut Vector, more: &Vector) {
     }
 }
 
-/// Adds what the bins of a block come to in one integrand: the formulas that there are, in one place.
+/// Adds what the bins of a block come to in one integrand.
 #[inline(always)]
 fn add_terms<const FUSED: bool>(
     sums: &mut Vector,
@@ -281,39 +296,44 @@ fn add_terms<const FUSED: bool>(
     power: &Power,
 ) {
     match integrand {
-        Integrand::Kl => add_each(sums, block, vectors, kl::<FUSED>),
-        Integrand::ReverseKl => add_each(sums, block, vectors, |bin| kl::<FUSED>(bin.swapped())),
-        Integrand::Jeffreys => add_each(sums, block, vectors, |bin| bin.n * bin.l),
-        Integrand::JensenShannon(w) => {
-            add_each(sums, block, vectors, |bin| jensen_shannon::<FUSED>(bin, w));
-        }
-        Integrand::Power(_) => add_each(sums, block, vectors, |bin| power.term(bin)),
-        Integrand::Overlap(order) => add_each(sums, block, vectors, |bin| overlap(bin, order)),
         Integrand::Unmatched => {}
         Integrand::Largest => {
             for at in 0..vectors {
-                for lane in 0..LANES {
-                    sums[lane] = sums[lane].max(block.bin(at, lane).l);
+                for (lane, largest) in sums.iter_mut().enumerate() {
+                    let l = block.bin(at, lane).l;
+                    *largest = if l > *largest { l } else { *largest };
                 }
             }
         }
-        Integrand::Variation => add_each(sums, block, vectors, |bin| 0.5 * bin.n.abs()),
-        Integrand::ChiSquared => add_each(sums, block, vectors, |bin| bin.n * (bin.n / bin.q)),
-        Integrand::CrossEntropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.cross(at)));
-        }
-        Integrand::Entropy => {
-            (0..vectors).for_each(|at| add_vector(sums, block.entropy(at)));
+        Integrand::CrossEntropy => add_vectors(sums, vectors, block.cross()),
+        Integrand::Entropy => add_vectors(sums, vectors, block.entropy()),
+        sum => sum.visit(power, AddEach::<FUSED> { sums, block, vectors }),
+    }
+}
+
+/// Adds a term of each bin of a block.
+struct AddEach<'a, const FUSED: bool> {
+    sums: &'a mut Vector,
+    block: &'a Block,
+    vectors: usize,
+}
+
+impl<const FUSED: bool> Visit for AddEach<'_, FUSED> {
+    #[inline(always)]
+    fn take<T: Term>(self, term: T) {
+        let AddEach { sums, block, vectors } = self;
+        for at in 0..vectors {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum += term.of::<FUSED>(block.bin(at, lane));
+            }
         }
     }
 }
 
 #[inline(always)]
-fn add_each(sums: &mut Vector, block: &Block, vectors: usize, term: impl Fn(Bin) -> f64) {
-    for at in 0..vectors {
-        for lane in 0..LANES {
-            sums[lane] += term(block.bin(at, lane));
-        }
+fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
+    for more in &all[..vectors] {
+        add_vector(sums, more);
     }
 }
 
@@ -485,31 +505,21 @@ impl pulp::WithSimd for AddUp<'_> {
 #[cold]
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
     let scale = Scale::new(reading.with(true, true), look, numbers, row);
-    let mut sum = FarOverlap { order, top: f64::NEG_INFINITY, sum: 0.0 };
-    let bins = 0..numbers.bins();
-    each_block::<false>(numbers, &scale, row, bins, &mut Space::new(), &mut sum);
-    sum.top + sum.sum.ln()
-}
-
-/// The sum in units of the exponential of its largest term.
-struct FarOverlap {
-    order: f64,
-    top: f64,
-    sum: f64,
-}
-
-impl Take for FarOverlap {
-    fn take(&mut self, block: &Block, window: &Window) {
+    let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
+    let mut space = Space::new();
+    for bins in windows(0..numbers.bins()) {
+        let (block, window) = space.block::<false>(numbers, &scale, row, bins);
         for at in 0..window.vectors() {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
                 let bin = block.bin(at, lane);
-                let ln = bin.ln_p + (self.order - 1.0) * bin.l;
-                if ln > self.top {
-                    self.sum *= (self.top - ln).exp();
-                    self.top = ln;
+                let ln = bin.ln_p + (order - 1.0) * bin.l;
+                if ln > top {
+                    sum *= (top - ln).exp();
+                    top = ln;
                 }
-                self.sum += (ln - self.top).exp();
+                sum += (ln - top).exp();
             }
         }
     }
+    top + sum.ln()
 }

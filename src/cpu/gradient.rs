@@ -19,13 +19,12 @@
 use ndarray::{ArrayView1, ArrayViewMut1, Axis};
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Reading, Scale, Space, Take, VECTORS, Window, each_block};
-use super::family::{Family, Part, SEGMENT, Work, refusal};
+use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
+use super::family::{Family, Part, SEGMENT, Work, refusal, verdict};
 use super::kl_gradient::Manner;
 use super::logs::Kept;
 use super::rows::rows_per_task;
 use crate::batch::Batch;
-use crate::chain;
 use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
@@ -33,9 +32,8 @@ use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
 use crate::outcome::{Row, Slots};
 use crate::slope::{Bins, Slope};
-use crate::sums;
 use crate::verdict::{Judged, Verdict};
-use crate::{Divergence, Error, Mass, Outcome};
+use crate::{Divergence, Error, Outcome};
 
 /// The least rows of a task that sums over rows: each task has a sum of its own.
 const SUMMED: usize = 4;
@@ -76,7 +74,6 @@ pub(super) fn outcome<T: Element>(
 struct Job<'a, 'b, T: Element> {
     batch: &'a Batch<'b, T>,
     weights: Option<ArrayView1<'a, T::Value>>,
-    divergence: Divergence,
     family: Family,
     slope: Slope,
     /// Which sides have the gradients of all rows summed.
@@ -115,7 +112,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let rows_per_task = rows_per_task(batch.bins()).max(least);
         let is_kl = divergence.at_its_limit() == Divergence::Kl;
         let in_f32 = if is_kl { Manner::of(batch) } else { None };
-        Job { batch, weights, divergence, family, slope, is_summed, rows_per_task, in_f32 }
+        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -185,15 +182,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
-        let Job { batch, divergence, family, .. } = self;
+        let Job { batch, family, .. } = self;
         let masses = look.masses(&family.reading);
-        let given = matches!(batch.mass(), Mass::AsGiven | Mass::Generalized);
-        refusal(batch, row, look, masses).unwrap_or_else(|| match divergence.at_its_limit() {
-            Divergence::Kl if given => kl_as_given(batch, row),
-            _ => {
-                let verdict = family.verdict(0, &work.sums, *batch, row, look, batch.mass());
-                Judged { verdict, masses }
-            }
+        refusal(batch, row, look, masses).unwrap_or_else(|| Judged {
+            verdict: verdict(family, 0, &work.sums, batch, row, look),
+            masses,
         })
     }
 
@@ -224,10 +217,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
         let means = slope.means(work.sums.means(&self.slope));
         let lines = [0, 1].map(|side| Line {
-            kind: reading.kind(side),
+            kind: reading.kind([Side::P, Side::Q][side]),
             by: weight * scale.per_number(side),
             factor,
-            shift: match reading.divides(side) {
+            shift: match reading.divides([Side::P, Side::Q][side]) {
                 true => factor * means[side],
                 false => -constants[side],
             },
@@ -247,14 +240,6 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             let space = &mut Space::new();
             arch.dispatch(Walk { written, part, into: [p, q], space });
         });
-    }
-}
-
-/// The verdict on a row of valid bins under a policy that divides by no mass.
-fn kl_as_given<T: Element>(batch: &Batch<'_, T>, row: usize) -> Judged {
-    match batch.is_probs() {
-        true => sums::closer_look(batch, row),
-        false => chain::judge(batch, &chain::node(batch, row)),
     }
 }
 
@@ -280,23 +265,14 @@ impl Tops<'_> {
     #[inline(always)]
     fn count<const FUSED: bool>(self) -> f64 {
         let Tops { slope, scale, row: Part { numbers, row, bins }, space } = self;
-        let mut count = Count { slope, tops: 0.0 };
-        each_block::<FUSED>(*numbers, scale, *row, bins.clone(), space, &mut count);
-        count.tops
-    }
-}
-
-struct Count {
-    slope: Slope,
-    tops: f64,
-}
-
-impl Take for Count {
-    fn take(&mut self, block: &Block, window: &Window) {
-        let (slope, vectors) = (self.slope, window.vectors());
-        let mut products = NO_PRODUCTS;
-        Products { slope, block, vectors, into: &mut products }.dispatch();
-        self.tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
+        let (mut tops, mut products) = (0.0, [[[0.0; LANES]; VECTORS]; 2]);
+        for bins in windows(bins.clone()) {
+            let (block, window) = space.block::<FUSED>(*numbers, scale, *row, bins);
+            let vectors = window.vectors();
+            Products { slope, block, vectors, into: &mut products }.dispatch();
+            tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
+        }
+        tops
     }
 }
 
@@ -454,41 +430,25 @@ impl<V: Value> pulp::WithSimd for Walk<'_, '_, V> {
 impl<V: Value> Walk<'_, '_, V> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) {
-        let Walk { written, part: Part { numbers, row, bins }, into, space } = self;
+        let Walk { written, part: Part { numbers, row, bins }, mut into, space } = self;
+        let Written { slope, scale, lines } = written;
         let start = bins.start;
-        let (products, derivatives) = (NO_PRODUCTS, NO_PRODUCTS);
-        let take = &mut Writing { written, start, into, products, derivatives };
-        each_block::<FUSED>(numbers, &written.scale, row, bins, space, take);
-    }
-}
-
-const NO_PRODUCTS: [Vectors; 2] = [[[0.0; LANES]; VECTORS]; 2];
-
-/// Writes the derivatives of block after block.
-struct Writing<'a, V> {
-    written: Written,
-    /// The first bin that there is a place for.
-    start: usize,
-    into: [Into<'a, V>; 2],
-    products: [Vectors; 2],
-    derivatives: [Vectors; 2],
-}
-
-impl<V: Value> Take for Writing<'_, V> {
-    #[inline(always)]
-    fn take(&mut self, block: &Block, window: &Window) {
-        let Writing { written, start, into, products, derivatives } = self;
-        let (slope, vectors, bins) = (written.slope, window.vectors(), window.bins());
-        Products { slope, block, vectors, into: products }.dispatch();
-        for side in 0..2 {
-            let own = block.probabilities(side);
-            written.lines[side].derivatives(&products[side], own, vectors, &mut derivatives[side]);
-        }
-        if block.has_ends(vectors) {
-            written.put_ends(block, window, derivatives);
-        }
-        for (into, derivatives) in into.iter_mut().zip(derivatives) {
-            into.put(bins.start - *start, &derivatives.as_flattened()[..bins.len()]);
+        let mut products = [[[0.0; LANES]; VECTORS]; 2];
+        let mut derivatives = products;
+        for bins in windows(bins) {
+            let (block, window) = space.block::<FUSED>(numbers, &scale, row, bins.clone());
+            let vectors = window.vectors();
+            Products { slope, block, vectors, into: &mut products }.dispatch();
+            for side in 0..2 {
+                let own = block.probabilities(side);
+                lines[side].derivatives(&products[side], own, vectors, &mut derivatives[side]);
+            }
+            if block.has_ends(vectors) {
+                written.put_ends(block, window, &mut derivatives);
+            }
+            for (into, derivatives) in into.iter_mut().zip(&derivatives) {
+                into.put(bins.start - start, &derivatives.as_flattened()[..bins.len()]);
+            }
         }
     }
 }

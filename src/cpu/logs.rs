@@ -835,6 +835,161 @@ mod tests {
         }
     }
 
+    fn node(p: &[f32], q: &[f32]) -> Node {
+        pulp::Arch::new().dispatch(Segment { p, q, temperature: 1.0 })
+    }
+
+    fn in_f64(p: &[f32], q: &[f32]) -> Node {
+        let parts = p.chunks(1 << 14).zip(q.chunks(1 << 14));
+        chain::root(parts.map(|(p, q)| chain::of_logs(p, q, 1.0)).collect())
+    }
+
+    fn assert_same_divergence(p: &[f32], q: &[f32], what: &str) {
+        let (got, want) = (node(p, q).divergence(), in_f64(p, q).divergence());
+        assert!((got - want).abs() <= 1e-6 * want, "{what}: {got:e}, not {want:e}");
+    }
+
+    /// What is summed where f32 cannot would hide sums that are far off: they would only take longer.
+    #[test]
+    fn the_sums_themselves_are_right() {
+        for bins in [1, 15, 16, 17, 127, 128, 129, 300, 2047, 2048] {
+            for (by, temperature) in [(1e-3, 1.0), (0.5, 2.5), (4.0, 0.4_f64)] {
+                let [p, q] = sides(bins, by, 3.0);
+                let tops = [&p, &q].map(|side| side.iter().copied().fold(f32::MIN, f32::max));
+                let reference = f64::from(tops[0]) - f64::from(tops[1]);
+                for (is_far, reference, unit) in [
+                    (true, reference, 1.0),
+                    (false, reference, 1.0),
+                    (false, reference + 0.1, (0.1 / temperature).exp()),
+                ] {
+                    let terms = Terms::new(tops, reference, unit, temperature);
+                    let ahead = &mut Ahead::at(None, None);
+                    let none = &mut [&mut [][..], &mut []];
+                    let got = [
+                        terms.sums::<f32, true, false, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, false, false, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, true, true, false>(&p, &q, ahead, none),
+                        terms.sums::<f32, false, true, false>(&p, &q, ahead, none),
+                    ];
+                    let got = if is_far { &got[2..] } else { &got[..2] };
+                    let what = format!("{bins} bins, {by}, {is_far}, {reference}: {got:?}");
+                    for got in got {
+                        assert_sums(got, [&p, &q], tops, (reference, temperature), is_far, &what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Holds sums against what their definitions come to in f64.
+    fn assert_sums(
+        got: &Sums,
+        [p, q]: [&[f32]; 2],
+        tops: [f32; 2],
+        (reference, temperature): (f64, f64),
+        is_far: bool,
+        what: &str,
+    ) {
+        let (mut want, mut size) = (Sums::default(), Sums::default());
+        for (&p, &q) in p.iter().zip(q) {
+            let weight = |x: f32, top: f32| ((f64::from(x) - f64::from(top)) / temperature).exp();
+            let (w, v) = (weight(p, tops[0]), weight(q, tops[1]));
+            let y = (f64::from(p) - f64::from(q) - reference) / temperature;
+            let (s, u) = (w * ((-y).exp_m1() + y), w * (-y).exp_m1());
+            let seen = if is_far { w * (1.0 + y.abs() + (-y).exp()) } else { 0.0 };
+            want = Sums { w: want.w + w, v: want.v + v, s: want.s + s, u: want.u + u };
+            size.s += s + seen;
+            size.u += u.abs() + seen;
+        }
+        for (got, want, size) in [
+            (got.w, want.w, want.w),
+            (got.v, want.v, want.v),
+            (got.s, want.s, size.s),
+            (got.u, want.u, size.u),
+        ] {
+            assert!((got - want).abs() <= 1e-6 * size + 1e-12, "{got:e}, not {want:e}, at {what}");
+        }
+    }
+
+    /// Rounding in f32 leaves its mark: what has none was left to f64, which takes longer.
+    #[test]
+    fn ordinary_rows_are_not_left_to_f64() {
+        for by in [1e-3, 0.1, 1.0, 4.0] {
+            let [p, q] = sides(250, by, 0.5);
+            assert_ne!(node(&p, &q), in_f64(&p, &q), "{by}");
+        }
+    }
+
+    #[test]
+    fn f32_takes_what_it_can() {
+        fn takes<T: Element>(kinds: [Kind; 2], temperature: f64) -> bool {
+            let side = ndarray::Array2::from_elem((1, 2), T::from_f64(0.5));
+            let batch = Batch::of(kinds[0], &side, kinds[1], &side).unwrap();
+            take(&batch.with_temperature(temperature).unwrap())
+        }
+        let (logits, log_probs) = (Kind::Logits, Kind::LogProbs);
+        assert!(takes::<f32>([logits; 2], 2.0) && takes::<half::f16>([logits; 2], 2.0));
+        assert!(takes::<f32>([log_probs; 2], 1.0) && takes::<f32>([log_probs, logits], 1.0));
+        assert!(!takes::<f32>([log_probs, logits], 2.0) && !takes::<f64>([logits; 2], 1.0));
+        assert!(!takes::<f32>([Kind::Probs, logits], 1.0));
+    }
+
+    #[test]
+    fn the_largest_number_is_found_wherever_it_stands() {
+        for bins in [1, 5, 16, 33, 48] {
+            for at in 0..bins {
+                let top = |number: f32| {
+                    let mut side = vec![-7.0_f32; bins];
+                    side[at] = number;
+                    let mut top = Top::NONE;
+                    top.look_at_all(&side);
+                    // What a last block is filled up with is not finite.
+                    (top.number(), top.finite() || !bins.is_multiple_of(LANES))
+                };
+                let is_full = bins.is_multiple_of(LANES);
+                assert_eq!(top(-3.0), (-3.0, true));
+                assert_eq!(top(f32::MAX), (f32::MAX, true));
+                assert_eq!(top(f32::INFINITY), (f32::INFINITY, !is_full));
+                assert_eq!([f32::NAN, f32::NEG_INFINITY].map(|none| top(none).1), [!is_full; 2]);
+            }
+        }
+    }
+
+    /// A number so far above the others that, taken for one of them, it has no exponential.
+    #[test]
+    fn a_row_may_have_its_largest_number_anywhere() {
+        for at in [0, 100, 127, 128, 255, 256, 299, 2047, 2048, 2175, 2176, 2199] {
+            let [p, q] = sides(2200, 0.1, 0.0);
+            let mut larger = p.clone();
+            larger[at] = 200.0;
+            assert_same_divergence(&larger, &q, &format!("P is larger at {at}"));
+            assert_same_divergence(&q, &larger, &format!("Q is larger at {at}"));
+        }
+    }
+
+    #[test]
+    fn a_probability_too_small_for_f32_is_none_of_zero() {
+        let row = node(&[0.0, -200.0, 0.0], &[0.0, f32::NEG_INFINITY, 0.0]);
+        assert!(row.infinite && !row.invalid, "{row:?}");
+    }
+
+    #[test]
+    fn sums_beyond_f32_are_left_to_f64() {
+        let p = [0.0_f32; 300];
+        let q: Vec<f32> = (0..300).map(|bin| if bin % 2 == 0 { 0.0 } else { -2e38 }).collect();
+        assert_same_divergence(&p, &q, "half of the bins lie far off");
+    }
+
+    /// Nearly equal sides, of which the largest numbers are no good reference.
+    #[test]
+    fn what_cancels_is_summed_again() {
+        for at in [1000, 3000, 5000] {
+            let [mut p, mut q] = sides(6144, 1e-4, 0.0);
+            (p[at], q[at]) = (5.0, 5.3);
+            assert_same_divergence(&p, &q, &format!("the largest is off at {at}"));
+        }
+    }
+
     /// The two halves of a row agree in one of them and differ much in the other.
     #[test]
     fn either_manner_takes_over_from_the_other() {

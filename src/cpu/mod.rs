@@ -1,13 +1,16 @@
 //! The CPU backend: rows spread over threads, vector code within a row.
 
 mod bins;
+mod distribution;
 pub(crate) mod family;
 mod gradient;
 mod kl_gradient;
 mod logs;
+mod matrix;
 mod plain;
 mod rows;
 mod sums;
+mod tile;
 
 /// The CPU backend. It has no state: threads are rayon's, memory is the caller's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -74,3 +74,122 @@ impl Plain {
         values
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::sums::eta;
+
+    /// Sums of a row, and the largest bit pattern of its bins that are not usual.
+    #[derive(Clone, Copy)]
+    struct Row<V: Value> {
+        sums: [f64; 4],
+        top: V::Bits,
+    }
+
+    /// What becomes of a row among others that are plain: `g, p, q, d`.
+    fn value<V: Value>(mass: Mass, row: Row<V>) -> f64 {
+        const LANE: usize = 5;
+        let side = Array2::from_elem((1, 1), V::from_f64(1.0));
+        let plain = Plain::of(&Batch::probs(&side, &side).unwrap().with_mass(mass));
+        let mut columns = Columns::<V>::empty();
+        for lane in 0..LANES {
+            let other = Row { sums: [0.75, 1.0, 1.0, 0.0], top: V::Bits::default() };
+            let Row { sums: [g, p, q, d], top } = if lane == LANE { row } else { other };
+            (columns.g[lane], columns.p[lane], columns.q[lane]) = (g, p, q);
+            (columns.d[lane], columns.top[lane]) = (d, top);
+        }
+        let values = plain.values(&columns);
+        let others = values.iter().enumerate().filter(|&(lane, _)| lane != LANE);
+        others.for_each(|(lane, &value)| assert_eq!(value, 0.75, "{mass}, lane {lane}"));
+        values[LANE]
+    }
+
+    fn of_sums<V: Value>(mass: Mass, sums: [f64; 4]) -> f64 {
+        value::<V>(mass, Row { sums, top: V::Bits::default() })
+    }
+
+    /// Each would have the same value one by one, but take longer.
+    fn check_plain<V: Value>() {
+        let allowed = if size_of::<V>() == size_of::<f32>() { 1e-8 } else { 4e-15 };
+        for sums in [
+            [0.3, 1.0, 1.0, 0.0],
+            [0.3, 1.0, 0.9995, 0.0005],
+            [0.3, 0.9991, 1.0, -0.0009],
+            // Next to where too much cancels, and next to where the series ends.
+            [3.3e-6, 1.0, 0.9991, 0.9e-3],
+            [3.3e-6, 1.0, 1.0009, -0.9e-3],
+        ] {
+            let [g, p, q, d] = sums;
+            let divided = g / p - eta(-d / p);
+            for (mass, want) in
+                [(Mass::Check, divided), (Mass::Normalize, divided), (Mass::Generalized, g)]
+            {
+                let got = of_sums::<V>(mass, sums);
+                let right = (got - want).abs() <= allowed * want;
+                assert!(right, "{mass}, {} of {p} {q}: {got:e}, not {want:e}", V::NAME);
+            }
+        }
+        for (g, p, d) in [(6e-5, 1.0, 3.8e-3), (6e-5, 1.0, -3.8e-3), (0.6, 2.0, 7e-3)] {
+            let (got, want) =
+                (of_sums::<V>(Mass::Normalize, [g, p, p - d, d]), g / p - eta(-d / p));
+            assert!((got - want).abs() <= allowed * want, "{} {g} {d}: {got:e} {want:e}", V::NAME);
+        }
+        let got = of_sums::<V>(Mass::AsGiven, [0.02, 1.0, 1.0, 0.09]);
+        assert!((got - 0.11).abs() < 1e-15, "{got}");
+        // The masses are as they are, and the largest numbers are still plain.
+        assert_eq!(of_sums::<V>(Mass::Generalized, [0.3, 70.0, 90.0, -20.0]), 0.3);
+        assert_eq!(of_sums::<V>(Mass::Generalized, [f64::MAX, 1.0, f64::MAX, -1.0]), f64::MAX);
+    }
+
+    /// Each has more to say than a value, or takes more arithmetic to find it.
+    fn check_others<V: Value>() {
+        let faint = V::FAINT / 2.0;
+        let edge = 1e-3 - DOUBT / 2.0;
+        for (mass, sums) in [
+            (Mass::Check, [0.3, 1.002, 1.0, 0.002]),
+            (Mass::Check, [0.3, 1.0, 1.002, -0.002]),
+            (Mass::Check, [0.3, 0.998, 1.0, -0.002]),
+            (Mass::Check, [0.3, 1.0, 0.998, 0.002]),
+            // On the edge of the tolerance.
+            (Mass::Check, [0.3, 1.0 + edge, 1.0, edge]),
+            (Mass::Check, [0.3, 1.0, 1.0 - edge, edge]),
+            (Mass::Normalize, [0.3 * faint, faint, faint, 0.0]),
+            (Mass::Generalized, [0.3, faint, 1.0, -1.0]),
+            (Mass::Generalized, [0.3, 1.0, faint, 1.0]),
+            (Mass::Generalized, [0.0, 1.0, 1.0, 0.0]),
+            (Mass::Generalized, [faint, 1.0, 1.0, 0.0]),
+            (Mass::Generalized, [f64::INFINITY, 1.0, 1.0, 0.0]),
+            (Mass::Generalized, [f64::NAN, 1.0, 1.0, 0.0]),
+            (Mass::Generalized, [0.3, 1.0, f64::INFINITY, 0.0]),
+            (Mass::Generalized, [0.3, f64::INFINITY, 1.0, 0.0]),
+            // Too much cancels.
+            (Mass::Normalize, [3.9e-6, 1.0, 0.999, 1e-3]),
+            (Mass::AsGiven, [0.02, 1.0, 1.0, 0.07]),
+            (Mass::AsGiven, [0.02, 1.0, 1.0, -0.11]),
+            // The masses are too far apart for the series.
+            (Mass::Normalize, [0.3, 1.0, 0.996, 3.95e-3]),
+            (Mass::Normalize, [0.3, 1.0, 1.004, -3.95e-3]),
+        ] {
+            let got = of_sums::<V>(mass, sums);
+            assert!(got.is_nan(), "{mass}, {}: {sums:?} gives {got:e}", V::NAME);
+        }
+        let top = V::HUGE;
+        let huge = Row { sums: [0.3, 1.0, 1.0, 0.0], top };
+        assert!(value::<V>(Mass::Generalized, huge).is_nan());
+    }
+
+    #[test]
+    fn ordinary_rows_are_plain() {
+        check_plain::<f32>();
+        check_plain::<f64>();
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_a_look_by_itself() {
+        check_others::<f32>();
+        check_others::<f64>();
+    }
+}

@@ -19,7 +19,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::outcome::Slots;
 use crate::sums::{self, Sums};
-use crate::{Divergence, Error, Outcome};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// Bins that make a task of their own worth its while.
 const TASK: usize = 1 << 15;
@@ -80,6 +80,15 @@ impl Backend for Cpu {
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         gradient::outcome(divergence, batch, weights, places)
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        super::matrix::matrix(divergence, pairs)
     }
 }
 
@@ -482,6 +491,12 @@ mod tests {
             let [one, two, many] = [1, 2, 16].map(|rows| sums_of_first(bins, rows));
             assert!(one == two && one == many, "{bins} bins: {one:?}, {two:?}, {many:?}");
         }
+    }
+
+    #[test]
+    fn tasks_are_whole_groups_of_rows() {
+        let bins = [1, 100, 32_767, 32_768, 1 << 20];
+        assert_eq!(bins.map(rows_per_task), [32_768, 336, 16, 1, 1]);
     }
 
     #[test]

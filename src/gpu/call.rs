@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::element::{Element, Value};
-use crate::{Error, Outcome};
+use crate::outcome::Recovery;
+use crate::{Divergence, Error, Outcome};
 
 /// What is done of a call, and how long it may wait for more.
 pub(crate) struct Call<V> {
-    pub outcome: Outcome<V>,
+    /// One for each divergence that was asked for.
+    pub outcomes: Vec<Outcome<V>>,
     /// So many rows are written, the first ones, each from records that were verified.
     pub done: usize,
+    /// What was survived on the way.
+    pub recovery: Recovery,
     deadline: Duration,
     /// When the waiting ends, unless there is progress before.
     pub until: Instant,
@@ -18,17 +22,37 @@ pub(crate) struct Call<V> {
 
 impl<V: Value> Call<V> {
     pub(crate) fn new<T: Element<Value = V>>(
+        divergences: &[Divergence],
         batch: &Batch<'_, T>,
         deadline: Duration,
     ) -> Result<Call<V>, Error> {
-        let outcome = Outcome::of(batch, "gpu")?;
-        Ok(Call { outcome, done: 0, deadline, until: from_now(deadline) })
+        let outcomes = divergences.iter().map(|_| Outcome::of(batch, "gpu"));
+        Ok(Call {
+            outcomes: outcomes.collect::<Result<_, _>>()?,
+            done: 0,
+            recovery: Recovery::default(),
+            deadline,
+            until: from_now(deadline),
+        })
+    }
+
+    /// What became of it.
+    pub(crate) fn outcomes(self) -> Vec<Outcome<V>> {
+        let Call { outcomes, recovery, .. } = self;
+        let told = |outcome| Outcome { recovery: recovery.clone(), ..outcome };
+        outcomes.into_iter().map(told).collect()
     }
 
     /// There was progress: what comes next has the whole time.
     pub(crate) fn progressed(&mut self) {
         self.until = from_now(self.deadline);
     }
+}
+
+/// The outcome of a call for one divergence.
+pub(crate) fn one<V>(outcomes: Vec<Outcome<V>>) -> Result<Outcome<V>, Error> {
+    let none = Error::Mismatch { batch: 1, outcome: 0 };
+    outcomes.into_iter().next().ok_or(none)
 }
 
 /// The end of a time that begins now.

@@ -10,9 +10,9 @@ use super::fault::Fault;
 use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
-use super::slot::{BindGroups, Buffer, Mapping, Running, Slot};
+use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
 use super::variant::Variant;
-use super::{merge, rows};
+use super::{family, merge, rows};
 use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
 
@@ -61,6 +61,50 @@ pub(crate) struct RowsJob {
     pub dispatch: Dispatch,
     /// How to merge the units' records; empty to leave them as they are.
     pub merges: Vec<Merge>,
+    /// The passes that are made over the same bins with what was merged.
+    pub passes: Vec<family::Params>,
+}
+
+impl RowsJob {
+    /// Records that each row is left with.
+    fn rows(&self) -> usize {
+        self.merges.last().map_or(&self.dispatch, |merge| &merge.dispatch).units as usize
+    }
+
+    /// Bytes of the records of a pass, and of those that are read back.
+    fn record_bytes(&self) -> [usize; 2] {
+        let units = self.dispatch.units as usize;
+        let (first, later) = (self.variant.layout().record_bytes, terms_bytes());
+        match self.passes.iter().filter(|pass| !pass.is_balance()).count() {
+            0 => [units * first, self.rows() * first],
+            read => [units * first.max(later), self.rows() * (first + read * later)],
+        }
+    }
+
+    /// That of the later passes.
+    fn later_dispatch(&self) -> Dispatch {
+        Dispatch { form: Form { loads: 1, ..self.dispatch.form }, ..self.dispatch }
+    }
+}
+
+/// Bytes of a record of terms.
+fn terms_bytes() -> usize {
+    Variant::TERMS.layout().record_bytes
+}
+
+/// Work on its way to be submitted.
+struct Work {
+    encoder: wgpu::CommandEncoder,
+    bind_groups: BindGroups,
+    /// What will be read back.
+    parts: Vec<Part>,
+}
+
+/// Records, in one of a slot's two buffers for them.
+#[derive(Clone, Copy)]
+struct Made {
+    at: usize,
+    bytes: usize,
 }
 
 /// Which kernel: the name of its shader, the variant of its text, and how that is specialised.
@@ -149,36 +193,42 @@ impl Device {
         }
     }
 
-    /// Starts to make records of the units of a chunk, and to merge them if the job says how.
+    /// Starts to make records of the units of a chunk, and to merge them if the job says how; then what
+    /// other passes it says are to be made.
     pub(crate) fn sum_rows(
         &mut self,
         mut slot: Slot,
         job: &RowsJob,
         until: Instant,
     ) -> Result<Slot, Fault> {
-        self.prepare(job.variant, Some(&job.dispatch), &job.merges, until)?;
+        self.prepare(job.variant, Some(job), &job.merges, until)?;
         let ticket = self.next_ticket();
-        let sums = job.dispatch.units as usize * job.variant.layout().record_bytes;
-        slot.reserve_records(&self.device, sums);
-
-        let mut encoder = self.encoder();
+        let [bytes, read] = job.record_bytes();
+        slot.reserve_records(&self.device, bytes, read);
+        let mut work = self.work();
         for (input, bytes) in slot.inputs.iter().zip(job.bytes) {
-            input.hand_over(&mut encoder, bytes)?;
+            input.hand_over(&mut work.encoder, bytes)?;
         }
-        encoder.clear_buffer(slot.records[0].get()?, 0, Some(sums as u64));
-        let params = self.uniform(bytemuck::bytes_of(&job.params.with_ticket(ticket)));
-        let buffers = |name: &str| match name {
-            "p" | "p_words" => slot.inputs[0].bound(job.bytes[0]),
-            "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
-            "sums" => slot.records[0].bound(sums),
-            _ => self.ln_table.bound(ln_table::BYTES),
-        };
-        let kernel = self.kernel("rows", job.variant, job.dispatch.form)?;
-        let mut bind_groups = BindGroups::default();
-        let device = &self.device;
-        bind_groups.keep(kernel.record(device, &mut encoder, &params, buffers, job.dispatch)?);
-        let work = (encoder, bind_groups);
-        self.submit(work, &mut slot, job.variant, job.dispatch.units, &job.merges)?;
+        let params = job.params.with_ticket(ticket);
+        let sums =
+            self.summed(&mut work, &slot, job, job.dispatch, "rows", bytemuck::bytes_of(&params))?;
+        self.read_back(&mut work, &slot, sums, job.variant)?;
+        if !job.passes.is_empty() {
+            slot.heads.reserve(&self.device, sums.bytes);
+            slot.balances.reserve(&self.device, job.rows() * terms_bytes());
+            keep(&mut work, &slot, sums, &slot.heads)?;
+        }
+        for pass in &job.passes {
+            let params = pass.with_ticket(ticket);
+            let params = bytemuck::bytes_of(&params);
+            let dispatch = job.later_dispatch();
+            let terms = self.summed(&mut work, &slot, job, dispatch, "family", params)?;
+            match pass.is_balance() {
+                true => keep(&mut work, &slot, terms, &slot.balances)?,
+                false => self.read_back(&mut work, &slot, terms, Variant::TERMS)?,
+            }
+        }
+        self.submit(work, &mut slot)?;
         if let Some(running) = &mut slot.running {
             for input in &slot.inputs {
                 let host = input.host.get()?;
@@ -186,6 +236,48 @@ impl Device {
             }
         }
         Ok(slot)
+    }
+
+    /// Records a pass over the bins of a job, and the merges of what it makes.
+    fn summed(
+        &self,
+        work: &mut Work,
+        slot: &Slot,
+        job: &RowsJob,
+        dispatch: Dispatch,
+        name: &'static str,
+        params: &[u8],
+    ) -> Result<Made, Fault> {
+        let variant = if name == "rows" { job.variant } else { Variant::TERMS };
+        let made = dispatch.units as usize * variant.layout().record_bytes;
+        work.encoder.clear_buffer(slot.records[0].get()?, 0, Some(made as u64));
+        let buffers = |name: &str| match name {
+            "p" | "p_words" => slot.inputs[0].bound(job.bytes[0]),
+            "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
+            "sums" | "terms" => slot.records[0].bound(made),
+            "heads" => slot.heads.bound(job.rows() * job.variant.layout().record_bytes),
+            "balances" => slot.balances.bound(job.rows() * terms_bytes()),
+            _ => self.ln_table.bound(ln_table::BYTES),
+        };
+        self.record(work, (name, job.variant, dispatch.form), params, buffers, dispatch)?;
+        self.merged(work, slot, variant, dispatch.units, &job.merges)
+    }
+
+    /// Records one dispatch.
+    fn record<'a>(
+        &self,
+        work: &mut Work,
+        key: KernelKey,
+        params: &[u8],
+        buffers: impl Fn(&str) -> Result<wgpu::BufferBinding<'a>, String>,
+        dispatch: Dispatch,
+    ) -> Result<(), String> {
+        let kernel = self.kernels.get(&key);
+        let kernel = kernel.ok_or_else(|| format!("no kernel was made for {key:?}"))?;
+        let params = self.uniform(params);
+        let bound = kernel.record(&self.device, &mut work.encoder, &params, buffers, dispatch)?;
+        work.bind_groups.keep(bound);
+        Ok(())
     }
 
     /// Merges the records of a row that was summed in several chunks.
@@ -211,72 +303,93 @@ impl Device {
         let units = parts.each().count() as u32;
         let mut slot = self.slot([0, 0])?;
         let words = bytemuck::cast_slice(&parts.words);
-        slot.reserve_records(&self.device, words.len());
+        slot.reserve_records(&self.device, words.len(), words.len());
         self.queue.write_buffer(slot.records[0].get()?, 0, words);
-        let work = (self.encoder(), BindGroups::default());
-        self.submit(work, &mut slot, variant, units, merges)?;
+        let mut work = self.work();
+        let merged = self.merged(&mut work, &slot, variant, units, merges)?;
+        self.read_back(&mut work, &slot, merged, variant)?;
+        self.submit(work, &mut slot)?;
         let records = self.collect(&mut slot, until)?;
         self.take_back(slot);
-        Ok(records)
+        records.into_iter().next().ok_or_else(|| "nothing was read back".into())
     }
 
-    /// Records the merges of `units` records in the slot's first buffer, after the work before it,
-    /// and submits.
-    fn submit(
+    /// Records the merges of `units` records in the slot's first buffer, after the work before it.
+    fn merged(
         &self,
-        (mut encoder, mut bind_groups): (wgpu::CommandEncoder, BindGroups),
-        slot: &mut Slot,
+        work: &mut Work,
+        slot: &Slot,
         variant: Variant,
         units: u32,
         merges: &[Merge],
-    ) -> Result<(), Fault> {
-        let record_bytes = variant.layout().record_bytes;
-        let (mut units, mut at) = (units, 0);
+    ) -> Result<Made, Fault> {
+        let bytes = |units: u32| units as usize * variant.layout().record_bytes;
+        let mut made = Made { at: 0, bytes: bytes(units) };
         for merge in merges {
-            let before = units as usize * record_bytes;
-            let after = merge.dispatch.units as usize * record_bytes;
-            let (from, to) = (&slot.records[at], &slot.records[1 - at]);
-            encoder.clear_buffer(to.get()?, 0, Some(after as u64));
-            let params = self.uniform(bytemuck::bytes_of(&merge::Params::new(merge, self.ticket)));
+            let next = Made { at: 1 - made.at, bytes: bytes(merge.dispatch.units) };
+            let (from, to) = (&slot.records[made.at], &slot.records[next.at]);
+            work.encoder.clear_buffer(to.get()?, 0, Some(next.bytes as u64));
+            let params = merge::Params::new(merge, self.ticket);
             let buffers = |name: &str| match name {
-                "parts" => from.bound(before),
-                "merged" => to.bound(after),
+                "parts" => from.bound(made.bytes),
+                "merged" => to.bound(next.bytes),
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
-            let kernel = self.kernel("merge", variant, merge.dispatch.form)?;
-            let device = &self.device;
-            bind_groups.keep(kernel.record(
-                device,
-                &mut encoder,
-                &params,
-                buffers,
-                merge.dispatch,
-            )?);
-            (units, at) = (merge.dispatch.units, 1 - at);
+            let key = ("merge", variant, merge.dispatch.form);
+            self.record(work, key, bytemuck::bytes_of(&params), buffers, merge.dispatch)?;
+            made = next;
         }
-        let bytes = (units as usize * record_bytes) as u64;
-        let readback = slot.readback.get()?;
-        encoder.copy_buffer_to_buffer(slot.records[at].get()?, 0, readback, 0, Some(bytes));
+        Ok(made)
+    }
+
+    /// Records that some records are to be read back, behind those before them.
+    fn read_back(
+        &self,
+        work: &mut Work,
+        slot: &Slot,
+        made: Made,
+        variant: Variant,
+    ) -> Result<(), Fault> {
+        let before = work.parts.iter().map(|part| part.bytes).sum::<usize>() as u64;
+        let (from, to) = (slot.records[made.at].get()?, slot.readback.get()?);
+        work.encoder.copy_buffer_to_buffer(from, 0, to, before, Some(made.bytes as u64));
+        let record_bytes = variant.layout().record_bytes;
+        work.parts.push(Part { record_bytes, bytes: made.bytes });
+        Ok(())
+    }
+
+    fn submit(&self, work: Work, slot: &mut Slot) -> Result<(), Fault> {
+        let Work { encoder, bind_groups, parts } = work;
         let submission = self.queue.submit([encoder.finish()]);
         let mut mapping = Mapping::default();
-        mapping.ask(readback, wgpu::MapMode::Read, bytes);
+        let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
+        mapping.ask(slot.readback.get()?, wgpu::MapMode::Read, bytes as u64);
         let ticket = self.ticket;
-        let running = Running { submission, ticket, record_bytes, bytes, mapping, bind_groups };
-        slot.running = Some(running);
+        slot.running = Some(Running { submission, ticket, parts, mapping, bind_groups });
         self.faults.check()
     }
 
-    /// Waits until then for what was submitted, and copies out the records that it left.
-    pub(crate) fn collect(&mut self, slot: &mut Slot, until: Instant) -> Result<Records, Fault> {
+    /// Waits until then for what was submitted, and copies out the records that each pass left.
+    pub(crate) fn collect(
+        &mut self,
+        slot: &mut Slot,
+        until: Instant,
+    ) -> Result<Vec<Records>, Fault> {
         let running = slot.running.take().ok_or("nothing was submitted")?;
         self.wait(&running.submission, &running.mapping, until)?;
-        let words = read(slot.readback.get()?, running.bytes)?;
-        let Running { record_bytes, ticket, bind_groups, .. } = running;
+        let Running { parts, ticket, bind_groups, .. } = running;
+        let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
+        let mut words = read(slot.readback.get()?, bytes as u64)?.into_iter();
+        let records = parts.into_iter().map(|Part { record_bytes, bytes }| {
+            let words = words.by_ref().take(bytes / 4).collect();
+            Records { words, record_bytes, ticket }
+        });
+        let records = records.collect();
         bind_groups.release()?;
         // What was submitted before is done too.
         let done = self.abandoned.extract_if(.., |abandoned| abandoned.ticket < ticket);
         done.collect::<Vec<_>>().into_iter().try_for_each(|done| done.bind_groups.release())?;
-        self.faults.check().map(|()| Records { words, record_bytes, ticket })
+        self.faults.check().map(|()| records)
     }
 
     /// Waits until then for a submission, and for the buffers that were to be mapped.
@@ -309,22 +422,30 @@ impl Device {
     fn prepare(
         &mut self,
         variant: Variant,
-        rows: Option<&Dispatch>,
+        job: Option<&RowsJob>,
         merges: &[Merge],
         until: Instant,
     ) -> Result<(), Fault> {
+        let later = job.filter(|job| !job.passes.is_empty());
         let (device, size) = (&self.device, self.workgroup_size);
-        let mut compile = |name, form, spec: fn(Variant) -> Spec| {
+        let mut compile = |name, variant, form, spec: fn(Variant) -> Spec| {
             let kernel = self.kernels.entry((name, variant, form));
             kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
         };
-        if let Some(rows) = rows {
-            compile("rows", rows.form, rows::spec);
+        if let Some(job) = job {
+            compile("rows", variant, job.dispatch.form, rows::spec);
+        }
+        if let Some(job) = later {
+            compile("family", variant, job.later_dispatch().form, family::spec);
         }
         for merge in merges {
-            compile("merge", merge.dispatch.form, merge::spec);
+            compile("merge", variant, merge.dispatch.form, merge::spec);
+            if later.is_some() {
+                compile("merge", Variant::TERMS, merge.dispatch.form, merge::spec);
+            }
         }
-        if !variant.arithmetic_buffers().is_empty() && self.ln_table.get().is_err() {
+        let needs_table = !variant.arithmetic_buffers().is_empty() || later.is_some();
+        if needs_table && self.ln_table.get().is_err() {
             self.upload_ln_table(until)?;
         }
         Ok(())
@@ -353,9 +474,8 @@ impl Device {
         }
     }
 
-    fn kernel(&self, name: &'static str, variant: Variant, form: Form) -> Result<&Kernel, String> {
-        let kernel = self.kernels.get(&(name, variant, form));
-        kernel.ok_or_else(|| format!("no kernel {name} was made for {variant:?} and {form:?}"))
+    fn work(&self) -> Work {
+        Work { encoder: self.encoder(), bind_groups: BindGroups::default(), parts: Vec::new() }
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -412,6 +532,13 @@ impl Device {
     }
 }
 
+/// Records that the records of a pass are to be kept for later ones.
+fn keep(work: &mut Work, slot: &Slot, made: Made, kept: &Buffer) -> Result<(), Fault> {
+    let from = slot.records[made.at].get()?;
+    work.encoder.copy_buffer_to_buffer(from, 0, kept.get()?, 0, Some(made.bytes as u64));
+    Ok(())
+}
+
 /// Copies out what a mapped buffer holds, and unmaps it.
 fn read(buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u32>, Fault> {
     let view = buffer.get_mapped_range(..bytes).map_err(|error| error.to_string())?;
@@ -446,7 +573,7 @@ mod tests {
     fn a_record_of_another_submission_spoils_its_row() {
         let (mut device, limits) = device();
         let bins = 2_000_000;
-        for variant in Variant::all() {
+        for variant in Variant::merged() {
             let layout = variant.layout();
             let plan = Plan::new(Shape { rows: 1, bins, layout }, limits).unwrap();
             // Of which each adds 1 to the first field, and 3 bins.

@@ -10,6 +10,8 @@ pub struct Spec {
     pub name: &'static str,
     /// Which of its texts this is.
     pub variant: Variant,
+    /// The variant of the records that it reads as heads.
+    pub heads: Option<Variant>,
     /// The whole WGSL text.
     pub source: String,
     /// The storage buffers beside the uniform at binding 0: the name, the binding, and whether the

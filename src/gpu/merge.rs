@@ -11,6 +11,7 @@ pub fn spec(variant: Variant) -> Spec {
     Spec {
         name: "merge",
         variant,
+        heads: None,
         source: [variant.record_source(), include_str!("../../shaders/merge.wgsl")].concat(),
         buffers: [&[("parts", 1, false), ("merged", 2, true)], variant.arithmetic_buffers()]
             .concat(),

@@ -4,6 +4,7 @@ pub(crate) mod adapter;
 pub(crate) mod call;
 pub(crate) mod clock;
 mod device;
+pub(crate) mod family;
 pub(crate) mod fault;
 pub(crate) mod kernel;
 pub(crate) mod ln_table;

@@ -1,4 +1,4 @@
-//! The records that the shaders leave, as `shaders/shared/sums.wgsl` and `shaders/shared/chain.wgsl`
+//! The records that the shaders leave, as `shaders/shared/sums.wgsl`, `chain.wgsl` and `terms.wgsl` there
 //! declare them. The last three words are the same in all.
 
 use super::variant::{Family, Variant};
@@ -17,6 +17,11 @@ pub const SOME_STALE: u32 = 2;
 pub const SOME_INVALID: u32 = 4;
 /// `flags`: some bin is beyond what the shader's arithmetic takes.
 pub const SOME_HUGE: u32 = 8;
+
+/// `flags`: some bin has `q > 0 = p`.
+pub const SOME_OF_Q_ALONE: u32 = 16;
+/// `flags`: some bin has `p > 0` and `q > 0`.
+pub const SOME_OF_BOTH: u32 = 32;
 
 /// What a field of a record holds: numbers of the arithmetic's type, or a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +54,16 @@ const CHAIN: &[(&str, Field)] = &[
     ("ticket", Field::Word),
 ];
 
+const TERMS: &[(&str, Field)] = &[
+    ("first", Field::TwoReals),
+    ("second", Field::TwoReals),
+    ("only", Field::TwoReals),
+    ("largest", Field::Real),
+    ("consumed", Field::Word),
+    ("flags", Field::Word),
+    ("ticket", Field::Word),
+];
+
 /// The fields of a variant's records and their offsets: one after the other, without a gap.
 pub fn fields(variant: Variant) -> Vec<(&'static str, usize)> {
     let mut offset = 0;
@@ -69,6 +84,7 @@ fn list(variant: Variant) -> &'static [(&'static str, Field)] {
     match variant.family {
         Family::Sums => SUMS,
         Family::Chain => CHAIN,
+        Family::Terms => TERMS,
     }
 }
 
@@ -208,6 +224,34 @@ pub(crate) fn node(words: &[u32], variant: Variant) -> (Node, bool) {
         invalid: flags & SOME_INVALID != 0,
     };
     (node, flags & SOME_HUGE != 0)
+}
+
+/// The sums of terms that a record holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub sums: [f64; 4],
+    /// The mass of P in bins that Q lacks, and the other way round, and whether there are such bins.
+    pub only: [f64; 2],
+    pub alone: [bool; 2],
+    /// Whether some bin has both.
+    pub both: bool,
+    pub largest: f64,
+    /// Some bin is left to the host.
+    pub huge: bool,
+}
+
+/// The terms that a record holds.
+pub(crate) fn terms(words: &[u32]) -> Terms {
+    let mut reader = Reader { words, variant: Variant::TERMS };
+    let flags = proof(words).flags;
+    Terms {
+        sums: [(); 4].map(|()| reader.real()),
+        only: [(); 2].map(|()| reader.real()),
+        largest: reader.real(),
+        alone: [SOME_INFINITE, SOME_OF_Q_ALONE].map(|alone| flags & alone != 0),
+        both: flags & SOME_OF_BOTH != 0,
+        huge: flags & SOME_HUGE != 0,
+    }
 }
 
 /// The results of a row from its record; from a closer look in f64 where its digits do not do.

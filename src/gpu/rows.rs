@@ -7,8 +7,9 @@ use std::ops::Range;
 use ndarray::{ArrayView1, Axis};
 
 use super::Gpu;
-use super::call::Call;
+use super::call::{Call, one};
 use super::device::{Device, RowsJob};
+use super::family::Asked;
 use super::fault::Fault;
 use super::kernel::Spec;
 use super::record::{self, Records};
@@ -21,14 +22,15 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::gradient::Places;
 use crate::kind::Kind;
-use crate::plan::{Chunk, Plan, QUAD, Shape, padded};
-use crate::{Divergence, Error, Outcome};
+use crate::plan::{Chunk, Layout, Plan, QUAD, Shape, padded};
+use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// What the shader declares.
 pub fn spec(variant: Variant) -> Spec {
     Spec {
         name: "rows",
         variant,
+        heads: None,
         source: [
             variant.record_source(),
             variant.bins_source(),
@@ -62,20 +64,20 @@ const FIELDS: &[(&str, usize)] = &[
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
-    units: u32,
-    line: u32,
-    lanes: u32,
-    segments: u32,
-    segment_quads: u32,
-    bins: u32,
-    p_stride: u32,
-    q_stride: u32,
-    ticket: u32,
-    p_kind: u32,
-    q_kind: u32,
-    zero: u32,
-    per_temperature: [f32; 4],
-    temperature: [f32; 4],
+    pub(super) units: u32,
+    pub(super) line: u32,
+    pub(super) lanes: u32,
+    pub(super) segments: u32,
+    pub(super) segment_quads: u32,
+    pub(super) bins: u32,
+    pub(super) p_stride: u32,
+    pub(super) q_stride: u32,
+    pub(super) ticket: u32,
+    pub(super) p_kind: u32,
+    pub(super) q_kind: u32,
+    pub(super) zero: u32,
+    pub(super) per_temperature: [f32; 4],
+    pub(super) temperature: [f32; 4],
 }
 
 /// How the kernel is to take the numbers of the two sides.
@@ -129,16 +131,16 @@ impl Params {
     }
 }
 
-/// A number in three parts, of as many bits as the mask leaves of an f32, so that products with
-/// halves of a number of the same type are exact.
-fn in_parts(number: f64, mask: u32) -> [f32; 4] {
+/// A number in three parts, the first two of as many bits as the mask leaves of an f32, so that their
+/// products with halves of a number of the same type are exact; the third has what is left.
+pub(super) fn in_parts(number: f64, mask: u32) -> [f32; 4] {
     let mut rest = number;
-    let mut part = || {
+    let mut part = |mask| {
         let part = f32::from_bits((rest as f32).to_bits() & mask);
         rest -= f64::from(part);
         part
     };
-    [part(), part(), part(), 0.0]
+    [part(mask), part(mask), part(u32::MAX), 0.0]
 }
 
 /// Rows whose sums a thread turns into values at a time: cheap, but for those that need the closer
@@ -154,9 +156,7 @@ impl Backend for Gpu {
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let mut call = Call::new(batch, settings.deadline)?;
-        self.finish(divergence, batch, &mut call).await?;
-        Ok(call.outcome)
+        one(self.several(&[divergence], batch, settings).await?)
     }
 
     async fn several<T: Element>(
@@ -165,11 +165,9 @@ impl Backend for Gpu {
         batch: &Batch<'_, T>,
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
-        let mut outcomes = Vec::new();
-        for &divergence in divergences {
-            outcomes.push(self.rows(divergence, batch, settings).await?);
-        }
-        Ok(outcomes)
+        let mut call = Call::new(divergences, batch, settings.deadline)?;
+        self.finish(divergences, batch, &mut call).await?;
+        Ok(call.outcomes())
     }
 
     async fn gradient<T: Element>(
@@ -181,6 +179,16 @@ impl Backend for Gpu {
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         Err(no_gradients())
+    }
+
+    async fn matrix<T: Element>(
+        &self,
+        _: Divergence,
+        _: &Pairs<'_, T>,
+        _: Settings,
+    ) -> Result<Matrix<T::Value>, Error> {
+        let what = "a matrix; the cpu backend takes it".to_owned();
+        Err(Error::Unsupported { backend: "gpu", what })
     }
 }
 
@@ -194,21 +202,23 @@ impl Gpu {
     /// Computes the rows that a call still lacks.
     pub(crate) async fn finish<T: Element>(
         &self,
-        divergence: Divergence,
+        divergences: &[Divergence],
         batch: &Batch<'_, T>,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        if divergence != Divergence::Kl {
-            let what = format!("divergence '{divergence}'; the cpu backend takes it");
-            return Err(Error::Unsupported { backend: "gpu", what });
-        }
-        let batch = &batch.slice(call.done..batch.rows());
+        let done_before = call.done;
+        let batch = &batch.slice(done_before..batch.rows());
         let variant = self.variant_for(batch)?;
-        let layout = variant.layout();
-        let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
-        let plan = Plan::new(shape, self.limits())?;
-        call.outcome.adapter = Some(self.adapter().name().to_owned());
-        let none = Records { record_bytes: layout.record_bytes, ..Records::default() };
+        let (plan, asked) = self.plan_for(divergences, batch, variant)?;
+        for outcome in &mut call.outcomes {
+            outcome.adapter = Some(self.adapter().name().to_owned());
+        }
+        if asked.is_for_the_host() {
+            leave_to_host(&asked, batch, call);
+            return Ok(());
+        }
+        let record_bytes = variant.layout().record_bytes;
+        let none = Records { record_bytes, ..Records::default() };
         let mut long_row = none.clone();
         let (mut running, mut idle) = (VecDeque::new(), Vec::new());
         let mut chunks = plan.chunks().peekable();
@@ -216,7 +226,7 @@ impl Gpu {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.peek()
             {
-                let job = job(batch, variant, &plan, chunk);
+                let job = job(batch, variant, &plan, chunk, &asked);
                 // The first chunks are the largest.
                 let lent = match idle.pop() {
                     Some(lent) => Some(lent),
@@ -239,12 +249,14 @@ impl Gpu {
             let records = lent.run(until, collect).await?;
             idle.push(lent);
             if chunk.whole_rows {
-                self.settle(batch, variant, chunk.rows, &records, call)?;
+                self.settle(batch, &asked, chunk.rows, &records, call)?;
                 continue;
             }
-            self.verify_parts(&plan, &chunk, &records)?;
+            for records in records {
+                self.verify_parts(&plan, &chunk, &records)?;
+                long_row.words.extend(records.words);
+            }
             call.progressed();
-            long_row.words.extend(records.words);
             if chunk.segments.end == plan.segments {
                 let (parts, merges) =
                     (std::mem::replace(&mut long_row, none.clone()), plan.merges(1));
@@ -252,10 +264,10 @@ impl Gpu {
                 let merge =
                     move |device: &mut Device| device.merge_records(variant, parts, &merges, until);
                 let merged = self.run(until, merge).await?;
-                self.settle(batch, variant, chunk.rows, &merged, call)?;
+                self.settle(batch, &asked, chunk.rows, &[merged], call)?;
             }
         }
-        match call.outcome.values.len() - call.done {
+        match batch.rows() - (call.done - done_before) {
             0 => Ok(()),
             lost => Err(self.fault(Fault::wrong(format!("{lost} rows did not come")))),
         }
@@ -275,27 +287,76 @@ impl Gpu {
         }
     }
 
+    /// Whether all that is asked of a batch takes the host.
+    pub(crate) fn leaves_to_host<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+    ) -> Result<bool, Error> {
+        let variant = self.variant_for(batch)?;
+        Ok(self.plan_for(divergences, batch, variant)?.1.is_for_the_host())
+    }
+
+    /// How to cut a batch, and what to ask of its rows.
+    fn plan_for<T: Element>(
+        &self,
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+        variant: Variant,
+    ) -> Result<(Plan, Asked), Error> {
+        let plan = |layout| {
+            let shape = Shape { rows: batch.rows(), bins: batch.bins(), layout };
+            Plan::new(shape, self.limits())
+        };
+        let asked = |whole_rows| Asked::new(divergences, batch, variant, whole_rows);
+        let ample = asked(true);
+        let (first, later) = (variant.layout(), Variant::TERMS.layout().record_bytes);
+        if ample.passes() > 0 {
+            // All records of a row come back at once.
+            let record_bytes = first.record_bytes + ample.passes() * later;
+            let plan = plan(Layout { record_bytes, ..first });
+            if let Ok(plan) = plan
+                && plan.chunks().next().is_none_or(|chunk| chunk.whole_rows)
+            {
+                return Ok((plan, ample));
+            }
+        }
+        let plan = plan(first)?;
+        Ok((plan, asked(false)))
+    }
+
     /// Writes the results of the next whole rows of a call, of which the batch holds the last ones:
-    /// of these rows of the batch.
+    /// of these rows of the batch, from the records that each pass left.
     fn settle<T: Element>(
         &self,
         batch: &Batch<'_, T>,
-        variant: Variant,
+        asked: &Asked,
         of: Range<usize>,
-        records: &Records,
+        records: &[Records],
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        records.verify(|_| batch.bins()).map_err(|e| self.fault(Fault::wrong(e)))?;
-        let records: Vec<&[u32]> = records.each().collect();
-        let rows = call.done..call.done + records.len();
-        let first = rows.start - (call.outcome.values.len() - batch.rows());
-        if of != (first..first + records.len()) {
+        for records in records {
+            records.verify(|_| batch.bins()).map_err(|e| self.fault(Fault::wrong(e)))?;
+        }
+        let passes: Vec<Vec<&[u32]>> = records.iter().map(|pass| pass.each().collect()).collect();
+        let all = passes.iter().all(|pass| pass.len() == of.len());
+        let Some((heads, terms)) = passes.split_first().filter(|_| all) else {
+            return Err(self.fault(Fault::wrong(format!("records of rows {of:?} are missing"))));
+        };
+        let rows = call.done..call.done + of.len();
+        let total = call.outcomes.first().map_or(0, |outcome| outcome.values.len());
+        let first = rows.start - (total - batch.rows());
+        if of.start != first {
             let message = format!("rows {of:?} came where rows from {first} on were due");
             return Err(self.fault(Fault::wrong(message)));
         }
-        call.outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
-            record::settle(records[at], variant, batch, first + at)
-        });
+        for (place, outcome) in call.outcomes.iter_mut().enumerate() {
+            outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
+                let terms =
+                    |pass: usize| record::terms(terms.get(pass).map_or(&[], |pass| pass[at]));
+                asked.row(place, batch, first + at, heads[at], terms)
+            });
+        }
         call.done = rows.end;
         call.progressed();
         Ok(())
@@ -311,13 +372,32 @@ impl Gpu {
     }
 }
 
+/// Computes the rows that a call lacks without a device, which has not what they take.
+fn leave_to_host<T: Element>(asked: &Asked, batch: &Batch<'_, T>, call: &mut Call<T::Value>) {
+    log::info!("{} rows of {} bins take a closer look in f64", batch.rows(), batch.bins());
+    let first = call.done;
+    for (place, outcome) in call.outcomes.iter_mut().enumerate() {
+        let rows = first..first + batch.rows();
+        outcome.fill_in_parallel(rows, 1, |at| asked.closer(place, batch, at));
+    }
+    call.done += batch.rows();
+}
+
 /// What to do with a chunk.
-fn job<T: Element>(batch: &Batch<'_, T>, variant: Variant, plan: &Plan, chunk: &Chunk) -> RowsJob {
+fn job<T: Element>(
+    batch: &Batch<'_, T>,
+    variant: Variant,
+    plan: &Plan,
+    chunk: &Chunk,
+    asked: &Asked,
+) -> RowsJob {
     let row = padded(chunk.bins.len()) * size_of::<T>();
+    let params = Params::new(Reading::of(batch, chunk), plan, chunk);
     RowsJob {
         variant,
         bytes: [Side::P, Side::Q].map(|side| rows_of(batch, side, chunk).len() * row),
-        params: Params::new(Reading::of(batch, chunk), plan, chunk),
+        params,
+        passes: asked.params(params),
         dispatch: plan.dispatch(chunk),
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
     }
@@ -419,24 +499,24 @@ pub(crate) mod tests {
         let plan = Plan::new(shape, gpu.limits()).unwrap();
         let chunk = plan.chunks().next().unwrap();
         assert!(chunk.whole_rows);
-        let job = job(batch, variant, &plan, &chunk);
+        let asked = Asked::new(&[Divergence::Kl], batch, variant, true);
+        let job = job(batch, variant, &plan, &chunk, &asked);
         let done = pollster::block_on(async {
             let until = from_now(OPENING);
-            let mut call = Call::new(batch, OPENING)?;
+            let mut call = Call::new(&[Divergence::Kl], batch, OPENING)?;
             let mut lent = gpu.lend(&mut call, job.bytes, false).await?.expect("it was waited for");
             pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
             lent.run(until, move |device, slot| Ok(((), device.sum_rows(slot, &job, until)?)))
                 .await?;
             if !collected {
-                return Ok(Records::default());
+                return Ok(Vec::new());
             }
             lent.run(until, move |device, mut slot| Ok((device.collect(&mut slot, until)?, slot)))
                 .await
         });
-        let done: Records = done?;
-        if collected {
-            done.verify(|_| batch.bins()).unwrap();
-        }
+        let done: Result<Vec<Records>, Error> = done;
+        let Some(done) = done?.pop() else { return Ok(Vec::new()) };
+        done.verify(|_| batch.bins()).unwrap();
         Ok(done.words)
     }
 
@@ -457,6 +537,37 @@ pub(crate) mod tests {
         }
     }
 
+    /// What a pass reads of another is of the same submission, or the row is refused.
+    #[test]
+    fn a_pass_that_did_not_run_spoils_those_after_it() {
+        let gpu = gpu();
+        let p = Array2::from_elem((1, 64), 1.0 / 64.0_f32);
+        let batch = &Batch::probs(&p, &p).unwrap();
+        let (plan, asked) = gpu.plan_for(&[Divergence::Jeffreys], batch, F32_SUMS).unwrap();
+        let chunk = plan.chunks().next().unwrap();
+        for left_out in [false, true] {
+            let mut job = job(batch, F32_SUMS, &plan, &chunk, &asked);
+            assert_eq!(job.passes.len(), 2);
+            if left_out {
+                job.passes.remove(0);
+            }
+            let records = pollster::block_on(async {
+                let until = from_now(OPENING);
+                let mut call = Call::new(&[Divergence::Jeffreys], batch, OPENING)?;
+                let mut lent = gpu.lend(&mut call, job.bytes, false).await?.expect("waited for");
+                pack(batch, &chunk, job.bytes, lent.slot()?).unwrap();
+                lent.run(until, move |device, mut slot| {
+                    slot = device.sum_rows(slot, &job, until)?;
+                    Ok((device.collect(&mut slot, until)?, slot))
+                })
+                .await
+            });
+            let verified: Vec<_> =
+                records.unwrap().iter().map(|records| records.verify(|_| 64).is_ok()).collect();
+            assert_eq!(verified, [true, !left_out]);
+        }
+    }
+
     /// As where memory is short, or many calls are on their way.
     #[test]
     fn every_chunk_is_computed_where_slots_are_few() {
@@ -465,9 +576,9 @@ pub(crate) mod tests {
         let q = p.slice_axis(Axis(0), (3..4).into());
         let batch = Batch::probs(&p, q).unwrap().with_mass(crate::Mass::Normalize);
         let compute = || {
-            let mut call = Call::new(&batch, OPENING).unwrap();
-            pollster::block_on(gpu.finish(Divergence::Kl, &batch, &mut call)).unwrap();
-            call.outcome.values
+            let mut call = Call::new(&[Divergence::Kl], &batch, OPENING).unwrap();
+            pollster::block_on(gpu.finish(&[Divergence::Kl], &batch, &mut call)).unwrap();
+            call.outcomes()[0].values.clone()
         };
         let with_many = compute();
         assert!(with_many.iter().filter(|&&value| value > 0.0).count() > 900);
@@ -485,8 +596,8 @@ pub(crate) mod tests {
         let taken = gpu.slots.try_acquire(gpu.slots.permits()).unwrap();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let mut call = Call::new(&batch, DEADLINE).unwrap();
-                pollster::block_on(gpu.finish(Divergence::Kl, &batch, &mut call))
+                let mut call = Call::new(&[Divergence::Kl], &batch, DEADLINE).unwrap();
+                pollster::block_on(gpu.finish(&[Divergence::Kl], &batch, &mut call))
             });
             thread::sleep(DEADLINE + Duration::from_millis(500));
             drop(taken);

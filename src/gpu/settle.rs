@@ -12,6 +12,7 @@ pub fn spec(variant: Variant) -> Spec {
     Spec {
         name: "settle",
         variant,
+        heads: None,
         source: [
             variant.record_source(),
             variant.settle_source(),

@@ -13,6 +13,9 @@ pub(crate) struct Slot {
     pub inputs: [Input; 2],
     /// Merging goes to and fro between these two.
     pub records: [Buffer; 2],
+    /// What later passes read of earlier ones: a record of each row.
+    pub heads: Buffer,
+    pub balances: Buffer,
     pub readback: Buffer,
     /// What was submitted and not yet collected.
     pub running: Option<Running>,
@@ -37,17 +40,17 @@ impl Slot {
         Slot {
             inputs: [input("P"), input("Q")],
             records: [records(), records()],
+            heads: Buffer::new("heads", read),
+            balances: Buffer::new("balances", read),
             readback: Buffer::readback("readback"),
             running: None,
         }
     }
 
-    /// Makes room for so many bytes of records, and for reading them back.
-    pub(crate) fn reserve_records(&mut self, device: &wgpu::Device, bytes: usize) {
-        let [one, other] = &mut self.records;
-        for buffer in [one, other, &mut self.readback] {
-            buffer.reserve(device, bytes);
-        }
+    /// Makes room for so many bytes of records, and for reading so many of them back.
+    pub(crate) fn reserve_records(&mut self, device: &wgpu::Device, bytes: usize, read: usize) {
+        self.records.iter_mut().for_each(|records| records.reserve(device, bytes));
+        self.readback.reserve(device, read);
     }
 }
 
@@ -55,11 +58,18 @@ impl Slot {
 pub(crate) struct Running {
     pub submission: wgpu::SubmissionIndex,
     pub ticket: u32,
-    pub record_bytes: usize,
-    /// Bytes of all records.
-    pub bytes: u64,
+    /// What is read back, one after the other.
+    pub parts: Vec<Part>,
     pub mapping: Mapping,
     pub bind_groups: BindGroups,
+}
+
+/// Records that are read back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub record_bytes: usize,
+    /// Bytes of all of them.
+    pub bytes: usize,
 }
 
 /// The bind groups of a submission, held until it is done and then let go one by one: wgpu panics

@@ -28,6 +28,8 @@ pub enum Family {
     Sums,
     /// A node of the chain rule, where a side is logarithms.
     Chain,
+    /// The sums that other divergences are made of, in passes after one of the former.
+    Terms,
 }
 
 /// A variant of the kernels.
@@ -40,12 +42,20 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// All of them.
+    /// Records of terms, which are the same whatever the bins were.
+    pub(crate) const TERMS: Variant = Variant { format: Format::F32, family: Family::Terms };
+
+    /// All that the first pass has.
     pub fn all() -> impl Iterator<Item = Variant> {
         let formats = [Format::F32, Format::F32Any, Format::F16, Format::Bf16, Format::F64];
         formats.into_iter().flat_map(|format| {
             [Family::Sums, Family::Chain].map(|family| Variant { format, family })
         })
+    }
+
+    /// Those whose records are merged.
+    pub fn merged() -> impl Iterator<Item = Variant> {
+        Variant::all().chain([Variant::TERMS])
     }
 
     /// The one for a batch.
@@ -107,9 +117,10 @@ impl Variant {
         }
     }
 
-    /// What makes a record of a segment.
+    /// What makes a record of a segment, in the first pass.
     pub(crate) fn segment_source(self) -> &'static str {
         match (self.family, self.is_f64()) {
+            (Family::Terms, _) => "",
             (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/term_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
@@ -119,10 +130,12 @@ impl Variant {
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
             ),
             (Family::Chain, false) => concat!(
+                include_str!("../../shaders/shared/side.wgsl"),
                 include_str!("../../shaders/shared/side_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_chain.wgsl"),
             ),
             (Family::Chain, true) => concat!(
+                include_str!("../../shaders/shared/side.wgsl"),
                 include_str!("../../shaders/shared/side_f64.wgsl"),
                 include_str!("../../shaders/shared/segment_chain.wgsl"),
             ),
@@ -134,12 +147,27 @@ impl Variant {
         match self.family {
             Family::Sums => include_str!("../../shaders/shared/settle_sums.wgsl"),
             Family::Chain => include_str!("../../shaders/shared/settle_chain.wgsl"),
+            Family::Terms => "",
+        }
+    }
+
+    /// How the later passes make distributions of the bins, from records of this variant.
+    pub(crate) fn head_source(self) -> &'static str {
+        match self.family {
+            Family::Sums => include_str!("../../shaders/shared/family_sums.wgsl"),
+            Family::Chain => include_str!("../../shaders/shared/family_chain.wgsl"),
+            Family::Terms => "",
         }
     }
 
     /// What a record is and how two become one.
     pub(crate) fn record_source(self) -> &'static str {
         match (self.family, self.is_f64()) {
+            (Family::Terms, _) => concat!(
+                include_str!("../../shaders/shared/unit.wgsl"),
+                include_str!("../../shaders/shared/bits_f32.wgsl"),
+                include_str!("../../shaders/shared/terms.wgsl"),
+            ),
             (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f32.wgsl"),

@@ -10,7 +10,14 @@ fn shape_error(p: (usize, usize), q: (usize, usize)) -> Error {
 
 #[test]
 fn shapes_that_cannot_be_paired_are_refused() {
-    for (p, q) in [((2, 3), (2, 4)), ((2, 3), (3, 3)), ((0, 3), (2, 3)), ((1, 2), (1, 3))] {
+    for (p, q) in [
+        ((2, 3), (2, 4)),
+        ((2, 3), (3, 3)),
+        ((0, 3), (2, 3)),
+        ((1, 2), (1, 3)),
+        ((2, 0), (2, 3)),
+        ((2, 3), (2, 0)),
+    ] {
         assert_eq!(shape_error(p, q), Error::Shape { p, q });
     }
     assert_eq!(

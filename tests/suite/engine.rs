@@ -148,5 +148,10 @@ fn closer_looks_are_counted() {
         assert_eq!(looks(&counts, Mass::Normalize), 50, "{engine:?}");
         let batch = Batch::logits(&p, &q).unwrap();
         assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap().closer_looks, 0, "{engine:?}");
+        // Logits that are next to equal.
+        let mut next = p.clone();
+        next.column_mut(0).mapv_inplace(f32::next_up);
+        let batch = Batch::logits(&p, &next).unwrap();
+        assert_eq!(engine.rows(Divergence::Kl, &batch).unwrap().closer_looks, 50, "{engine:?}");
     }
 }

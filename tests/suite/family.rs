@@ -6,11 +6,11 @@ use half::{bf16, f16};
 use kullback::{
     Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status,
 };
-use ndarray::{Array2, ArrayView2, array};
+use ndarray::{Array2, ArrayView2, Axis, array};
 
 use crate::compare::close;
 use crate::data::{distributions, nearby};
-use crate::engines::{engines, f64_engines};
+use crate::engines::{engines, f64_engines, roomy_engines};
 use crate::kinds::values;
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ const MORE: &[Divergence] = &[
     Divergence::Alpha(2.5),
 ];
 
-pub fn all() -> impl Iterator<Item = Divergence> {
+pub fn all_divergences() -> impl Iterator<Item = Divergence> {
     Divergence::ALL.iter().chain(MORE).copied()
 }
 
@@ -79,7 +79,7 @@ fn check_against_reference<T: Element>(engine: &Engine) {
                 let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
                 let batch = batch.with_temperature(temperature).unwrap();
                 let batch = batch.with_mass_tolerance(5e-2).unwrap();
-                for divergence in all() {
+                for divergence in all_divergences() {
                     let outcome = engine.rows(divergence, &batch).unwrap();
                     let checked = engine.cross_check(divergence, &batch, &outcome, 3);
                     let what = format!("{engine}, {}, {bins} bins, {p_kind}, {q_kind}", T::NAME);
@@ -100,6 +100,89 @@ fn all_agree_with_the_reference() {
     f64_engines().for_each(check_against_reference::<f64>);
 }
 
+/// Rows of several segments, also of one against many, and more divergences than go into a pass.
+#[test]
+fn long_rows_agree_with_the_reference() {
+    let divergences: Vec<_> = all_divergences().collect();
+    for engine in roomy_engines() {
+        for (bins, rows) in [(1_025, 3), (5_001, 3), (70_000, 1), (140_003, 1)] {
+            let mut p: Array2<f32> = distributions(1, bins, 31);
+            let mut q: Array2<f32> = distributions(rows, bins, 32);
+            // Bins of one side alone all over the first row.
+            (0..bins).step_by(11).for_each(|bin| p[[0, bin]] = 0.0);
+            (3..bins).step_by(7).for_each(|bin| q[[0, bin]] = 0.0);
+            for kind in [Kind::Probs, Kind::Logits] {
+                let side = |side: &Array2<f32>| match kind {
+                    Kind::Probs => side.clone(),
+                    _ => side.mapv(f32::ln),
+                };
+                let (p, q) = (side(&p), side(&q));
+                let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+                let outcomes = engine.several(&divergences, &batch).unwrap();
+                for (&divergence, outcome) in divergences.iter().zip(&outcomes) {
+                    let checked = engine.cross_check(divergence, &batch, outcome, rows);
+                    let what = format!("{engine}, {divergence}, {bins} bins, {kind}");
+                    assert_eq!(checked.map(|check| check.compared), Ok(rows), "{what}");
+                    assert_eq!(outcome.closer_looks, 0, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// What f32 has the digits for is not computed in f64 on the side.
+#[test]
+fn ordinary_rows_take_no_closer_look() {
+    let divergences: Vec<_> = all_divergences().collect();
+    for engine in roomy_engines() {
+        for bins in [17, 257, 1_000] {
+            let p: Array2<f32> = distributions(8, bins, 41);
+            let mut q: Array2<f32> = distributions(8, bins, 42);
+            for (row, epsilon) in [1.0, 1e-1, 1e-2, 1e-3].into_iter().enumerate() {
+                q.row_mut(row).assign(&nearby(&p, epsilon, 43).row(row));
+            }
+            q[[6, 3]] = 0.0;
+            for &p_kind in Kind::ALL {
+                for &q_kind in Kind::ALL {
+                    let (p, q) = (p.mapv(f64::from), q.mapv(f64::from));
+                    let (p, q) = (of_kind::<f32>(p_kind, &p, 1.0), of_kind::<f32>(q_kind, &q, 1.0));
+                    let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
+                    let batch = batch.with_mass(Mass::Normalize);
+                    let outcomes = engine.several(&divergences, &batch).unwrap();
+                    for (divergence, outcome) in divergences.iter().zip(&outcomes) {
+                        let what =
+                            format!("{engine}, {divergence}, {bins} bins, {p_kind}, {q_kind}");
+                        assert_eq!(outcome.closer_looks, 0, "{what}");
+                        engine.cross_check(*divergence, &batch, outcome, 8).expect(&what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts, of which each side has as many as it likes, and logarithms with masses far from 1.
+#[test]
+fn masses_that_are_far_apart() {
+    let p: Array2<f64> = distributions(3, 50, 51);
+    let mut q: Array2<f64> = distributions(3, 50, 52);
+    q.row_mut(1).assign(&nearby(&p, 1e-2, 53).row(1));
+    q.row_mut(2).assign(&nearby(&p, 1e-4, 53).row(2));
+    for engine in engines() {
+        for kind in [Kind::Probs, Kind::LogProbs] {
+            let by =
+                |side: &Array2<f64>, by: f64| of_kind::<f32>(kind, &side.mapv(|x| x * by), 1.0);
+            let (p, q) = (by(&p, 3e9), by(&q, 0.7e-3));
+            let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+            for divergence in all_divergences().filter(|&divergence| divergence != Divergence::Kl) {
+                let outcome = engine.rows(divergence, &batch).unwrap();
+                let checked = engine.cross_check(divergence, &batch, &outcome, 3);
+                assert!(checked.is_ok(), "{engine}, {divergence}, {kind}: {checked:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn identical_rows_are_exactly_0_apart() {
     for engine in engines() {
@@ -108,7 +191,7 @@ fn identical_rows_are_exactly_0_apart() {
             for kind in Kind::ALL {
                 let p = if *kind == Kind::Probs { p.clone() } else { p.mapv(f32::ln) };
                 let batch = Batch::of(*kind, &p, *kind, &p).unwrap();
-                for divergence in all() {
+                for divergence in all_divergences() {
                     let values = engine.rows(divergence, &batch).unwrap().values;
                     if !matches!(divergence, Divergence::CrossEntropy | Divergence::Entropy) {
                         assert_eq!(values, array![0.0, 0.0], "{engine}, {divergence}, {kind}");
@@ -126,7 +209,7 @@ fn disjoint_rows_are_as_far_apart_as_can_be() {
     let (p, q) = ([0.25_f32, 0.75, 0.0, 0.0], [0.0_f32, 0.0, 0.5, 0.5]);
     let ln_2 = std::f64::consts::LN_2;
     for engine in engines() {
-        for divergence in all() {
+        for divergence in all_divergences() {
             let want = match divergence {
                 Divergence::JensenShannon(0.5) => f64::from(ln_2 as f32),
                 Divergence::JensenShannon(w) => -w * w.ln() - (1.0 - w) * (1.0 - w).ln(),
@@ -154,7 +237,7 @@ fn nested_supports() {
     let infinite = |divergence: Divergence, p: &[f32], q: &[f32]| {
         value(&Engine::cpu(), divergence, p, q).1 == Status::Infinite
     };
-    for divergence in all() {
+    for divergence in all_divergences() {
         let (out, inside) = match divergence.to_string().split(':').next().unwrap() {
             // Of P in bins that Q lacks; of Q in bins that P lacks.
             "kl" | "chi2" | "cross-entropy" => (true, false),
@@ -186,12 +269,48 @@ fn what_is_symmetric_is_so_in_its_bits() {
                 let (p, q) = (log(&p), log(&q));
                 let there = Batch::of(*kind, &p, *kind, &q).unwrap();
                 let back = Batch::of(*kind, &q, *kind, &p).unwrap();
-                for divergence in all().filter(|divergence| divergence.is_symmetric()) {
+                for divergence in all_divergences().filter(|divergence| divergence.is_symmetric()) {
                     let values = |batch| engine.rows(divergence, batch).unwrap().values;
                     assert_eq!(values(&there), values(&back), "{engine}, {divergence}, {kind}");
                 }
             }
         }
+    }
+}
+
+/// Where f32 has not the digits, or a submission not the room, the host has, and says so.
+#[cfg(feature = "gpu")]
+#[test]
+fn what_a_device_lacks_the_host_has() {
+    use crate::engines::gpu::{TINY, adapter};
+
+    let looks = |engine: &Engine, divergence, p: &Array2<f32>, q: &Array2<f32>| {
+        let batch = Batch::probs(p, q).unwrap();
+        let outcome = engine.rows(divergence, &batch).unwrap();
+        engine.cross_check(divergence, &batch, &outcome, p.nrows()).unwrap();
+        outcome.closer_looks
+    };
+    let gpu = Engine::with_adapter(&adapter()).unwrap();
+    let p: Array2<f32> = distributions(3, 300, 61);
+    let q: Array2<f32> = distributions(3, 300, 62);
+    assert_eq!(looks(&gpu, Divergence::Renyi(20.0), &p, &q), 3);
+    assert_eq!(looks(&gpu, Divergence::Renyi(3.0), &p, &q), 0);
+    let almost_one = array![[0.99_f32, 0.01], [0.5, 0.5]];
+    assert_eq!(looks(&gpu, Divergence::Entropy, &almost_one, &almost_one), 1);
+    let mut ulp_off = p.clone();
+    ulp_off[[1, 7]] = f32::from_bits(p[[1, 7]].to_bits() ^ 1);
+    assert_eq!(looks(&gpu, Divergence::Hellinger, &p, &ulp_off), 1);
+    // Longer than a chunk.
+    let tiny = kullback::internal::engine_under(&adapter(), TINY).unwrap();
+    assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 3);
+    let (p, q): (Array2<f32>, Array2<f32>) = (distributions(3, 40, 61), distributions(3, 40, 62));
+    assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 0);
+    // And in a type that the later passes do not take.
+    if adapter().has_f64() {
+        let p = p.mapv(f64::from);
+        let batch = Batch::probs(&p, &p).unwrap().with_mass(Mass::Normalize);
+        assert_eq!(gpu.rows(Divergence::Entropy, &batch).unwrap().closer_looks, 3);
+        assert_eq!(gpu.rows(Divergence::Kl, &batch).unwrap().closer_looks, 0);
     }
 }
 
@@ -255,7 +374,7 @@ fn probabilities_at_the_ends_of_the_range() {
         let (p, q) = (side(&p), side(&q));
         let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
         let plain = array![[0.75_f64, 0.25]];
-        for divergence in all() {
+        for divergence in all_divergences() {
             let value = |batch| Engine::cpu().rows(divergence, &batch).unwrap().values[0];
             let want = value(Batch::probs(&plain, &q).unwrap());
             // 3e-320 has four digits.
@@ -269,9 +388,9 @@ fn probabilities_at_the_ends_of_the_range() {
 fn several_at_once_are_what_each_is() {
     let p: Array2<f32> = distributions(50, 100, 21);
     let q: Array2<f32> = distributions(50, 100, 22);
-    let divergences: Vec<_> = all().collect();
+    let divergences: Vec<_> = all_divergences().collect();
     for engine in engines() {
-        for mass in [Mass::Check, Mass::Generalized] {
+        for mass in [Mass::Check, Mass::AsGiven, Mass::Generalized] {
             let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
             let meant = |divergence: &Divergence| engine.rows(*divergence, &batch).is_ok();
             let divergences: Vec<_> = divergences.iter().copied().filter(meant).collect();
@@ -296,7 +415,7 @@ fn several_at_once_are_what_each_is() {
 #[test]
 fn rows_that_are_none_are_named_whatever_the_divergence() {
     for engine in engines() {
-        for divergence in all() {
+        for divergence in all_divergences() {
             let (p, q) = (array![[0.5_f32, 0.5], [0.5, 0.5]], array![[0.5_f32, 0.5], [0.5, -0.5]]);
             let error = engine.rows(divergence, &Batch::probs(&p, &q).unwrap()).unwrap_err();
             let Error::Invalid(at) = error else { panic!("{divergence}: {error}") };
@@ -386,7 +505,7 @@ fn faults<T: Element>(
             _ => Status::Infinite,
         };
         // Sums below the smallest normal number have no digits, and neither has the root of one.
-        let too_small = want < 1e-150 && got == 0.0;
+        let too_small = want < 1e-40 && got == 0.0;
         let overflows = status_due == Status::Invalid(Rule::Overflow) && got.is_nan();
         // Of proportional rows rounding may leave a little, and the root of it.
         let proportional = want == 0.0 && p != q && (0.0..1e-12).contains(&got);
@@ -428,4 +547,111 @@ fn golden_rows_of_16_bits() {
 #[test]
 fn golden_rows_of_f64() {
     check_golden(f64_engines(), f64::from_bits);
+}
+
+/// A bin that is left out is as if it were not there, whatever stands in it.
+#[test]
+fn weights_of_0_leave_bins_out() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 20, 31), distributions(3, 20, 32));
+    let kept = |bin: usize| bin % 3 != 1;
+    let mut weights = [1.0; 20];
+    (0..20).filter(|&bin| !kept(bin)).for_each(|bin| weights[bin] = 0.0);
+    let columns: Vec<_> = (0..20).filter(|&bin| kept(bin)).collect();
+    for engine in engines() {
+        for &kind in Kind::ALL {
+            let side = |side: &Array2<f64>| of_kind::<f32>(kind, side, 2.0);
+            let (mut p, mut q) = (side(&p), side(&q));
+            let (p_less, q_less) = (p.select(Axis(1), &columns), q.select(Axis(1), &columns));
+            p.column_mut(1).fill(f32::NAN);
+            q.column_mut(4).fill(f32::INFINITY);
+            let of = |p, q| {
+                let batch = Batch::of(kind, p, kind, q).unwrap().with_mass(Mass::Normalize);
+                if kind == Kind::Logits { batch.with_temperature(2.0).unwrap() } else { batch }
+            };
+            let (all, less) = (of(&p, &q), of(&p_less, &q_less));
+            let all = all.with_bin_weights(&weights).unwrap();
+            for divergence in all_divergences() {
+                let outcome = engine.rows(divergence, &all).unwrap();
+                engine.cross_check(divergence, &all, &outcome, 3).unwrap();
+                let want = engine.several(&[divergence], &less).unwrap().remove(0);
+                for (got, want) in outcome.values.iter().zip(&want.values) {
+                    assert!(close((*got).into(), (*want).into(), 1e-6), "{divergence}, {kind}");
+                }
+            }
+        }
+    }
+}
+
+/// Densities on bins of different widths, of any kind.
+#[test]
+fn weights_of_bins_multiply_both_sides() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 9, 33), distributions(3, 9, 34));
+    let weights: Vec<f64> = (0..9).map(|bin| 0.5 + f64::from(bin)).collect();
+    let by_weights = |side: &Array2<f64>| {
+        Array2::from_shape_fn(side.dim(), |(row, bin)| side[[row, bin]] * weights[bin])
+    };
+    let (weighted_p, weighted_q) = (by_weights(&p), by_weights(&q));
+    let want = Batch::probs(&weighted_p, &weighted_q).unwrap().with_mass(Mass::Normalize);
+    for &kind in Kind::ALL {
+        let (p, q) = (of_kind::<f64>(kind, &p, 0.5), of_kind::<f64>(kind, &q, 0.5));
+        let mut batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+        if kind == Kind::Logits {
+            batch = batch.with_temperature(0.5).unwrap();
+        }
+        let batch = batch.with_bin_weights(&weights).unwrap();
+        for divergence in all_divergences() {
+            let got = Engine::cpu().rows(divergence, &batch).unwrap().values;
+            let want = Engine::cpu().rows(divergence, &want).unwrap().values;
+            for (got, want) in got.iter().zip(&want) {
+                assert!(close(*got, *want, 1e-13), "{divergence}, {kind}: {got:e}, not {want:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    let p = array![[0.5_f32, 0.5]];
+    let batch = Batch::probs(&p, &p).unwrap();
+    for (weights, message) in [
+        (&[1.0][..], "there are 1 weights for 2 bins"),
+        (&[1.0, -1.0], "the weight at 1 of the bins is -1: a weight is a finite number, 0 or more"),
+        (&[f64::NAN, 1.0], "the weight at 0 of the bins is NaN"),
+        (&[f64::INFINITY, 1.0], "the weight at 0 of the bins is inf"),
+    ] {
+        let error = batch.with_bin_weights(weights).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+}
+
+/// Policies that divide by nothing take rows without mass.
+#[test]
+fn a_side_without_mass() {
+    let (none, q) = (array![[0.0_f32, 0.0]], array![[0.5_f32, 1.5]]);
+    for engine in engines() {
+        let value = |divergence, p, q, mass| {
+            let batch = Batch::probs(p, q).unwrap().with_mass(mass);
+            f64::from(engine.rows(divergence, &batch).unwrap().values[0])
+        };
+        for mass in [Mass::AsGiven, Mass::Generalized] {
+            let js = Divergence::JensenShannon(0.5);
+            assert!(close(value(js, &none, &q, mass), std::f64::consts::LN_2, 1e-7), "{engine}");
+            assert!(close(value(js, &q, &none, mass), std::f64::consts::LN_2, 1e-7), "{engine}");
+            assert_eq!(value(Divergence::TotalVariation, &none, &q, mass), 1.0);
+            assert_eq!(value(Divergence::Hellinger, &none, &q, mass), 1.0);
+            assert_eq!(value(Divergence::ChiSquared, &none, &q, mass), 2.0);
+            assert_eq!(value(js, &none, &none, mass), 0.0);
+        }
+        assert_eq!(value(Divergence::Alpha(0.5), &none, &q, Mass::Generalized), 4.0);
+    }
+}
+
+#[test]
+fn the_readme_has_a_row_for_each() {
+    let readme = include_str!("../../README.md");
+    for divergence in Divergence::ALL {
+        let name = divergence.name();
+        let row = ["`", ":"].map(|end| format!("\n| `{name}{end}"));
+        assert!(row.iter().any(|row| readme.contains(row)), "{name}");
+    }
 }

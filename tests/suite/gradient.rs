@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::data::{distributions, nearby};
 use crate::engines::engines;
-use crate::family::{all, of_kind};
+use crate::family::{all_divergences, of_kind};
 use crate::kinds::values;
 
 /// A pair, and its gradients by divergence: `tests/golden/README.md` says how they were made.
@@ -182,7 +182,7 @@ fn finite_differences_agree() {
         let (p, q) = (of_kind::<f64>(p_kind, &p_probs, temperature), {
             of_kind::<f64>(q_kind, &q_probs, temperature)
         });
-        for divergence in all() {
+        for divergence in all_divergences() {
             for row in 0..3 {
                 let one =
                     |side: &Array2<f64>| side.slice_axis(Axis(0), (row..row + 1).into()).to_owned();
@@ -241,7 +241,7 @@ fn what_changes_nothing_has_no_derivative() {
     for &kind in Kind::ALL {
         let [p, q] = [&p_probs, &q_probs].map(|side| of_kind::<f64>(kind, side, 1.0));
         let batch = Batch::of(kind, &p, kind, &q).unwrap();
-        for divergence in all() {
+        for divergence in all_divergences() {
             let gradient = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
             for (got, given) in [(gradient.p.unwrap(), &p), (gradient.q.unwrap(), &q)] {
                 for ((got, given), status) in
@@ -270,7 +270,7 @@ fn identical_rows_have_no_slope() {
         for &kind in Kind::ALL {
             let p = of_kind::<f32>(kind, &probs, 1.0);
             let batch = Batch::of(kind, &p, kind, &p).unwrap();
-            for divergence in all() {
+            for divergence in all_divergences() {
                 if matches!(divergence, Divergence::CrossEntropy | Divergence::Entropy) {
                     continue;
                 }
@@ -423,7 +423,7 @@ fn values_are_those_of_rows() {
     let [p, q] = sides(40);
     for mass in [Mass::Normalize, Mass::AsGiven, Mass::Generalized] {
         let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
-        for divergence in all() {
+        for divergence in all_divergences() {
             let Ok(rows) = Engine::cpu().rows(divergence, &batch) else { continue };
             let made = Engine::cpu().gradient(divergence, &batch, Wanted::P, None).unwrap();
             assert_eq!(made.outcome.statuses, rows.statuses, "{divergence}");

@@ -55,6 +55,50 @@ fn a_call_after_a_fault_opens_the_device_anew() {
     }
 }
 
+/// Several divergences of many small chunks, while devices die under them.
+#[test]
+fn no_row_of_several_divergences_is_lost() {
+    const ASKED: &[Divergence] = &[
+        Divergence::Kl,
+        Divergence::Jeffreys,
+        Divergence::JensenShannon(0.5),
+        Divergence::Renyi(2.0),
+        Divergence::TotalVariation,
+        Divergence::Entropy,
+    ];
+    let engine = engine_under(&adapter(), TINY).unwrap().with_cpu_fallback();
+    let (p, q) = data(2_000, 40);
+    let batch = Batch::probs(&p, &q).unwrap();
+    let want = engine_under(&adapter(), TINY).unwrap().several(ASKED, &batch).unwrap();
+    for injury in QUICK {
+        let ended = AtomicBool::new(false);
+        let outcomes = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // It may be resting.
+                    let _ = injure(&engine, injury);
+                    thread::sleep(Duration::from_millis(40));
+                }
+            });
+            let outcomes = engine.several(ASKED, &batch);
+            ended.store(true, Ordering::Relaxed);
+            outcomes.unwrap()
+        });
+        for ((outcome, want), &divergence) in outcomes.iter().zip(&want).zip(ASKED) {
+            let what = format!("{divergence}, {injury:?}: {:?}", outcome.recovery);
+            assert!(outcome.recovery.reason.is_some(), "{what}");
+            assert_eq!(outcome.recovery, outcomes[0].recovery, "{what}");
+            let from_gpu = batch.rows() - outcome.recovery.cpu_rows;
+            assert_eq!(
+                outcome.values.as_slice().unwrap()[..from_gpu],
+                want.values.as_slice().unwrap()[..from_gpu],
+                "{what}"
+            );
+            engine.cross_check(divergence, &batch, outcome, 200).unwrap();
+        }
+    }
+}
+
 /// Many small chunks, and long rows of several chunks each, while devices die under them.
 #[test]
 fn no_row_is_lost_with_a_device() {

@@ -244,6 +244,8 @@ fn statuses_say_what_is_wrong() {
         ([0.5, 0.6, 0.0], [0.5, 0.0, 0.5], Status::WrongMass),
         ([0.5, 0.5, 0.0], [0.0, 0.0, 0.0], Status::WrongMass),
         ([0.5, 0.501, 0.0], [0.5, 0.5, 0.0], Status::LacksDigits),
+        // Here the masses alone do: nothing of the value cancels.
+        ([0.5, 0.501, 0.0], [0.25, 0.75, 0.0], Status::LacksDigits),
     ];
     let logits = [
         ([0.5, 0.5, 0.0], [0.5, 0.5, 0.0], Status::Ok),
@@ -253,10 +255,20 @@ fn statuses_say_what_is_wrong() {
         ([-inf, -inf, -inf], [0.5, 0.5, 0.0], Status::NoMass),
         ([0.5, 0.5, 0.0], [-inf, -inf, -inf], Status::NoMass),
         ([1e6, 0.5, 0.0], [0.5, 0.0, 7.0], Status::LacksDigits),
+        // A divergence of 1e-15, of which rounding has a part.
+        ([0.0, 0.0, 0.0], [1e-7, 0.0, 0.0], Status::LacksDigits),
+    ];
+    // Out of the range in which f32 keeps what is small, or holds what is large.
+    let generalized = [
+        ([0.5, 0.5, 0.0], [0.5, 0.5, 0.0], Status::Ok),
+        ([1e-20, 1e-20, 0.0], [0.5, 0.5, 0.0], Status::LacksDigits),
+        ([0.5, 0.5, 0.0], [1e-20, 1e-20, 0.0], Status::LacksDigits),
+        ([1e20, 0.0, 0.0], [1e20, 0.0, 0.0], Status::LacksDigits),
     ];
     for (settings, cases) in [
         (Settings::probs(Format::F32), &probs[..]),
         (Settings::of(Format::F32, Kind::Logits, Kind::Logits), &logits[..]),
+        (Settings::probs(Format::F32).with_mass(Mass::Generalized), &generalized[..]),
     ] {
         let side = |of: fn(&Case) -> [f32; 3]| {
             let bins = cases.iter().flat_map(of).collect();

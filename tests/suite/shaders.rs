@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kullback::internal::{SHARED_CONSTANTS, Spec, kernels, overrides, record_fields};
+use kullback::internal::{SHARED_CONSTANTS, Spec, Variant, kernels, overrides, record_fields};
 use kullback::plan::QUAD;
 use naga::{AddressSpace, Expression, Literal, Module, StorageAccess, TypeInner};
 
@@ -72,11 +72,12 @@ fn bindings_are_those_that_the_host_binds() {
 fn structs_are_laid_out_as_the_host_lays_them_out() {
     for spec in &kernels() {
         let module = parse(spec);
-        let record = owned(&record_fields(spec.variant));
-        for (name, want) in [
-            ("Params", (owned(spec.params.1), spec.params.0)),
-            ("Record", (record, spec.variant.layout().record_bytes)),
-        ] {
+        let record =
+            |variant: Variant| (owned(&record_fields(variant)), variant.layout().record_bytes);
+        let both =
+            [("Params", (owned(spec.params.1), spec.params.0)), ("Record", record(spec.variant))];
+        let heads = spec.heads.map(|heads| ("Head", record(heads)));
+        for (name, want) in both.into_iter().chain(heads) {
             let find = |(_, ty): &(_, &naga::Type)| ty.name.as_deref() == Some(name);
             let (ty, _) = module.types.iter().find(find).unwrap();
             assert_eq!(layout(&module, ty), want, "{} {name}", spec.name);
@@ -95,7 +96,9 @@ fn buffers_hold_records_or_vector_loads() {
             };
             match &module.types[base].inner {
                 TypeInner::Struct { .. } => {
-                    assert_eq!(stride as usize, spec.variant.layout().record_bytes);
+                    let heads = spec.heads.filter(|_| variable.name.as_deref() == Some("heads"));
+                    let of = heads.unwrap_or(spec.variant);
+                    assert_eq!(stride as usize, of.layout().record_bytes);
                 }
                 TypeInner::Vector { .. } if variable.name.as_deref() == Some("ln_table") => {
                     assert_eq!(stride, 16);

@@ -122,3 +122,26 @@ impl Matrix {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::temporary;
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_said_to_be_short() {
+        let (_folder, path) = temporary(&[0; 8]);
+        let file = File::options().write(true).open(&path).unwrap();
+        let layout = Layout {
+            dtype: Dtype::F32,
+            big_endian: BIG_ENDIAN,
+            fortran: false,
+            rows: 1,
+            bins: 2,
+            start: 0,
+        };
+        let matrix = Matrix::new(&path, file, 8, layout);
+        let error = matrix.read(0, &mut [0_f32; 2]).unwrap_err();
+        assert!(matches!(error, Error::Io { action: "read", .. }), "{error}");
+    }
+}

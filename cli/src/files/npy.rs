@@ -224,52 +224,83 @@ fn count(digits: &[u8]) -> Option<usize> {
 }
 
 /// A value that is written: what is computed comes as float32 or float64.
-pub trait Written: Item {}
+pub trait Written: Item {
+    /// Its type, as NumPy spells it after the order of the bytes.
+    const DESCR: &'static str;
+}
 
-impl Written for f32 {}
+impl Written for f32 {
+    const DESCR: &'static str = "f4";
+}
 
-impl Written for f64 {}
+impl Written for f64 {
+    const DESCR: &'static str = "f8";
+}
 
 /// Writes an array in version 1.0, to the byte as NumPy would, as its values come.
 pub struct Writer<T> {
     file: WholeFile,
-    /// How many values are to come.
+    /// How many bytes of values are to come.
     missing: usize,
     values: PhantomData<T>,
 }
 
 impl<T: Written> Writer<T> {
-    /// Begins a file of `len` values.
-    pub fn create(path: &Path, len: usize, unfinished: &Unfinished) -> Result<Writer<T>, Error> {
-        Writer::begin(path, &format!("{len},"), len, unfinished)
-    }
-
-    /// Begins a file of rows of so many values each.
-    pub fn of_rows(
+    /// Begins a file of values of this shape.
+    pub fn create(
         path: &Path,
-        (rows, bins): (usize, usize),
+        shape: &[usize],
         unfinished: &Unfinished,
     ) -> Result<Writer<T>, Error> {
-        Writer::begin(path, &format!("{rows}, {bins}"), rows.saturating_mul(bins), unfinished)
+        let descr = format!("'{}{}'", order(), T::DESCR);
+        Writer::begin(path, &descr, shape, size_of::<T>(), unfinished)
+    }
+
+    /// Begins a file of records, each of a number of a row, `index`, and a `value`.
+    pub fn create_records(
+        path: &Path,
+        shape: &[usize],
+        unfinished: &Unfinished,
+    ) -> Result<Writer<T>, Error> {
+        let (order, value) = (order(), T::DESCR);
+        let descr = format!("[('index', '{order}i8'), ('value', '{order}{value}')]");
+        Writer::begin(path, &descr, shape, size_of::<i64>() + size_of::<T>(), unfinished)
     }
 
     fn begin(
         path: &Path,
-        shape: &str,
-        missing: usize,
+        descr: &str,
+        shape: &[usize],
+        size: usize,
         unfinished: &Unfinished,
     ) -> Result<Writer<T>, Error> {
         let mut file = WholeFile::create(path, unfinished)?;
-        file.write(&header::<T>(shape))?;
+        let missing = shape.iter().try_fold(size, |bytes, &len| bytes.checked_mul(len));
+        let missing = missing.ok_or_else(|| file.wrong_length("more values than there can be"))?;
+        file.write(&header(descr, shape))?;
         Ok(Writer { file, missing, values: PhantomData })
     }
 
     /// Writes the next values.
     pub fn write(&mut self, values: &[T]) -> Result<(), Error> {
-        let missing = self.missing.checked_sub(values.len());
+        self.write_bytes(bytemuck::cast_slice(values))
+    }
+
+    /// Writes the next records.
+    pub fn write_records(&mut self, indices: &[usize], values: &[T]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        for (&index, value) in indices.iter().zip(values) {
+            bytes.extend((index as i64).to_ne_bytes());
+            bytes.extend(bytemuck::bytes_of(value));
+        }
+        self.write_bytes(&bytes)
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let missing = self.missing.checked_sub(bytes.len());
         let too_many = || self.file.wrong_length("more values than its header says");
         self.missing = missing.ok_or_else(too_many)?;
-        self.file.write(bytemuck::cast_slice(values))
+        self.file.write(bytes)
     }
 
     /// Puts the file in its place.
@@ -281,14 +312,23 @@ impl<T: Written> Writer<T> {
     }
 }
 
-fn header<T: Written>(shape: &str) -> Vec<u8> {
-    let endian = if BIG_ENDIAN { '>' } else { '<' };
-    let size = size_of::<T>();
-    let dict =
-        format!("{{'descr': '{endian}f{size}', 'fortran_order': False, 'shape': ({shape}), }}");
-    // NumPy leaves room for a longer shape and pads to a multiple of 64 bytes. For one dimension and
-    // for two that comes to 128, of whatever length they are.
-    [MAGIC, &[1, 0, 118, 0], format!("{dict:<117}\n").as_bytes()].concat()
+fn order() -> char {
+    if BIG_ENDIAN { '>' } else { '<' }
+}
+
+fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let shape = match shape {
+        [len] => format!("{len},"),
+        lens => lens.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': ({shape}), }}");
+    // NumPy leaves room for the first length to grow to 21 digits, and pads to a multiple of 64
+    // bytes. For numbers in one dimension or two that comes to 128.
+    let first = shape.split(',').next().unwrap_or_default().len();
+    let len = (10 + dict.len() + 21_usize.saturating_sub(first) + 1).next_multiple_of(64) - 10;
+    dict += &" ".repeat(len - 1 - dict.len());
+    dict.push('\n');
+    [MAGIC, &[1, 0], &(len as u16).to_le_bytes(), dict.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -337,7 +377,7 @@ mod tests {
     }
 
     fn write<T: Written>(path: &Path, values: &[T]) -> Result<(), Error> {
-        let mut writer = Writer::create(path, values.len(), &Unfinished::default())?;
+        let mut writer = Writer::create(path, &[values.len()], &Unfinished::default())?;
         // In two parts, as it may come.
         let (first, second) = values.split_at(values.len() / 3);
         writer.write(first)?;
@@ -483,6 +523,14 @@ mod tests {
     }
 
     #[test]
+    fn reads_no_more_than_the_longest_header() {
+        let len = 1 << 20;
+        let mut file = std::io::repeat(b' ').take(len);
+        layout(Path::new(""), &mut file, len).unwrap_err();
+        assert_eq!(len - file.limit(), 12 + HEADER_LIMIT as u64);
+    }
+
+    #[test]
     fn refuses_trailing_bytes() {
         for path in fixtures() {
             let mut file = fs::read(&path).unwrap();
@@ -547,7 +595,9 @@ mod tests {
     #[test]
     fn refuses_a_fifo_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(open(&fifo(&folder)), Err(Error::NotRegular { .. })));
+        let message = open(&fifo(&folder)).unwrap_err().to_string();
+        let expected = "is a FIFO, a socket or a device, where a regular file is needed";
+        assert!(message.ends_with(expected), "{message}");
     }
 
     #[test]
@@ -586,7 +636,7 @@ mod tests {
         for (first, second, problem) in
             [(&values[..1], &[][..], "fewer"), (&values, &values[..1], "more")]
         {
-            let mut writer = Writer::create(&path, 2, &Unfinished::default()).unwrap();
+            let mut writer = Writer::create(&path, &[2], &Unfinished::default()).unwrap();
             writer.write(first).unwrap();
             let error = writer.write(second).and_then(|()| writer.finish()).unwrap_err();
             let message = format!("cannot write: {problem} values than its header says");

@@ -79,6 +79,8 @@ mod tests {
             let hard = folder.path().join("hard.npy");
             fs::hard_link(&path, &hard).unwrap();
             assert!(same_file(&hard, &path).unwrap());
+            // Other than that there is no such file, nothing is known.
+            assert!(same_file(&path, path.join("beneath")).is_err());
         }
     }
 }

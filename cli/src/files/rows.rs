@@ -117,3 +117,57 @@ impl<U: Item, T: Item, F: Fn(U) -> T> Reader<U, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use tempfile::TempDir;
+
+    use super::super::matrix::BIG_ENDIAN;
+    use super::super::testing::temporary;
+    use super::*;
+
+    /// A matrix whose values are their places in the file.
+    fn numbered(fortran: bool, rows: usize, bins: usize) -> (TempDir, Matrix) {
+        let values: Vec<u8> =
+            (0..rows * bins).flat_map(|place| (place as f32).to_ne_bytes()).collect();
+        let (folder, path) = temporary(&values);
+        let (dtype, big_endian, start) = (Dtype::F32, BIG_ENDIAN, 0);
+        let layout = Layout { dtype, big_endian, fortran, rows, bins, start };
+        let file = File::open(&path).unwrap();
+        (folder, Matrix::new(&path, file, values.len() as u64, layout))
+    }
+
+    #[test]
+    fn every_value_of_a_large_matrix_comes_to_its_place() {
+        for (fortran, rows, bins, room) in [
+            (false, 1_001, 150, CHUNK),
+            // Of which the columns of all rows do not fit at once, or not even one column.
+            (true, 100_003, 5, COLUMNS),
+            (true, 300_001, 2, COLUMNS),
+        ] {
+            let (_folder, matrix) = numbered(fortran, rows, bins);
+            let mut reader = Reader::new(matrix, |value: f32| f64::from(value));
+            let mut read = vec![-1.0; (rows - 1) * bins];
+            reader.read(1..rows, &mut read).unwrap();
+            for (at, value) in read.into_iter().enumerate() {
+                let (row, bin) = (1 + at / bins, at % bins);
+                let place = if fortran { bin * rows + row } else { row * bins + bin };
+                assert_eq!(value, place as f64, "row {row}, bin {bin} of {rows} rows");
+            }
+            assert_eq!(size_of_val(&reader.scratch[..]), room);
+        }
+    }
+
+    #[test]
+    fn rows_in_columns_are_asked_for_by_long_pieces() {
+        let preferred = |fortran| {
+            let (_folder, matrix) = numbered(fortran, 2, 3);
+            Reader::new(matrix, |value: f32| f64::from(value)).preferred_bytes()
+        };
+        // Three columns, of each 64 KiB as they lie in the file.
+        assert_eq!(preferred(true), 3 * (64 << 10) / 4 * 8);
+        assert_eq!(preferred(false), 0);
+    }
+}

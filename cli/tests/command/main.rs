@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 #[cfg(target_os = "linux")]
 mod capped;
+mod divergences;
+mod matrix;
 mod output;
 #[cfg(unix)]
 mod signals;

@@ -88,10 +88,13 @@ fn texts() -> Vec<Bad> {
     ] {
         files.push(bad(file(text, 8), says));
     }
-    for bytes in
-        [&b"{\"\xff\":1}"[..], b"\xfe\xff\x00{", b"{\"\xc0\x80\":1}", b"{\"\xed\xa0\x80\":1}"]
-    {
-        files.push(bad(file(bytes, 8), "in the header: expected UTF-8"));
+    for (at, bytes) in [
+        (10, &b"{\"\xff\":1}"[..]),
+        (8, b"\xfe\xff\x00{"),
+        (10, b"{\"\xc0\x80\":1}"),
+        (10, b"{\"\xed\xa0\x80\":1}"),
+    ] {
+        files.push(bad(file(bytes, 8), format!("byte {at}: in the header: expected UTF-8")));
     }
     for (text, times) in
         [("[", 50_000), ("{\"a\":", 20_000), ("\"", 50_001), (" ", 50_000), ("9", 50_000)]
@@ -120,9 +123,9 @@ fn fields() -> Vec<Bad> {
         ("\"dtype\"", "\"type\"", "missing field `dtype`"),
         ("\"shape\"", "\"size\"", "missing field `shape`"),
         ("\"data_offsets\"", "\"offsets\"", "missing field `data_offsets`"),
-        ("\"dtype\":\"F32\"", "\"dtype\":32", "invalid type: integer `32`, expected"),
-        ("\"dtype\":\"F32\"", "\"dtype\":null", "invalid type: null, expected"),
-        ("\"dtype\":\"F32\"", "\"dtype\":[\"F32\"]", "invalid type: sequence, expected"),
+        ("\"dtype\":\"F32\"", "\"dtype\":32", "invalid type: integer `32`, expected a dtype"),
+        ("\"dtype\":\"F32\"", "\"dtype\":null", "invalid type: null, expected a dtype"),
+        ("\"dtype\":\"F32\"", "\"dtype\":[\"F32\"]", "invalid type: sequence, expected a dtype"),
         ("[1,2]", "2", "invalid type: integer `2`, expected a shape"),
         ("[1,2]", "null", "invalid type: null, expected a shape"),
         ("[1,2]", "\"12\"", "invalid type: string \"12\", expected a shape"),

@@ -86,6 +86,12 @@ fn reads_what_the_reference_wrote() {
 }
 
 #[test]
+fn a_matrix_of_nothing_is_read() {
+    let header = format!("{{{}}}", tensor("p", "F32", "[0,0]", 0, 0));
+    assert_eq!(contents_of(&file(header, b""), None).unwrap().dim(), (0, 0));
+}
+
+#[test]
 fn every_type_is_known() {
     let message = serde_json::from_str::<::safetensors::Dtype>("\"\"").unwrap_err().to_string();
     let (_, expected) = message.split_once("expected one of ").unwrap();

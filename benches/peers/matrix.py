@@ -1,0 +1,89 @@
+"""All rows against all rows: this library beside SciPy and PyTorch on the same data, in one run.
+
+    python benches/peers/matrix.py cargo bench --bench matrix --
+
+The words are the command that runs this library's bench. Every answer is held against the divergence in
+f64 before it is timed. All are timed in turn, round after round, so that whatever else the machine does
+hits all alike; the least time of each counts.
+"""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import scipy
+import torch
+from scipy.spatial.distance import cdist
+
+ROWS, BINS, ROUNDS = 512, 256, 5
+
+
+def sides():
+    random = np.random.default_rng(20261126)
+    return [random.dirichlet(np.ones(BINS), ROWS).astype(np.float32) for _ in range(2)]
+
+
+def kl(p, q):
+    p, q = p[:, None, :], q[None, :, :]
+    return (p * torch.log(p / q)).sum(-1)
+
+
+def js_distance(p, q):
+    p, q = p[:, None, :], q[None, :, :]
+    m = (p + q) / 2
+    return (((p * torch.log(p / m)).sum(-1) + (q * torch.log(q / m)).sum(-1)) / 2).sqrt()
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ours(command, folder, name):
+    """Milliseconds, as the bench prints them."""
+    words = [*command, str(ROWS), str(BINS), f"{folder}/p", f"{folder}/q", name]
+    printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    line = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
+    return float(line.split()[3]) / 1e3
+
+
+def main():
+    command = sys.argv[1:]
+    p, q = sides()
+    tensors = [torch.from_numpy(p), torch.from_numpy(q)]
+    wide = [tensor.double() for tensor in tensors]
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    print(f"{datetime.date.today()}, {platform.machine()}, {threads} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{ROWS} x {ROWS} x {BINS} bins; SciPy {scipy.__version__}, PyTorch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        p.tofile(f"{folder}/p")
+        q.tofile(f"{folder}/q")
+        for name, form in [("kl", kl), ("js-distance", js_distance)]:
+            compiled = torch.compile(form, dynamic=False)
+            tools = {
+                "kullback": lambda: ours(command, folder, name),
+                "torch.compile": lambda: timed(lambda: compiled(*tensors)),
+                "PyTorch eager": lambda: timed(lambda: form(*tensors)),
+            }
+            if name == "js-distance":
+                tools["SciPy cdist"] = lambda: timed(lambda: cdist(p, q, "jensenshannon"))
+                assert np.allclose(cdist(p, q, "jensenshannon"), form(*wide), rtol=1e-5)
+            assert torch.allclose(compiled(*tensors).double(), form(*wide), rtol=1e-2)
+            best = dict.fromkeys(tools, float("inf"))
+            for _ in range(ROUNDS):
+                for tool, time_once in tools.items():
+                    best[tool] = min(best[tool], time_once())
+            for tool, seconds in best.items():
+                speed = ROWS * ROWS * BINS / seconds / 1e9
+                ratio = seconds / best["kullback"]
+                print(f"{name:<12} {tool:<14} {1e3 * seconds:>9.1f} ms {speed:>7.2f} billion/s {ratio:>7.1f} times ours")
+
+
+main()

@@ -1,0 +1,367 @@
+//! `kullback matrix`.
+
+use std::fmt::{self, Display};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kullback::{Element, Engine, Error, Nearest, OnInvalid, Pairs, Status};
+use ndarray::{Array2, ArrayView2};
+use serde::Serialize;
+
+use crate::args::{self, Invalid, Shared};
+use crate::failure::Failure;
+use crate::files::npy::{Writer, Written};
+use crate::files::rows::Rows;
+use crate::files::whole::Unfinished;
+use crate::input::{self, Compute, Input};
+use crate::summary::{duration, grouped, line, shown};
+use crate::{memory, results};
+
+/// Rows of a table for people.
+const TABLE_ROWS: usize = 20;
+
+/// Runs the command.
+pub fn run(options: &args::Matrix, unfinished: &Unfinished) -> Result<(), Failure> {
+    let job = Job { options: &options.shared, top_k: options.top_k, unfinished };
+    input::compute(job.options, job.options.output.as_slice(), &job)
+}
+
+struct Job<'a> {
+    options: &'a Shared,
+    top_k: Option<usize>,
+    unfinished: &'a Unfinished,
+}
+
+impl Compute for Job<'_> {
+    fn compute<T: Element<Value: Written>>(&self, input: Input<T>) -> Result<(), Failure> {
+        let Input { p, q, tolerance, .. } = input;
+        let start = Instant::now();
+        let memory = self.memory_for_bands::<T>(p.shape(), q.shape())?;
+        let p = read(p)?;
+        let q = if self.is_one_file() { None } else { Some(read(q)?) };
+        let q = q.as_ref().unwrap_or(&p);
+        let pairs =
+            self.pairs(p.view(), q.view(), tolerance).map_err(|error| self.explain(error))?;
+        let pairs = pairs.with_memory(memory);
+        let engine = input::engine(self.options)?;
+        let per_unit = results::per_unit(self.options)?;
+        match self.top_k {
+            Some(k) => self.nearest(&engine, &pairs, k, per_unit),
+            None => self.matrix(&engine, &pairs, per_unit, start),
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Whether P and Q are the same numbers, read alike.
+    fn is_one_file(&self) -> bool {
+        self.options.p == self.options.q && self.options.p_kind() == self.options.q_kind()
+    }
+
+    /// What the limit leaves for bands of the matrix.
+    fn memory_for_bands<T: Element>(
+        &self,
+        p: (usize, usize),
+        q: (usize, usize),
+    ) -> Result<usize, Failure> {
+        let bytes = |(rows, bins): (usize, usize)| rows.saturating_mul(bins * size_of::<T>());
+        let sides = bytes(p).saturating_add(if self.is_one_file() { 0 } else { bytes(q) });
+        let needed = sides.saturating_add(q.0.saturating_mul(size_of::<T::Value>()));
+        let limit = self.options.memory_limit.unwrap_or_else(memory::default_limit);
+        limit.checked_sub(needed).map(|_| limit - sides).ok_or_else(|| {
+            Failure::input(format!(
+                "{} and {}: a matrix takes all of their rows in memory; --memory-limit {needed} ({}) \
+                 is the least that holds them",
+                self.options.p.display(),
+                self.options.q.display(),
+                memory::shown(needed)
+            ))
+        })
+    }
+
+    fn pairs<'a, T: Element>(
+        &self,
+        p: ArrayView2<'a, T>,
+        q: ArrayView2<'a, T>,
+        tolerance: Option<f64>,
+    ) -> Result<Pairs<'a, T>, Error> {
+        let options = self.options;
+        let pairs = Pairs::of(options.p_kind(), p, options.q_kind(), q)?
+            .with_temperature(options.temperature)?
+            .with_mass(options.mass)
+            .with_on_invalid(match options.invalid {
+                Invalid::Error => OnInvalid::Error,
+                Invalid::Nan => OnInvalid::Nan,
+            });
+        match options.mass_tolerance.or(tolerance) {
+            Some(tolerance) => pairs.with_mass_tolerance(tolerance),
+            None => Ok(pairs),
+        }
+    }
+
+    fn explain(&self, error: Error) -> Failure {
+        input::explain(self.options, error)
+    }
+
+    /// The whole matrix: into the file as its bands come, and into the summary.
+    fn matrix<T: Element<Value: Written>>(
+        &self,
+        engine: &Engine,
+        pairs: &Pairs<'_, T>,
+        per_unit: f64,
+        start: Instant,
+    ) -> Result<(), Failure> {
+        let options = self.options;
+        let (m, n) = pairs.shape();
+        let create = |path| Writer::<T::Value>::create(path, &[m, n], self.unfinished);
+        let mut file = options.output.as_deref().map(create).transpose().map_err(Failure::other)?;
+        let mut summary = Summary::new::<T>(options, pairs);
+        let progress = self.progress(m);
+        let skip = self.is_one_file();
+        let bands = engine.matrix_into(options.divergence, pairs, |rows, mut band| {
+            scale(&mut band.values, per_unit);
+            if let Some(file) = &mut file {
+                let values = band.values.as_slice().unwrap_or_default();
+                file.write(values).map_err(|error| Stop::Failure(Failure::other(error)))?;
+            }
+            summary.take(rows.start, &band, skip);
+            progress.set_position(rows.end as u64);
+            Ok(())
+        });
+        bands.map_err(|stop| match stop {
+            Stop::Library(error) => self.explain(error),
+            Stop::Failure(failure) => failure,
+        })?;
+        progress.finish_and_clear();
+        file.map(Writer::finish).transpose().map_err(Failure::other)?;
+        summary.seconds = start.elapsed().as_secs_f64();
+        self.say(&summary)
+    }
+
+    /// The nearest rows: into the file, or on stdout.
+    fn nearest<T: Element<Value: Written>>(
+        &self,
+        engine: &Engine,
+        pairs: &Pairs<'_, T>,
+        k: usize,
+        per_unit: f64,
+    ) -> Result<(), Failure> {
+        let options = self.options;
+        let nearest = engine.nearest(options.divergence, pairs, k);
+        let mut nearest = nearest.map_err(|error| self.explain(error))?;
+        scale(&mut nearest.values, per_unit);
+        let Some(path) = &options.output else { return self.say(&Table::new(&nearest)) };
+        let (rows, k) = nearest.indices.dim();
+        let (indices, values) = (nearest.indices.as_slice(), nearest.values.as_slice());
+        let write = || {
+            let mut file = Writer::create_records(path, &[rows, k], self.unfinished)?;
+            file.write_records(indices.unwrap_or_default(), values.unwrap_or_default())?;
+            file.finish()
+        };
+        write().map_err(Failure::other)
+    }
+
+    fn say(&self, what: &(impl Serialize + Display)) -> Result<(), Failure> {
+        match (self.options.quiet, self.options.json) {
+            (true, _) => Ok(()),
+            (_, true) => {
+                let json = serde_json::to_string_pretty(what).map_err(Failure::other)?;
+                crate::print(&(json + "\n"))
+            }
+            _ => crate::print(&what.to_string()),
+        }
+    }
+
+    fn progress(&self, rows: usize) -> ProgressBar {
+        if self.options.quiet {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{bar:40} {pos} of {len} rows, {eta} left");
+        ProgressBar::with_draw_target(Some(rows as u64), ProgressDrawTarget::stderr())
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    }
+}
+
+/// What ends the bands early.
+enum Stop {
+    Library(Error),
+    Failure(Failure),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Library(error)
+    }
+}
+
+/// All rows of a side.
+fn read<T: Element>(mut rows: Rows<T>) -> Result<Array2<T>, Failure> {
+    let (count, bins) = rows.shape();
+    // A layout's size in bytes is one that memory could hold.
+    let mut values = Vec::new();
+    let no_memory =
+        || Failure::other(format!("there is no memory for {count} rows of {bins} bins"));
+    values.try_reserve_exact(count * bins).map_err(|_| no_memory())?;
+    values.resize(count * bins, T::default());
+    rows.read(0..count, &mut values).map_err(Failure::input)?;
+    Array2::from_shape_vec((count, bins), values).map_err(|_| no_memory())
+}
+
+fn scale<V: Element>(values: &mut Array2<V>, by: f64) {
+    if by != 1.0 {
+        values.mapv_inplace(|value| V::from_f64(value.to_f64() * by));
+    }
+}
+
+/// Everything that is said about a matrix.
+#[derive(Debug, Serialize)]
+struct Summary {
+    rows: usize,
+    columns: usize,
+    bins: usize,
+    dtype: &'static str,
+    divergence: String,
+    unit: Option<&'static str>,
+    mass: &'static str,
+    backend: &'static str,
+    /// Of the finite values; of none there is none.
+    mean: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+    /// The row of P and the row of Q that are nearest to each other, and how near they are.
+    nearest_pair: Option<(usize, usize)>,
+    nearest: Option<f64>,
+    infinite_pairs: usize,
+    invalid_p_rows: usize,
+    invalid_q_rows: usize,
+    closer_looks: usize,
+    fallback_reason: Option<String>,
+    seconds: f64,
+    /// As far as it is Unicode.
+    output: Option<String>,
+    #[serde(skip)]
+    sum: f64,
+    #[serde(skip)]
+    finite: usize,
+}
+
+impl Summary {
+    fn new<T: Element>(options: &Shared, pairs: &Pairs<'_, T>) -> Summary {
+        let (rows, columns) = pairs.shape();
+        Summary {
+            rows,
+            columns,
+            bins: pairs.bins(),
+            dtype: T::NAME,
+            divergence: options.divergence.to_string(),
+            unit: options.divergence.per_unit(1.0).map(|_| options.base.unit()),
+            mass: options.mass.name(),
+            backend: "cpu",
+            mean: None,
+            min: None,
+            max: None,
+            nearest_pair: None,
+            nearest: None,
+            infinite_pairs: 0,
+            invalid_p_rows: 0,
+            invalid_q_rows: 0,
+            closer_looks: 0,
+            fallback_reason: None,
+            seconds: 0.0,
+            output: options.output.as_ref().map(|path| path.display().to_string()),
+            sum: 0.0,
+            finite: 0,
+        }
+    }
+
+    /// Takes a band whose first row this is. A row is not its own neighbour, where it has to be told.
+    fn take<V: Element>(&mut self, first: usize, band: &kullback::Matrix<V>, skip: bool) {
+        for ((row, column), value) in band.values.indexed_iter() {
+            let value = value.to_f64();
+            self.infinite_pairs += usize::from(value == f64::INFINITY);
+            if !value.is_finite() {
+                continue;
+            }
+            self.finite += 1;
+            self.sum += value;
+            self.min = Some(self.min.map_or(value, |min| min.min(value)));
+            self.max = Some(self.max.map_or(value, |max| max.max(value)));
+            if !(skip && first + row == column) && self.nearest.is_none_or(|least| value < least) {
+                (self.nearest, self.nearest_pair) = (Some(value), Some((first + row, column)));
+            }
+        }
+        let invalid = |statuses: &ndarray::Array1<Status>| {
+            statuses.iter().filter(|status| **status != Status::Ok).count()
+        };
+        self.mean = (self.finite > 0).then(|| self.sum / self.finite as f64);
+        self.invalid_p_rows += invalid(&band.p_statuses);
+        self.invalid_q_rows = invalid(&band.q_statuses);
+        self.closer_looks += band.closer_looks;
+        self.backend = band.backend;
+        self.fallback_reason = self.fallback_reason.take().or(band.recovery.reason.clone());
+    }
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [rows, columns, bins] = [self.rows, self.columns, self.bins].map(grouped);
+        line(f, "matrix", &format_args!("{rows} × {columns} of {bins} bins, {}", self.dtype))?;
+        let unit = self.unit.map_or(String::new(), |unit| format!(" in {unit}"));
+        let divergence = format_args!("{}{unit}, mass policy {}", self.divergence, self.mass);
+        line(f, "divergence", &divergence)?;
+        line(f, "backend", &self.backend)?;
+        for (name, value) in [("mean", self.mean), ("min", self.min), ("max", self.max)] {
+            line(f, name, &shown(value))?;
+        }
+        match self.nearest_pair {
+            Some((row, column)) => {
+                let near = shown(self.nearest);
+                line(f, "nearest", &format_args!("P row {row}, Q row {column}: {near}"))?;
+            }
+            None => line(f, "nearest", &"none")?,
+        }
+        line(f, "infinite", &format_args!("{} pairs", grouped(self.infinite_pairs)))?;
+        let [p, q] = [self.invalid_p_rows, self.invalid_q_rows].map(grouped);
+        line(f, "invalid", &format_args!("{p} rows of P, {q} of Q"))?;
+        line(f, "time", &duration(self.seconds))?;
+        match &self.fallback_reason {
+            Some(reason) => line(f, "because", &crate::files::printable(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The nearest rows, as they are printed.
+#[derive(Debug, Serialize)]
+struct Table {
+    indices: Vec<Vec<usize>>,
+    /// Null where they are not finite.
+    values: Vec<Vec<f64>>,
+    backend: &'static str,
+}
+
+impl Table {
+    fn new<V: Element>(nearest: &Nearest<V>) -> Table {
+        let rows = nearest.values.rows().into_iter();
+        Table {
+            indices: nearest.indices.rows().into_iter().map(|row| row.to_vec()).collect(),
+            values: rows.map(|row| row.iter().map(|value| value.to_f64()).collect()).collect(),
+            backend: nearest.backend,
+        }
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (row, (indices, values)) in self.indices.iter().zip(&self.values).enumerate() {
+            if row == TABLE_ROWS {
+                let more = grouped(self.indices.len() - row);
+                return writeln!(f, "… and {more} more rows: -o FILE.npy or --json has them all");
+            }
+            let near = indices.iter().zip(values);
+            let near = near.map(|(index, value)| format!("{index} ({})", shown(Some(*value))));
+            line(f, &row.to_string(), &near.collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+// Later passes, for divergences other than Kullback-Leibler's: makes a record of the sums over each
+// unit, one segment of one row, from its bins and the row's masses, which the first pass found.
+// Host: src/gpu/family.rs. With shared/family_sums.wgsl or shared/family_chain.wgsl.
+//
+// Before the sums that are asked for comes a round with DIFFERENCE alone: masses are rounded, and bins that
+// are divided by them no longer balance. What is left of the difference goes into all rounds after it.
+
+struct Params {
+    units: u32,          // as in rows.wgsl
+    line: u32,
+    lanes: u32,
+    segments: u32,
+    segment_quads: u32,
+    bins: u32,
+    p_stride: u32,
+    q_stride: u32,
+    ticket: u32,
+    p_kind: u32,
+    q_kind: u32,
+    zero: u32,
+    per_temperature: vec4<f32>,
+    temperature: vec4<f32>,
+    codes: vec4<u32>,                // what is summed
+    divided: u32,                    // whether sides are divided by their masses
+    balanced: u32,                   // whether the round with the differences is over
+    parameters: array<vec4<f32>, 4>, // of each sum
+    series: array<vec4<f32>, 12>,    // three for each sum
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read_write> terms: array<Record>;      // [rows][segments]
+@group(0) @binding(7) var<storage, read> heads: array<Head>;              // [rows], of the first pass
+@group(0) @binding(8) var<storage, read> balances: array<Record>;         // [rows], not read before they are there
+
+// Trips whose sums are added one after the other: see segment_sums.wgsl.
+const CHAIN: u32 = 16u;
+
+fn scale_of(row: u32) -> Scale {
+    if (params.divided == 0u) {
+        return as_given();
+    }
+    var unbalanced = 0.0;
+    if (params.balanced != 0u) {
+        let balance = balances[row];
+        unbalanced = balance.first.x + (balance.only.x - balance.only.y);
+    }
+    return scale_by(masses_of(heads[row]), unbalanced);
+}
+
+// Whether what a row's sums are made from is of this submission.
+fn is_stale(row: u32) -> bool {
+    var stale = heads[row].ticket != params.ticket;
+    if (params.balanced != 0u) {
+        let balance = balances[row];
+        stale |= balance.ticket != params.ticket || balance.consumed != params.bins
+            || (balance.flags & SOME_STALE) != 0u;
+    }
+    return stale;
+}
+
+fn with_terms(record: Record, sums: vec4<f32>) -> Record {
+    var more = record;
+    more.first += sums.xy;
+    more.second += sums.zw;
+    return more;
+}
+
+fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
+    let first = segment * params.segment_quads;
+    let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
+    let scale = scale_of(row);
+    var record = nothing(params.ticket);
+    var sums = vec4(0.0);
+    var only = vec2(0.0);
+    var trips = 0u;
+    var quad = first + lane;
+    loop {
+        let bins = bins_at(row, quad, end, scale);
+        sums += vec4(
+            total(term(0u, bins)),
+            total(term(1u, bins)),
+            total(term(2u, bins)),
+            total(term(3u, bins)),
+        );
+        only += bins.only;
+        record.flags |= bins.flags;
+        record.consumed += bins_in(quad, end);
+        if (any(params.codes == vec4(LARGEST))) {
+            let l = bins.l.hi + bins.l.lo;
+            record.largest = max(record.largest, max(max(l.x, l.y), max(l.z, l.w)));
+        }
+        trips += 1u;
+        if (trips % CHAIN == 0u) {
+            record = with_terms(record, sums);
+            record.only += only;
+            sums = vec4(0.0);
+            only = vec2(0.0);
+        }
+        continuing {
+            quad += lanes;
+            break if quad >= end;
+        }
+    }
+    record = with_terms(record, sums);
+    record.only += only;
+    record.flags |= select(0u, SOME_STALE, is_stale(row));
+    return record;
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn family(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    var row = unit;
+    var segment = 0u;
+    if (SPLIT) {
+        row = unit / params.segments;
+        segment = unit % params.segments;
+    }
+    if (SHARED) {
+        if (unit < params.units) {
+            records[local] = segment_sum(row, segment, lane, lanes);
+        }
+        let record = tree_sum(local, lanes);
+        if (lane == 0u && unit < params.units) {
+            terms[unit] = record;
+        }
+    } else if (unit < params.units) {
+        terms[unit] = segment_sum(row, segment, lane, lanes);
+    }
+}

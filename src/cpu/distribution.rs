@@ -1,0 +1,158 @@
+//! A row of one side as a distribution, made once for all the rows that it is compared with.
+//!
+//! Probabilities and logarithms keep what rounding takes from them, so that the difference of two
+//! has its digits where they are nearly equal.
+
+use super::bins::{LANES, Reading};
+use crate::chain::tree_sum;
+use crate::error::Side;
+use crate::integrand::{UNIT, exp_of};
+use crate::kind::Kind;
+use crate::sums::Total;
+use crate::term::{exp, ln};
+
+/// Quotients below it are looked at once more.
+const TINY: f64 = 1e-290;
+
+/// A row as a distribution. All vectors are as long as a multiple of `LANES`.
+pub(super) struct Distribution {
+    /// Probabilities in units, and what rounding took from them.
+    pub x: Vec<f64>,
+    pub x_rest: Vec<f64>,
+    /// Their logarithms, likewise; −inf where there is no probability.
+    pub ln: Vec<f64>,
+    pub ln_rest: Vec<f64>,
+    pub mass: f64,
+    /// Whether some number is none of its kind.
+    pub is_invalid: bool,
+}
+
+impl Distribution {
+    /// Of the numbers of a row, which are used up.
+    pub(super) fn new(side: Side, mut numbers: Vec<f64>, reading: &Reading) -> Distribution {
+        let filled_up = numbers.len().next_multiple_of(LANES);
+        numbers.resize(filled_up, reading.none(side));
+        let none = vec![0.0; filled_up];
+        let mut made = Distribution {
+            x: numbers,
+            x_rest: none.clone(),
+            ln: none.clone(),
+            ln_rest: none,
+            mass: 0.0,
+            is_invalid: false,
+        };
+        pulp::Arch::new().dispatch(Make { made: &mut made, side, reading });
+        made
+    }
+}
+
+/// Makes a distribution of the numbers that stand in the place of its probabilities.
+struct Make<'a> {
+    made: &'a mut Distribution,
+    side: Side,
+    reading: &'a Reading,
+}
+
+impl pulp::WithSimd for Make<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Make { made, side, reading } = self;
+        let least = reading.none(side);
+        made.is_invalid = made
+            .x
+            .iter()
+            .fold(false, |invalid, &x| invalid | !((x >= least) & (x < f64::INFINITY)));
+        if made.is_invalid {
+            made.mass = f64::NAN;
+        } else if reading.kind(side) == Kind::Probs {
+            made.of_probs(reading.divides(side));
+        } else {
+            made.of_logs(reading.by(side), reading.kind(side), reading.divides(side));
+        }
+    }
+}
+
+impl Distribution {
+    #[inline(always)]
+    fn of_probs(&mut self, divided: bool) {
+        let (by, total) = in_range(&self.x);
+        let (sum, sum_rest) = total.parts();
+        self.mass = sum / by;
+        let (mass, mass_rest) = if divided { (sum, sum_rest) } else { (by, 0.0) };
+        let mut some_tiny = false;
+        for (at, x) in self.x.iter_mut().enumerate() {
+            let raw = *x;
+            let scaled = raw * by;
+            let quotient = scaled / mass;
+            let rest = (-quotient).mul_add(mass, scaled) - quotient * mass_rest;
+            some_tiny |= (raw > 0.0) & (quotient < TINY);
+            self.ln_rest[at] = raw;
+            self.x_rest[at] = UNIT * (rest / mass);
+            self.ln[at] = ln(quotient);
+            *x = quotient * UNIT;
+        }
+        if some_tiny {
+            self.tiny_logarithms(by.ln() - mass.ln());
+        }
+        self.ln_rest.fill(0.0);
+    }
+
+    /// The logarithms of probabilities that may be too small for a quotient, whose numbers stand where
+    /// the rests of logarithms will.
+    #[cold]
+    fn tiny_logarithms(&mut self, ln_by: f64) {
+        for (ln, (&raw, &x)) in self.ln.iter_mut().zip(self.ln_rest.iter().zip(&self.x)) {
+            if raw > 0.0 && x < TINY * UNIT {
+                *ln = raw.ln() + ln_by;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn of_logs(&mut self, by: f64, kind: Kind, divided: bool) {
+        let top = self.x.iter().fold(f64::NEG_INFINITY, |top, &x| if x > top { x } else { top });
+        // Of a masked side all exponentials are 0.
+        let top = top.max(f64::MIN) * by;
+        let mut sums = [0.0; LANES];
+        for vector in self.x.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                sums[lane] += exp(vector[lane] * by - top);
+            }
+        }
+        let sum = tree_sum(sums);
+        self.mass = match kind {
+            _ if sum == 0.0 => 0.0,
+            Kind::Logits => 1.0,
+            // A mass may be too small for a number, and still be one to divide by.
+            _ => (top + sum.ln()).exp().max(f64::MIN_POSITIVE),
+        };
+        let ln_mass = if divided { top + ln(sum) } else { 0.0 };
+        for (at, x) in self.x.iter_mut().enumerate() {
+            let some = *x > f64::NEG_INFINITY;
+            let finite = if some { *x } else { 0.0 };
+            let given = finite * by;
+            let lost = finite.mul_add(by, -given);
+            // What rounding takes from a difference is itself a number, and this one (Knuth 1969).
+            let ln = given - ln_mass;
+            let seen = ln - given;
+            self.ln_rest[at] = (given - (ln - seen)) - (ln_mass + seen) + lost;
+            self.ln[at] = if some { ln } else { f64::NEG_INFINITY };
+            *x = if some { exp_of(ln) * UNIT } else { 0.0 };
+        }
+    }
+}
+
+/// A power of two that brings the sum of some numbers into the middle of the range, and the sum of
+/// the products.
+#[inline(always)]
+fn in_range(numbers: &[f64]) -> (f64, Total) {
+    let sum: f64 = numbers.iter().sum();
+    let by = match sum {
+        1e-150..1e150 => 1.0,
+        1e150.. => 0.5_f64.powi(1000),
+        _ => 2.0_f64.powi(900),
+    };
+    (by, numbers.iter().map(|x| x * by).collect())
+}

@@ -140,8 +140,8 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             let [p, q] = places.row(at);
             let [p_sum, q_sum] = &mut sums;
             let mut into = [
-                Into::of(p, self.is_summed[0].then_some(p_sum)),
-                Into::of(q, self.is_summed[1].then_some(q_sum)),
+                Target::of(p, self.is_summed[0].then_some(p_sum)),
+                Target::of(q, self.is_summed[1].then_some(q_sum)),
             ];
             if let Some(row) = self.row_in_f32(row, &mut kept, &mut into, &mut space) {
                 slots.put(at, row);
@@ -165,7 +165,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         &self,
         row: usize,
         kept: &mut Kept,
-        into: &mut [Into<'_, T::Value>; 2],
+        into: &mut [Target<'_, T::Value>; 2],
         space: &mut [Vec<f32>; 2],
     ) -> Option<Row<T::Value>> {
         let (manner, weight) = (self.in_f32?, self.weight(row));
@@ -197,7 +197,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         look: &Look,
         verdict: Verdict,
         work: &mut Work,
-        mut into: [Into<'_, T::Value>; 2],
+        mut into: [Target<'_, T::Value>; 2],
     ) {
         let weight = self.weight(row);
         let value = match verdict {
@@ -314,35 +314,35 @@ impl Line {
 }
 
 /// Where a row's gradient in one side goes.
-enum Into<'a, V> {
+enum Target<'a, V> {
     Nowhere,
     Row(ArrayViewMut1<'a, V>),
     /// To others'.
     Sum(&'a mut [f64]),
 }
 
-impl<'a, V: Value> Into<'a, V> {
-    fn of(row: Option<ArrayViewMut1<'a, V>>, sum: Option<&'a mut Vec<f64>>) -> Into<'a, V> {
+impl<'a, V: Value> Target<'a, V> {
+    fn of(row: Option<ArrayViewMut1<'a, V>>, sum: Option<&'a mut Vec<f64>>) -> Target<'a, V> {
         match (row, sum) {
-            (Some(row), _) => Into::Row(row),
-            (None, Some(sum)) => Into::Sum(sum),
-            (None, None) => Into::Nowhere,
+            (Some(row), _) => Target::Row(row),
+            (None, Some(sum)) => Target::Sum(sum),
+            (None, None) => Target::Nowhere,
         }
     }
 
     /// The same for parts of a row.
-    fn in_segments(self, bins: usize) -> Vec<Into<'a, V>> {
+    fn in_segments(self, bins: usize) -> Vec<Target<'a, V>> {
         match self {
-            Into::Nowhere => (0..bins).step_by(SEGMENT).map(|_| Into::Nowhere).collect(),
-            Into::Sum(sum) => sum.chunks_mut(SEGMENT).map(Into::Sum).collect(),
-            Into::Row(row) => {
+            Target::Nowhere => (0..bins).step_by(SEGMENT).map(|_| Target::Nowhere).collect(),
+            Target::Sum(sum) => sum.chunks_mut(SEGMENT).map(Target::Sum).collect(),
+            Target::Row(row) => {
                 let (mut rest, mut parts) = (row, Vec::new());
                 while rest.len() > SEGMENT {
                     let (part, later) = rest.split_at(Axis(0), SEGMENT);
-                    parts.push(Into::Row(part));
+                    parts.push(Target::Row(part));
                     rest = later;
                 }
-                parts.push(Into::Row(rest));
+                parts.push(Target::Row(rest));
                 parts
             }
         }
@@ -352,8 +352,8 @@ impl<'a, V: Value> Into<'a, V> {
     #[inline(always)]
     fn put(&mut self, first: usize, derivatives: &[f64]) {
         match self {
-            Into::Nowhere => {}
-            Into::Row(row) => match row.as_slice_mut() {
+            Target::Nowhere => {}
+            Target::Row(row) => match row.as_slice_mut() {
                 Some(row) => {
                     let row = &mut row[first..first + derivatives.len()];
                     row.iter_mut().zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
@@ -363,7 +363,7 @@ impl<'a, V: Value> Into<'a, V> {
                     row.zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
                 }
             },
-            Into::Sum(sum) => {
+            Target::Sum(sum) => {
                 let sum = &mut sum[first..first + derivatives.len()];
                 sum.iter_mut().zip(derivatives).for_each(|(sum, x)| *sum += x);
             }
@@ -372,8 +372,8 @@ impl<'a, V: Value> Into<'a, V> {
 
     /// The place itself if it is one of f32, side by side, else a space instead; empty if there is none.
     fn in_f32<'s>(&'s mut self, bins: usize, space: &'s mut Vec<f32>) -> &'s mut [f32] {
-        let len = if matches!(self, Into::Nowhere) { 0 } else { bins };
-        if let Into::Row(row) = self
+        let len = if matches!(self, Target::Nowhere) { 0 } else { bins };
+        if let Target::Row(row) = self
             && let Some(Ok(row)) = row.as_slice_mut().map(bytemuck::try_cast_slice_mut)
         {
             return row;
@@ -385,19 +385,21 @@ impl<'a, V: Value> Into<'a, V> {
     /// Puts what is in that space where it belongs.
     fn put_space(&mut self, space: &[f32]) {
         match self {
-            Into::Row(row) if !space.is_empty() => {
+            Target::Row(row) if !space.is_empty() => {
                 row.iter_mut().zip(space).for_each(|(to, &x)| *to = V::from_f64(x.into()));
             }
-            Into::Sum(sum) => sum.iter_mut().zip(space).for_each(|(sum, &x)| *sum += f64::from(x)),
+            Target::Sum(sum) => {
+                sum.iter_mut().zip(space).for_each(|(sum, &x)| *sum += f64::from(x))
+            }
             _ => {}
         }
     }
 
     fn fill(&mut self, derivative: f64) {
         match self {
-            Into::Nowhere => {}
-            Into::Row(row) => row.fill(V::from_f64(derivative)),
-            Into::Sum(sum) => sum.iter_mut().for_each(|sum| *sum += derivative),
+            Target::Nowhere => {}
+            Target::Row(row) => row.fill(V::from_f64(derivative)),
+            Target::Sum(sum) => sum.iter_mut().for_each(|sum| *sum += derivative),
         }
     }
 }
@@ -414,7 +416,7 @@ struct Written {
 struct Walk<'s, 'a, V> {
     written: Written,
     part: Part<'s>,
-    into: [Into<'a, V>; 2],
+    into: [Target<'a, V>; 2],
     space: &'s mut Space,
 }
 

@@ -252,7 +252,7 @@ impl Backend for Recovering {
         pairs: &Pairs<'_, T>,
         settings: Settings,
     ) -> Result<Matrix<T::Value>, Error> {
-        let mut device = self.current(from_now(settings.deadline)).await?;
+        let device = self.current(from_now(settings.deadline)).await?;
         let error = match device.gpu.matrix(divergence, pairs, settings).await {
             Err(error) if settings.cpu_fallback => error,
             result => return result,

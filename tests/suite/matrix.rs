@@ -158,7 +158,7 @@ fn a_backend_that_has_no_matrix_says_so() {
 #[test]
 fn every_pair_is_as_good_as_promised() {
     for bins in [2, 3, 8, 50, 256] {
-        let base: Array2<f32> = distributions(12, bins, 9);
+        let base: Array2<f32> = distributions(6, bins, 9);
         let mut all = base.clone();
         for epsilon in [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6] {
             all = concatenate![Axis(0), all, nearby(&base, epsilon, (1.0 / epsilon) as u64)];

@@ -193,5 +193,6 @@ impl<V: Value> Nearest<V> {
 
 /// Whether a value is less than another one; NaN is less than none, and all others are less than it.
 fn nearer<V: Value>(one: V, other: V) -> bool {
-    one < other || one == one && other != other
+    let (one, other) = (one.to_f64(), other.to_f64());
+    one < other || other.is_nan() && !one.is_nan()
 }

@@ -4,6 +4,8 @@
 //! off: so `d = ln q − ln p` keeps its digits where p and q are nearly equal, and no term cancels. The
 //! products of reciprocals and probabilities take the place of a division.
 
+#![expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
+
 use std::f32::consts::LN_2;
 use std::marker::PhantomData;
 

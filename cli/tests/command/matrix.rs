@@ -103,7 +103,7 @@ fn the_nearest_rows_are_printed_or_written() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines,
-        ["0           0 (0.143841), 1 (0.510826)", "1           1 (0.000000), 0 (0.951329)"]
+        ["0           0 (0.143841), 1 (0.510826)", "1           1 (0.000000), 0 (0.951350)"]
     );
     let output = matrix(&folder, "p.npy", "q.npy", &["--top-k", "9", "--json"]);
     let table: Value = serde_json::from_str(&stdout(&output)).unwrap();

@@ -44,7 +44,7 @@ fn side(bins: usize, seed: u64) -> Array2<f64> {
     let mut sparse: Array2<f64> = distributions(2, bins, seed + 1);
     for (row, mut sparse) in sparse.axis_iter_mut(Axis(0)).enumerate() {
         for (bin, x) in sparse.iter_mut().enumerate() {
-            if bins > 2 && (bin + row + seed as usize) % 3 == 0 {
+            if bins > 2 && (bin + row + seed as usize).is_multiple_of(3) {
                 *x = 0.0;
             }
         }
@@ -193,7 +193,8 @@ fn every_pair_is_as_good_as_promised() {
 #[test]
 fn equal_terms_are_summed_as_well_as_others() {
     for bins in [256, 4_096] {
-        let level = |apart: f64, bin: usize| 1.0 + if bin % 2 == 0 { apart } else { -apart };
+        let level =
+            |apart: f64, bin: usize| 1.0 + if bin.is_multiple_of(2) { apart } else { -apart };
         let apart = [0.0, 1e-5, 1e-3, 0.03, 0.3, 0.5, 0.6, 0.7, 0.9, 0.99, 0.9999];
         let rows = Array2::from_shape_fn((apart.len(), bins), |(row, bin)| level(apart[row], bin));
         let rows: Array2<f32> = normalized(rows.view());

@@ -212,7 +212,7 @@ impl Engine {
     /// | a side with a single row | one row, the sum over all rows, as autograd gives through broadcasting |
     /// | a weight of 0 | the row has no part in the gradients, whatever it is |
     ///
-    /// Relative to the largest of a row derivatives in f32 are right to 1e-6, and those in f64 to 1e-12.
+    /// Relative to the largest of a row derivatives in f32 are right to 5e-6, and those in f64 to 1e-12.
     /// Ordinary rows of `kl` and `reverse-kl` are computed in f32 if their numbers are of at most 32 bits,
     /// all others in f64; values may differ from those of [`rows`](Self::rows) in their last places. The
     /// same batch has the same bits whatever the number of threads.

@@ -19,7 +19,8 @@
 //! let logits = array![[1.0_f64, 0.0, 0.0, 2.0, 0.0]];
 //! let top = TopK::new(Kind::LogProbs, &indices, &logprobs)?;
 //! let tailed = top.beside(Kind::Logits, &logits, 1.0)?;
-//! assert_eq!(tailed.p, array![[0.5, 0.25, 0.25]]);
+//! // By their bins: of tokens 0 and 3, and of all others.
+//! assert_eq!(tailed.p, array![[0.25, 0.5, 0.25]]);
 //! let outcome = Engine::cpu().rows(Divergence::Kl, &tailed.batch()?)?;
 //! assert!((outcome.values[0] - 0.0087984).abs() < 1e-7);
 //! # Ok::<(), kullback::Error>(())

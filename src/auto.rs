@@ -68,6 +68,7 @@ impl Backend for Auto {
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         self.cpu.several(divergences, batch, settings).await
     }
+
     async fn gradient<T: Element>(
         &self,
         divergence: Divergence,

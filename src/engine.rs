@@ -310,11 +310,8 @@ impl Engine {
         if divergence != Divergence::ReverseKl {
             return self.choice.rows(divergence, batch, self.settings).await;
         }
-        let mut outcome = self.choice.rows(Divergence::Kl, &batch.swapped(), self.settings).await?;
-        if let Some(masses) = &mut outcome.masses {
-            std::mem::swap(&mut masses.p, &mut masses.q);
-        }
-        Ok(outcome)
+        let outcome = self.choice.rows(Divergence::Kl, &batch.swapped(), self.settings).await?;
+        Ok(outcome.swapped())
     }
 
     /// `D(p‖q)` of each row in nats, the first argument first: what PyTorch computes as
@@ -423,6 +420,7 @@ impl Backend for Choice {
             }
         }
     }
+
     async fn gradient<T: Element>(
         &self,
         divergence: Divergence,

@@ -238,26 +238,38 @@ impl Term for RootPower {
     }
 }
 
-/// `p·ln(p/m) − p + m` of positive normal numbers with `n = p − m`: see [`term`](crate::term).
+/// p and q of positive normal numbers within an octave of each other: see [`term`](crate::term).
+struct Near {
+    /// What the octaves between them add to a logarithm.
+    octaves: f64,
+    q: f64,
+    n: f64,
+    s: f64,
+}
+
+/// Brings q next to p, with `n = p − q`.
+#[inline(always)]
+fn near(p: f64, q: f64, n: f64) -> Near {
+    let k = whole_octaves_f64(p.to_bits().wrapping_sub(q.to_bits()) as i64);
+    let q = f64::from_bits(q.to_bits().wrapping_add(k as u64));
+    let n = if k == 0 { n } else { p - q };
+    Near { octaves: exponent(k), q, n, s: n / (p + q) }
+}
+
+/// `p·ln(p/m) − p + m` of positive normal numbers with `n = p − m`.
 #[inline(always)]
 fn bregman<const FUSED: bool>(p: f64, m: f64, n: f64) -> f64 {
-    let k = whole_octaves_f64(p.to_bits().wrapping_sub(m.to_bits()) as i64);
-    let m_near = f64::from_bits(m.to_bits().wrapping_add(k as u64));
-    let n = if k == 0 { n } else { p - m_near };
-    let s = n / (p + m_near);
-    let beyond = mul_add_f64::<FUSED>(p, exponent(k) * LN_2, m - m_near);
+    let Near { octaves, q: m_near, n, s } = near(p, m, n);
+    let beyond = mul_add_f64::<FUSED>(p, octaves * LN_2, m - m_near);
     curve_f64::<FUSED>(n, s, atanh_tail::<FUSED>(s * s), beyond)
 }
 
 /// `ln(p/q)` of positive normal numbers with `n = p − q`.
 #[inline(always)]
 pub(crate) fn ln_ratio<const FUSED: bool>(p: f64, q: f64, n: f64) -> f64 {
-    let k = whole_octaves_f64(p.to_bits().wrapping_sub(q.to_bits()) as i64);
-    let q_near = f64::from_bits(q.to_bits().wrapping_add(k as u64));
-    let n = if k == 0 { n } else { p - q_near };
-    let s = n / (p + q_near);
+    let Near { octaves, s, .. } = near(p, q, n);
     let ln_near = 2.0 * mul_add_f64::<FUSED>(s, atanh_tail::<FUSED>(s * s), s);
-    mul_add_f64::<FUSED>(exponent(k), LN_2, ln_near)
+    mul_add_f64::<FUSED>(octaves, LN_2, ln_near)
 }
 
 /// [`Integrand::Power`] with what it needs of its order.

@@ -223,6 +223,14 @@ impl<T: Value> Outcome<T> {
         self
     }
 
+    /// The same with the masses of P and Q in each other's place.
+    pub(crate) fn swapped(mut self) -> Outcome<T> {
+        if let Some(masses) = &mut self.masses {
+            std::mem::swap(&mut masses.p, &mut masses.q);
+        }
+        self
+    }
+
     /// The places of some of its rows.
     pub(crate) fn slots(&mut self, rows: Range<usize>) -> Slots<'_, T> {
         let masses = self.masses.as_mut();

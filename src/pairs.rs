@@ -186,10 +186,12 @@ impl<'a, T: Element> Pairs<'a, T> {
         let room = (self.memory / size_of::<T::Value>()).max(1);
         let rows = room.isqrt().max(room / n.max(1)).clamp(1, m.max(1));
         let columns = (room / rows).max(1);
-        blocks(m, rows).flat_map(move |p| blocks(n, columns).map(move |q| (p.clone(), q)))
+        blocks(0..m, rows).flat_map(move |p| blocks(0..n, columns).map(move |q| (p.clone(), q)))
     }
 }
 
-fn blocks(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(most).map(move |first| first..(first + most).min(rows))
+/// Ranges of up to so many that make up a range.
+pub(crate) fn blocks(of: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = of.end;
+    of.step_by(most).map(move |first| first..(first + most).min(end))
 }

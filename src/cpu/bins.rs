@@ -23,6 +23,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::integrand::{Bin, UNIT, exp_of, ln_ratio};
 use crate::kind::Kind;
+use crate::pairs::blocks;
 use crate::term::{exp, exp_tail, ln};
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
@@ -177,8 +178,7 @@ impl Window {
 
 /// Ranges of up to `BLOCK` bins.
 pub(super) fn windows(bins: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = bins.end;
-    bins.step_by(BLOCK).map(move |first| first..(first + BLOCK).min(end))
+    blocks(bins, BLOCK)
 }
 
 /// What one look at some bins of a row finds.

@@ -12,6 +12,7 @@ use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::outcome::in_common_tasks;
+use crate::pairs::blocks;
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
 use crate::{Divergence, Error, Mass, Outcome};
@@ -211,7 +212,7 @@ impl Sums {
             let (block, window) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
             let vectors = window.vectors();
             if let Some(slope) = family.slope {
-                ProductSums { slope, block, vectors, sums: &mut self.products }.dispatch();
+                with_products(slope, ProductSums { block, vectors, sums: &mut self.products });
             }
             self.add_block::<FUSED>(family, block, vectors);
         }
@@ -337,38 +338,42 @@ fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
     }
 }
 
-/// Adds up a slope's products over the bins of a block. A function of its own, since few ask for it.
-struct ProductSums<'a> {
+/// Hands the products of a slope to whoever does something with them. A function of its own, since few ask
+/// for it.
+#[inline(never)]
+pub(super) fn with_products(slope: Slope, bins: impl Bins) {
+    pulp::Arch::new().dispatch(WithProducts { slope, bins });
+}
+
+struct WithProducts<B> {
     slope: Slope,
+    bins: B,
+}
+
+impl<B: Bins> pulp::WithSimd for WithProducts<B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let WithProducts { slope, bins } = self;
+        match S::IS_SCALAR {
+            true => slope.products::<S, false>(bins),
+            false => slope.products::<S, true>(bins),
+        }
+    }
+}
+
+/// Adds up products over the bins of a block.
+struct ProductSums<'a> {
     block: &'a Block,
     vectors: usize,
     sums: &'a mut [Vector; 2],
 }
 
-impl ProductSums<'_> {
-    #[inline(never)]
-    fn dispatch(self) {
-        pulp::Arch::new().dispatch(self);
-    }
-}
-
-impl pulp::WithSimd for ProductSums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let slope = self.slope;
-        match S::IS_SCALAR {
-            true => slope.products::<S, false>(self),
-            false => slope.products::<S, true>(self),
-        }
-    }
-}
-
 impl Bins for ProductSums<'_> {
     #[inline(always)]
     fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
-        let ProductSums { block, vectors, sums, .. } = self;
+        let ProductSums { block, vectors, sums } = self;
         let [mut of_p, mut of_q] = *sums;
         for at in 0..vectors {
             let both = block.both(at);
@@ -443,15 +448,8 @@ impl pulp::WithSimd for Summed<'_> {
 /// The same for a row that several threads share. Segments are merged in their order.
 fn long_row(family: &Family, arch: pulp::Arch, row: &Part<'_>, sums: &mut Sums) -> Look {
     let reading = family.reading;
-    let parts: Vec<_> = row
-        .bins
-        .clone()
-        .step_by(SEGMENT)
-        .map(|first| {
-            let bins = first..(first + SEGMENT).min(row.bins.end);
-            Part { numbers: row.numbers, row: row.row, bins }
-        })
-        .collect();
+    let part = |bins| Part { numbers: row.numbers, row: row.row, bins };
+    let parts: Vec<_> = blocks(row.bins.clone(), SEGMENT).map(part).collect();
     let looks: Vec<_> =
         parts.par_iter().map(|part| arch.dispatch(LookAt { reading, part })).collect();
     let mut look = Look::default();

@@ -20,7 +20,7 @@ use ndarray::{ArrayView1, ArrayViewMut1, Axis};
 use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
-use super::family::{Family, Part, SEGMENT, Work, refusal, verdict};
+use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::kl_gradient::Manner;
 use super::logs::Kept;
 use super::rows::rows_per_task;
@@ -49,11 +49,7 @@ pub(super) fn outcome<T: Element>(
 ) -> Result<Outcome<T::Value>, Error> {
     if divergence.at_its_limit() == Divergence::ReverseKl {
         let places = places.swapped();
-        let mut outcome = outcome(Divergence::Kl, &batch.swapped(), weights, places)?;
-        if let Some(masses) = &mut outcome.masses {
-            std::mem::swap(&mut masses.p, &mut masses.q);
-        }
-        return Ok(outcome);
+        return Ok(outcome(Divergence::Kl, &batch.swapped(), weights, places)?.swapped());
     }
     let mut outcome = Outcome::of(batch, "cpu")?;
     // The gradient in a row that all the others are compared with is none of theirs.
@@ -269,7 +265,7 @@ impl Tops<'_> {
         for bins in windows(bins.clone()) {
             let (block, window) = space.block::<FUSED>(*numbers, scale, *row, bins);
             let vectors = window.vectors();
-            Products { slope, block, vectors, into: &mut products }.dispatch();
+            with_products(slope, Products { block, vectors, into: &mut products });
             tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
         }
         tops
@@ -440,7 +436,7 @@ impl<V: Value> Walk<'_, '_, V> {
         for bins in windows(bins) {
             let (block, window) = space.block::<FUSED>(numbers, &scale, row, bins.clone());
             let vectors = window.vectors();
-            Products { slope, block, vectors, into: &mut products }.dispatch();
+            with_products(slope, Products { block, vectors, into: &mut products });
             for side in 0..2 {
                 let own = block.probabilities(side);
                 lines[side].derivatives(&products[side], own, vectors, &mut derivatives[side]);
@@ -485,36 +481,15 @@ impl Written {
 /// A slope's products in the bins of a block, and whatever in those in which a probability is 0. A
 /// function of its own, whose loops are better for it.
 struct Products<'a> {
-    slope: Slope,
     block: &'a Block,
     vectors: usize,
     into: &'a mut [Vectors; 2],
 }
 
-impl Products<'_> {
-    #[inline(never)]
-    fn dispatch(self) {
-        pulp::Arch::new().dispatch(self);
-    }
-}
-
-impl pulp::WithSimd for Products<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let slope = self.slope;
-        match S::IS_SCALAR {
-            true => slope.products::<S, false>(self),
-            false => slope.products::<S, true>(self),
-        }
-    }
-}
-
 impl Bins for Products<'_> {
     #[inline(always)]
     fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
-        let Products { block, vectors, into: [of_p, of_q], .. } = self;
+        let Products { block, vectors, into: [of_p, of_q] } = self;
         for at in 0..vectors {
             for lane in 0..LANES {
                 [of_p[at][lane], of_q[at][lane]] = products(block.bin(at, lane));

@@ -22,7 +22,7 @@ use crate::element::{Element, Value};
 use crate::error::{InvalidRow, Rule, Side};
 use crate::integrand::Integrand;
 use crate::matrix::Matrix;
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, blocks};
 use crate::verdict::{Judged, Verdict, refused_mass_of};
 use crate::{Divergence, Error, Status, chain, sums};
 
@@ -266,11 +266,6 @@ impl Found {
 /// Where a part of some rows lies within them.
 fn within(part: &Range<usize>, rows: &Range<usize>) -> Range<usize> {
     part.start - rows.start..part.end - rows.start
-}
-
-fn blocks(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = rows.end;
-    rows.step_by(most).map(move |first| first..(first + most).min(end))
 }
 
 /// The bins in which a row has mass, one bit each.

@@ -71,6 +71,7 @@ impl Backend for Cpu {
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         family::outcomes(divergences, batch)
     }
+
     async fn gradient<T: Element>(
         &self,
         divergence: Divergence,

@@ -28,7 +28,6 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read_write> terms: array<Record>;      // [rows][segments]
 @group(0) @binding(7) var<storage, read> heads: array<Head>;              // [rows], of the first pass
 @group(0) @binding(8) var<storage, read> balances: array<Record>;         // [rows], not read before they are there
 
@@ -112,24 +111,5 @@ fn family(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lanes = select(1u, params.lanes, SHARED);
-    let lane = local & (lanes - 1u);
-    let unit = unit_of(group, params.line, local, lanes);
-    var row = unit;
-    var segment = 0u;
-    if (SPLIT) {
-        row = unit / params.segments;
-        segment = unit % params.segments;
-    }
-    if (SHARED) {
-        if (unit < params.units) {
-            records[local] = segment_sum(row, segment, lane, lanes);
-        }
-        let record = tree_sum(local, lanes);
-        if (lane == 0u && unit < params.units) {
-            terms[unit] = record;
-        }
-    } else if (unit < params.units) {
-        terms[unit] = segment_sum(row, segment, lane, lanes);
-    }
+    reduce(group, local);
 }

@@ -1,6 +1,6 @@
 // Second pass, for rows of more than one segment: merges up to `fan` consecutive records of a
 // row into one. Run until each row has one record left.
-// Host: src/gpu/merge.rs.
+// Host: src/gpu/merge.rs. With shared/put_record.wgsl, or in the last round shared/put_value.wgsl.
 
 struct Params {
     units: u32,    // rows × records per row after this round
@@ -15,10 +15,10 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> parts: array<Record>;            // [rows][before]
-@group(0) @binding(2) var<storage, read_write> merged: array<Record>;     // [rows][after]
 
-fn part_sum(row: u32, part: u32, lane: u32, lanes: u32) -> Record {
-    let first = part * params.fan;
+fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
+    let row = unit / params.after;
+    let first = unit % params.after * params.fan;
     let end = min(first + params.fan, params.before);
     var record = nothing(params.ticket);
     for (var at = first + lane; at < end; at += lanes) {
@@ -34,18 +34,5 @@ fn merge(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lanes = select(1u, params.lanes, SHARED);
-    let lane = local & (lanes - 1u);
-    let unit = unit_of(group, params.line, local, lanes);
-    if (SHARED) {
-        if (unit < params.units) {
-            records[local] = part_sum(unit / params.after, unit % params.after, lane, lanes);
-        }
-        let record = tree_sum(local, lanes);
-        if (lane == 0u && unit < params.units) {
-            merged[unit] = record;
-        }
-    } else if (unit < params.units) {
-        merged[unit] = part_sum(unit / params.after, unit % params.after, lane, lanes);
-    }
+    reduce(group, local);
 }

@@ -1,5 +1,6 @@
 // First pass: makes a record of each unit, one segment of one row.
-// Host: src/gpu/rows.rs. With shared/segment_sums.wgsl or shared/segment_chain.wgsl.
+// Host: src/gpu/rows.rs. With shared/segment_sums.wgsl or shared/segment_chain.wgsl, and with
+// shared/put_record.wgsl, or shared/put_value.wgsl where that is all of the row.
 
 struct Params {
     units: u32,          // rows × segments in this dispatch
@@ -19,31 +20,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read_write> sums: array<Record>;       // [rows][segments]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rows(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let lanes = select(1u, params.lanes, SHARED);
-    let lane = local & (lanes - 1u);
-    let unit = unit_of(group, params.line, local, lanes);
-    var row = unit;
-    var segment = 0u;
-    if (SPLIT) {
-        row = unit / params.segments;
-        segment = unit % params.segments;
-    }
-    if (SHARED) {
-        if (unit < params.units) {
-            records[local] = segment_sum(row, segment, lane, lanes);
-        }
-        let record = tree_sum(local, lanes);
-        if (lane == 0u && unit < params.units) {
-            sums[unit] = record;
-        }
-    } else if (unit < params.units) {
-        sums[unit] = segment_sum(row, segment, lane, lanes);
-    }
+    reduce(group, local);
 }

@@ -165,9 +165,10 @@ struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::gpu::Injury;
-    pub use crate::gpu::kernel::Spec;
+    pub use crate::gpu::kernel::{POLICY_BINDING, Spec};
+    use crate::gpu::variant::Output;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{family, kernel, merge, record, rows, settle};
+    use crate::gpu::{family, kernel, merge, record, rows};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -175,10 +176,14 @@ pub mod internal {
 
     /// Every kernel in every variant.
     pub fn kernels() -> Vec<Spec> {
-        let settled = Variant::all().filter(|variant| !variant.is_f64());
-        let settled = settled.flat_map(|variant| [settle::spec(variant), family::spec(variant)]);
-        let merged = Variant::merged().map(merge::spec);
-        Variant::all().map(rows::spec).chain(merged).chain(settled).collect()
+        let rows = Variant::all().map(|variant| rows::spec(variant, Output::Record));
+        let merged = Variant::merged().map(|variant| merge::spec(variant, Output::Record));
+        let resident = Variant::all().filter(|variant| !variant.is_f64());
+        let of_f32 = resident.flat_map(|variant| {
+            let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
+            settles.into_iter().chain([family::spec(variant)])
+        });
+        rows.chain(merged).chain(of_f32).collect()
     }
 
     /// The names of the override constants that every kernel has.

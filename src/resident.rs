@@ -84,10 +84,11 @@ use crate::error::Cause;
 use crate::gpu::adapter::{self, AdapterKind};
 use crate::gpu::kernel::{Kernel, Spec};
 use crate::gpu::ln_table::ln_table;
+use crate::gpu::settle::Policy;
 use crate::gpu::slot::Buffer;
-use crate::gpu::variant::{self, Family, Variant};
-use crate::gpu::{merge, rows, settle};
-use crate::plan::{Chunk, Dispatch, Form, Limits, Plan, QUAD, Shape};
+use crate::gpu::variant::{self, Family, Output, Variant};
+use crate::gpu::{merge, rows};
+use crate::plan::{Chunk, Dispatch, Form, Limits, Merge, Plan, QUAD, Shape};
 use crate::{Error, Kind};
 
 /// How bins lie in a buffer: row after row, without a gap.
@@ -270,12 +271,25 @@ pub struct Rows {
     device: wgpu::Device,
     settings: Settings,
     limits: Limits,
-    kernels: HashMap<(&'static str, Variant, Form), Kernel>,
+    kernels: HashMap<KernelKey, Kernel>,
+    uniforms: HashMap<Vec<u8>, wgpu::Buffer>,
     /// Merging goes to and fro between these two.
     records: [Buffer; 2],
     ln_table: wgpu::Buffer,
     unwanted_statuses: Buffer,
     ticket: u32,
+}
+
+/// Which kernel: the name of its shader, the variant of its text, how that is specialised, and what is
+/// left of a unit.
+type KernelKey = (&'static str, Variant, Form, Output);
+
+/// Uniforms that are kept; each is some 100 bytes.
+const MOST_UNIFORMS: usize = 64;
+
+/// What the pass before the merges, or one of these, leaves: results, where no other comes after it.
+fn output(merges: &[Merge], pass: usize) -> Output {
+    if pass == merges.len() { Output::Value } else { Output::Record }
 }
 
 impl Rows {
@@ -311,6 +325,7 @@ impl Rows {
             // One submission is all there is, and whose work it is.
             limits: Limits { chunk_bytes: u64::MAX, ..limits },
             kernels: HashMap::new(),
+            uniforms: HashMap::new(),
             records: [Buffer::new("records", usage), Buffer::new("records", usage)],
             ln_table,
             unwanted_statuses: Buffer::new("statuses", usage),
@@ -362,28 +377,29 @@ impl Rows {
 
     /// Compiles what a task needs, makes room for it, and takes a mark for its records.
     fn prepare(&mut self, variant: Variant, plan: &Plan, chunk: &Chunk) {
-        let rows = plan.shape.rows;
         let (device, size) = (&self.device, self.limits.workgroup_size);
-        let mut compile = |name, form, spec: fn(Variant) -> Spec| {
-            let kernel = self.kernels.entry((name, variant, form));
-            kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
+        let mut compile = |name, form, output, spec: fn(Variant, Output) -> Spec| {
+            let kernel = self.kernels.entry((name, variant, form, output));
+            kernel.or_insert_with(|| Kernel::new(device, spec(variant, output), size, form));
         };
-        let dispatch = plan.dispatch(chunk);
-        compile("rows", dispatch.form, rows::spec);
-        for merge in plan.merges(rows) {
-            compile("merge", merge.dispatch.form, merge::spec);
+        let (dispatch, merges) = (plan.dispatch(chunk), plan.merges(plan.shape.rows));
+        compile("rows", dispatch.form, output(&merges, 0), rows::spec);
+        for (at, merge) in merges.iter().enumerate() {
+            compile("merge", merge.dispatch.form, output(&merges, at + 1), merge::spec);
         }
-        compile("settle", plan.rowwise(rows).form, settle::spec);
-        for buffer in &mut self.records {
-            buffer.reserve(device, dispatch.units as usize * variant.layout().record_bytes);
+        if !merges.is_empty() {
+            for buffer in &mut self.records {
+                buffer.reserve(device, dispatch.units as usize * variant.layout().record_bytes);
+            }
+            self.ticket = self.ticket.checked_add(1).unwrap_or(1);
         }
-        self.unwanted_statuses.reserve(device, 4 * rows);
-        self.ticket = self.ticket.checked_add(1).unwrap_or(1);
+        self.unwanted_statuses.reserve(device, 4);
     }
 
-    /// Records the passes: a record of each unit, one of each row, and the results.
+    /// Records the passes: a record of each unit, and rounds in which they become one of each row. The
+    /// last pass leaves the results.
     fn record(
-        &self,
+        &mut self,
         encoder: &mut wgpu::CommandEncoder,
         task: &Task<'_>,
         variant: Variant,
@@ -391,56 +407,69 @@ impl Rows {
         chunk: &Chunk,
         params: &rows::Params,
     ) -> Result<(), String> {
-        let Shape { rows, bins, layout } = plan.shape;
-        let bytes = |units: u32| units as usize * layout.record_bytes;
-        let dispatch = plan.dispatch(chunk);
+        let bytes = |units: u32| units as usize * plan.shape.layout.record_bytes;
+        let (dispatch, merges) = (plan.dispatch(chunk), plan.merges(plan.shape.rows));
+        let policy = self.uniform(bytemuck::bytes_of(&self.policy(task)))?;
+        let first = self.uniform(bytemuck::bytes_of(params))?;
+        let rounds = merges.iter().map(|merge| {
+            let params = merge::Params::new(merge, self.ticket);
+            filled(&self.device, wgpu::BufferUsages::UNIFORM, bytemuck::bytes_of(&params))
+        });
+        let rounds = rounds.collect::<Result<Vec<_>, _>>()?;
+        let results = |name: &str| match name {
+            "policy" => Ok(policy.as_entire_buffer_binding()),
+            "values" => binding(task.values),
+            "statuses" => task.statuses.map_or(self.unwanted_statuses.bound(4), binding),
+            _ => Ok(self.ln_table.as_entire_buffer_binding()),
+        };
         let buffers = |name: &str| match name {
             "p" => binding(task.p),
             "q" => binding(task.q),
-            "sums" => self.records[0].bound(bytes(dispatch.units)),
-            _ => Ok(self.ln_table.as_entire_buffer_binding()),
+            "made" => self.records[0].bound(bytes(dispatch.units)),
+            _ => results(name),
         };
-        self.pass(encoder, ("rows", variant), params, buffers, dispatch)?;
+        let key = ("rows", variant, dispatch.form, output(&merges, 0));
+        self.pass(encoder, key, &first, buffers, dispatch)?;
 
         let (mut units, mut at) = (dispatch.units, 0);
-        for merge in plan.merges(rows) {
-            let params = merge::Params::new(&merge, self.ticket);
+        for (round, (merge, params)) in merges.iter().zip(&rounds).enumerate() {
             let buffers = |name: &str| match name {
                 "parts" => self.records[at].bound(bytes(units)),
-                "merged" => self.records[1 - at].bound(bytes(merge.dispatch.units)),
-                _ => Ok(self.ln_table.as_entire_buffer_binding()),
+                "made" => self.records[1 - at].bound(bytes(merge.dispatch.units)),
+                _ => results(name),
             };
-            self.pass(encoder, ("merge", variant), &params, buffers, merge.dispatch)?;
+            let key = ("merge", variant, merge.dispatch.form, output(&merges, round + 1));
+            self.pass(encoder, key, params, buffers, merge.dispatch)?;
             (units, at) = (merge.dispatch.units, 1 - at);
         }
-
-        let dispatch = plan.rowwise(rows);
-        let params = settle::Params::new(self.policy(), dispatch, bins, self.ticket);
-        let buffers = |name: &str| match name {
-            "settled" => self.records[at].bound(bytes(units)),
-            "values" => binding(task.values),
-            "statuses" => match task.statuses {
-                Some(statuses) => binding(statuses),
-                None => self.unwanted_statuses.bound(4 * rows),
-            },
-            _ => Ok(self.ln_table.as_entire_buffer_binding()),
-        };
-        self.pass(encoder, ("settle", variant), &params, buffers, dispatch)
+        Ok(())
     }
 
     /// Records one dispatch of a kernel that was compiled.
     fn pass<'a>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        (name, variant): (&'static str, Variant),
-        params: &impl bytemuck::NoUninit,
+        key: KernelKey,
+        params: &wgpu::Buffer,
         buffers: impl Fn(&str) -> Result<wgpu::BufferBinding<'a>, String>,
         dispatch: Dispatch,
     ) -> Result<(), String> {
-        let kernel = self.kernels.get(&(name, variant, dispatch.form));
-        let kernel = kernel.ok_or_else(|| format!("no kernel {name} was made"))?;
-        let params = filled(&self.device, wgpu::BufferUsages::UNIFORM, bytemuck::bytes_of(params))?;
-        kernel.record(&self.device, encoder, &params, buffers, dispatch).map(|_| ())
+        let kernel = self.kernels.get(&key);
+        let kernel = kernel.ok_or_else(|| format!("no kernel was made for {key:?}"))?;
+        kernel.record(&self.device, encoder, params, buffers, dispatch).map(|_| ())
+    }
+
+    /// A uniform of these bytes, which may be read by work before: task after task they are the same.
+    fn uniform(&mut self, bytes: &[u8]) -> Result<wgpu::Buffer, String> {
+        if let Some(known) = self.uniforms.get(bytes) {
+            return Ok(known.clone());
+        }
+        if self.uniforms.len() >= MOST_UNIFORMS {
+            self.uniforms.clear();
+        }
+        let uniform = filled(&self.device, wgpu::BufferUsages::UNIFORM, bytes)?;
+        self.uniforms.insert(bytes.to_vec(), uniform.clone());
+        Ok(uniform)
     }
 
     /// How a task is cut and read, if it can be.
@@ -496,14 +525,18 @@ impl Rows {
         Err(unsupported(format!("{name} in {what}")))
     }
 
-    fn policy(&self) -> settle::Policy {
+    fn policy(&self, task: &Task<'_>) -> Policy {
         let Settings { kinds, mass, tolerance, .. } = self.settings;
         let given = kinds.iter().all(|&kind| kind != Kind::Probs);
-        settle::Policy {
-            mass,
-            tolerance,
-            weighed: kinds.map(|kind| kind != Kind::Logits),
+        let [p_weighed, q_weighed] = kinds.map(|kind| u32::from(kind != Kind::Logits));
+        Policy {
+            bins: task.bins as u32,
+            mass: mass as u32,
+            p_weighed,
+            q_weighed,
+            tolerance: tolerance as f32,
             least: if given { 1e-13 } else { 1e-11 },
+            with_statuses: task.statuses.is_some().into(),
         }
     }
 
@@ -568,8 +601,7 @@ mod tests {
         bytemuck::pod_collect_to_vec(&to.get_mapped_range(..).unwrap())
     }
 
-    /// A first pass that was lost leaves records with the mark of an earlier one: alone in their
-    /// row, or merged with others.
+    /// A first pass that was lost leaves records with the mark of an earlier one to the merges.
     #[test]
     fn records_of_another_submission_make_no_value() {
         const ROWS: usize = 3;
@@ -583,7 +615,8 @@ mod tests {
         };
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let buffer = |words: &[u32]| filled(&device, usage, bytemuck::cast_slice(words)).unwrap();
-        for (bins, is_merged) in [(8, false), (2_000, true)] {
+        // One round of merges, and two.
+        for (bins, rounds) in [(1_000, 1), (4_000, 2)] {
             let mut rows = Rows::under(&device, Settings::probs(Format::F32), limits).unwrap();
             let side = buffer(&vec![(1.0 / bins as f32).to_bits(); ROWS * bins]);
             let (values, statuses) = (buffer(&[1; ROWS]), buffer(&[1; ROWS]));
@@ -595,7 +628,7 @@ mod tests {
                 statuses: Some(statuses.slice(..)),
             };
             let (plan, reading) = rows.plan(&task).unwrap();
-            assert_eq!(plan.merges(ROWS).is_empty(), !is_merged, "{bins} bins");
+            assert_eq!(plan.merges(ROWS).len(), rounds, "{bins} bins");
             let (chunk, variant) = (plan.chunks().next().unwrap(), rows.settings.variant(bins));
             rows.prepare(variant, &plan, &chunk);
             for (ticket, want) in

@@ -12,8 +12,8 @@ fn result_of(record: Record) -> Result {
         pow2(vec4(clamp(record.q_exponent, -126i, 127i))).x,
     );
     // Of a side of logits only whether it has any counts.
-    let p_mass = of_mass(select(record.w, masses.x, params.p_weighed != 0u), params.p_weighed);
-    let q_mass = of_mass(select(record.v, masses.y, params.q_weighed != 0u), params.q_weighed);
+    let p_mass = of_mass(select(record.w, masses.x, policy.p_weighed != 0u), policy.p_weighed);
+    let q_mass = of_mass(select(record.v, masses.y, policy.q_weighed != 0u), policy.q_weighed);
     if (p_mass == WRONG_MASS || p_mass == NO_MASS_AT_ALL) {
         return Result(NAN, p_mass);
     }
@@ -25,6 +25,6 @@ fn result_of(record: Record) -> Result {
         return Result(INFINITE, select(INFINITE_VALUE, LACKS_DIGITS, lacks));
     }
     let value = record.g / record.w;
-    lacks |= value > 0.0 && value < params.least;
+    lacks |= value > 0.0 && value < policy.least;
     return Result(bitcast<u32>(value), select(OK, LACKS_DIGITS, lacks));
 }

@@ -39,8 +39,8 @@ fn result_of(record: Record) -> Result {
     if (record.top >= HUGE) {
         return Result(NAN, LACKS_DIGITS);
     }
-    let p_mass = of_mass(p, params.p_weighed);
-    let q_mass = of_mass(q, params.q_weighed);
+    let p_mass = of_mass(p, policy.p_weighed);
+    let q_mass = of_mass(q, policy.q_weighed);
     if (p_mass == WRONG_MASS || p_mass == NO_MASS_AT_ALL) {
         return Result(NAN, p_mass);
     }
@@ -53,12 +53,12 @@ fn result_of(record: Record) -> Result {
     }
     lacks |= p < FAINT || q < FAINT || (g > 0.0 && g < FAINT * max(p, 1.0));
     var value = g;
-    if (params.mass == AS_GIVEN) {
+    if (policy.mass == AS_GIVEN) {
         value = g + d;
         // Rounding leaves in D a few units of Σ|p − q|, which G bounds as in Pinsker's inequality.
         let bound = 2.0 / 3.0 * g * (p + 2.0 * q);
         lacks |= g > 0.0 && value * value < 0.25 * bound;
-    } else if (params.mass != GENERALIZED && p > 0.0 && q > 0.0) {
+    } else if (policy.mass != GENERALIZED && p > 0.0 && q > 0.0) {
         let per_p = g / p;
         let mass_term = eta(-d / p, q / p);
         value = max(per_p - mass_term, 0.0);

@@ -27,6 +27,25 @@ fn tree_sum(local: u32, lanes: u32) -> Record {
     return records[local];
 }
 
+// Makes the record of each unit of the dispatch: a kernel's `record_of` that of what one invocation
+// takes, `put` whatever is to be left of the whole.
+fn reduce(group: vec3<u32>, local: u32) {
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    if (SHARED) {
+        if (unit < params.units) {
+            records[local] = record_of(unit, lane, lanes);
+        }
+        let record = tree_sum(local, lanes);
+        if (lane == 0u && unit < params.units) {
+            put(unit, record);
+        }
+    } else if (unit < params.units) {
+        put(unit, record_of(unit, lane, lanes));
+    }
+}
+
 // The number of the unit that an invocation works on, in a grid whose lines hold `line` groups.
 fn unit_of(group: vec3<u32>, line: u32, local: u32, lanes: u32) -> u32 {
     let shift = countTrailingZeros(lanes);

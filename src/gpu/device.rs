@@ -11,7 +11,7 @@ use super::kernel::{Kernel, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
-use super::variant::Variant;
+use super::variant::{Output, Variant};
 use super::{family, merge, rows};
 use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
@@ -254,7 +254,7 @@ impl Device {
         let buffers = |name: &str| match name {
             "p" | "p_words" => slot.inputs[0].bound(job.bytes[0]),
             "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
-            "sums" | "terms" => slot.records[0].bound(made),
+            "made" => slot.records[0].bound(made),
             "heads" => slot.heads.bound(job.rows() * job.variant.layout().record_bytes),
             "balances" => slot.balances.bound(job.rows() * terms_bytes()),
             _ => self.ln_table.bound(ln_table::BYTES),
@@ -332,7 +332,7 @@ impl Device {
             let params = merge::Params::new(merge, self.ticket);
             let buffers = |name: &str| match name {
                 "parts" => from.bound(made.bytes),
-                "merged" => to.bound(next.bytes),
+                "made" => to.bound(next.bytes),
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
             let key = ("merge", variant, merge.dispatch.form);
@@ -428,20 +428,21 @@ impl Device {
     ) -> Result<(), Fault> {
         let later = job.filter(|job| !job.passes.is_empty());
         let (device, size) = (&self.device, self.workgroup_size);
-        let mut compile = |name, variant, form, spec: fn(Variant) -> Spec| {
+        let mut compile = |name, variant, form, spec: &dyn Fn(Variant, Output) -> Spec| {
             let kernel = self.kernels.entry((name, variant, form));
-            kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
+            kernel
+                .or_insert_with(|| Kernel::new(device, spec(variant, Output::Record), size, form));
         };
         if let Some(job) = job {
-            compile("rows", variant, job.dispatch.form, rows::spec);
+            compile("rows", variant, job.dispatch.form, &rows::spec);
         }
         if let Some(job) = later {
-            compile("family", variant, job.later_dispatch().form, family::spec);
+            compile("family", variant, job.later_dispatch().form, &|heads, _| family::spec(heads));
         }
         for merge in merges {
-            compile("merge", variant, merge.dispatch.form, merge::spec);
+            compile("merge", variant, merge.dispatch.form, &merge::spec);
             if later.is_some() {
-                compile("merge", Variant::TERMS, merge.dispatch.form, merge::spec);
+                compile("merge", Variant::TERMS, merge.dispatch.form, &merge::spec);
             }
         }
         let needs_table = !variant.arithmetic_buffers().is_empty() || later.is_some();

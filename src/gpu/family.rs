@@ -25,7 +25,7 @@ use crate::{Divergence, chain, sums};
 
 /// What the shader declares, for heads of a variant.
 pub fn spec(heads: Variant) -> Spec {
-    let terms = [("terms", 3, true), ("heads", 7, false), ("balances", 8, false)];
+    let passes = [("made", 3, true), ("heads", 7, false), ("balances", 8, false)];
     Spec {
         name: "family",
         variant: Variant { family: Family::Terms, ..heads },
@@ -41,11 +41,14 @@ pub fn spec(heads: Variant) -> Spec {
             include_str!("../../shaders/shared/bins_f32.wgsl"),
             heads.head_source(),
             include_str!("../../shaders/shared/integrand_f32.wgsl"),
+            include_str!("../../shaders/shared/segments.wgsl"),
+            include_str!("../../shaders/shared/put_record.wgsl"),
             include_str!("../../shaders/family.wgsl"),
         ]
         .concat(),
-        buffers: [heads.bins_buffers(), &terms, &[("ln_table", 4, false)]].concat(),
+        buffers: [heads.bins_buffers(), &passes, &[("ln_table", 4, false)]].concat(),
         params: (size_of::<Params>(), FIELDS),
+        policy: None,
     }
 }
 
@@ -336,7 +339,12 @@ impl Asked {
             let fine =
                 sum >= self.least(integrand) && sum < MOST && !self.is_mixed(integrand, masses);
             let same = || batch.row(Side::P, row) == batch.row(Side::Q, row);
-            (fine || sum == 0.0 && is_a_distance(integrand) && same()).then_some(sum)
+            let nothing = match integrand {
+                // What a device flushes is not among it, but counts as its smallest bin.
+                Integrand::Unmatched => true,
+                _ => is_a_distance(integrand) && same(),
+            };
+            (fine || sum == 0.0 && nothing).then_some(sum)
         };
         let ln_overlap = overlap.map_or(Some(0.0), |at| {
             let overlap = total(at);
@@ -363,7 +371,7 @@ impl Asked {
     fn least(&self, integrand: Integrand) -> f64 {
         match integrand {
             Integrand::Entropy | Integrand::CrossEntropy => 0.25,
-            Integrand::Unmatched | Integrand::Overlap(_) => 0.0,
+            Integrand::Overlap(_) => 0.0,
             Integrand::Variation | Integrand::Largest => self.least.sqrt(),
             Integrand::JensenShannon(w) => self.least * w * (1.0 - w),
             _ => self.least,

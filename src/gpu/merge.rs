@@ -3,19 +3,26 @@
 use std::mem::{offset_of, size_of};
 
 use super::kernel::Spec;
-use super::variant::Variant;
+use super::settle;
+use super::variant::{Output, Variant};
 use crate::plan::Merge;
 
 /// What the shader declares.
-pub fn spec(variant: Variant) -> Spec {
+pub fn spec(variant: Variant, output: Output) -> Spec {
     Spec {
         name: "merge",
         variant,
         heads: None,
-        source: [variant.record_source(), include_str!("../../shaders/merge.wgsl")].concat(),
-        buffers: [&[("parts", 1, false), ("merged", 2, true)], variant.arithmetic_buffers()]
+        source: [
+            variant.record_source(),
+            variant.output_source(output),
+            include_str!("../../shaders/merge.wgsl"),
+        ]
+        .concat(),
+        buffers: [&[("parts", 1, false)], settle::buffers(output), variant.arithmetic_buffers()]
             .concat(),
         params: (size_of::<Params>(), FIELDS),
+        policy: settle::policy(output),
     }
 }
 

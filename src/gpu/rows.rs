@@ -13,8 +13,9 @@ use super::family::Asked;
 use super::fault::Fault;
 use super::kernel::Spec;
 use super::record::{self, Records};
+use super::settle;
 use super::slot::Slot;
-use super::variant::Variant;
+use super::variant::{Output, Variant};
 use super::worker::catch;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
@@ -26,7 +27,7 @@ use crate::plan::{Chunk, Layout, Plan, QUAD, Shape, padded};
 use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
 /// What the shader declares.
-pub fn spec(variant: Variant) -> Spec {
+pub fn spec(variant: Variant, output: Output) -> Spec {
     Spec {
         name: "rows",
         variant,
@@ -35,12 +36,15 @@ pub fn spec(variant: Variant) -> Spec {
             variant.record_source(),
             variant.bins_source(),
             variant.segment_source(),
+            include_str!("../../shaders/shared/segments.wgsl"),
+            variant.output_source(output),
             include_str!("../../shaders/rows.wgsl"),
         ]
         .concat(),
-        buffers: [variant.bins_buffers(), &[("sums", 3, true)], variant.arithmetic_buffers()]
+        buffers: [variant.bins_buffers(), settle::buffers(output), variant.arithmetic_buffers()]
             .concat(),
         params: (size_of::<Params>(), FIELDS),
+        policy: settle::policy(output),
     }
 }
 

@@ -1,86 +1,46 @@
-//! The last pass of resident use: values and statuses. Shader: `shaders/settle.wgsl`.
+//! What is left of a unit: its record, or for resident use the value and the status of the row that it
+//! is. Shaders: `shaders/shared/put_record.wgsl` and `shaders/shared/put_value.wgsl`.
 
 use std::mem::{offset_of, size_of};
 
-use super::kernel::Spec;
-use super::variant::Variant;
-use crate::batch::Mass;
-use crate::plan::Dispatch;
+use super::kernel::Fields;
+use super::variant::Output;
 
-/// What the shader declares.
-pub fn spec(variant: Variant) -> Spec {
-    Spec {
-        name: "settle",
-        variant,
-        heads: None,
-        source: [
-            variant.record_source(),
-            variant.settle_source(),
-            include_str!("../../shaders/settle.wgsl"),
-        ]
-        .concat(),
-        buffers: [
-            &[("settled", 1, false), ("values", 2, true), ("statuses", 3, true)],
-            variant.arithmetic_buffers(),
-        ]
-        .concat(),
-        params: (size_of::<Params>(), FIELDS),
+/// The storage buffers that a kernel of this output writes to.
+pub(super) fn buffers(output: Output) -> &'static [(&'static str, u32, bool)] {
+    match output {
+        Output::Record => &[("made", 3, true)],
+        Output::Value => &[("values", 10, true), ("statuses", 11, true)],
     }
+}
+
+/// The uniform that it reads besides its parameters.
+pub(super) fn policy(output: Output) -> Option<Fields> {
+    (output == Output::Value).then_some((size_of::<Policy>(), FIELDS))
 }
 
 const FIELDS: &[(&str, usize)] = &[
-    ("units", offset_of!(Params, units)),
-    ("line", offset_of!(Params, line)),
-    ("bins", offset_of!(Params, bins)),
-    ("ticket", offset_of!(Params, ticket)),
-    ("mass", offset_of!(Params, mass)),
-    ("p_weighed", offset_of!(Params, p_weighed)),
-    ("q_weighed", offset_of!(Params, q_weighed)),
-    ("tolerance", offset_of!(Params, tolerance)),
-    ("least", offset_of!(Params, least)),
-    ("zero", offset_of!(Params, zero)),
+    ("bins", offset_of!(Policy, bins)),
+    ("mass", offset_of!(Policy, mass)),
+    ("p_weighed", offset_of!(Policy, p_weighed)),
+    ("q_weighed", offset_of!(Policy, q_weighed)),
+    ("tolerance", offset_of!(Policy, tolerance)),
+    ("least", offset_of!(Policy, least)),
+    ("with_statuses", offset_of!(Policy, with_statuses)),
 ];
 
+/// How records become values, as the shader has it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Params {
-    units: u32,
-    line: u32,
-    bins: u32,
-    ticket: u32,
-    mass: u32,
-    p_weighed: u32,
-    q_weighed: u32,
-    tolerance: f32,
-    least: f32,
-    zero: u32,
-}
-
-/// How records become values.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
-    pub mass: Mass,
-    pub tolerance: f64,
+    pub bins: u32,
+    /// A [`Mass`](crate::Mass).
+    pub mass: u32,
     /// Whether P and Q have masses.
-    pub weighed: [bool; 2],
+    pub p_weighed: u32,
+    pub q_weighed: u32,
+    pub tolerance: f32,
     /// Divergences below it owe digits to rounding.
-    pub least: f64,
-}
-
-impl Params {
-    pub(crate) fn new(policy: Policy, dispatch: Dispatch, bins: usize, ticket: u32) -> Params {
-        let [p_weighed, q_weighed] = policy.weighed.map(u32::from);
-        Params {
-            units: dispatch.units,
-            line: dispatch.grid[0],
-            bins: bins as u32,
-            ticket,
-            mass: policy.mass as u32,
-            p_weighed,
-            q_weighed,
-            tolerance: policy.tolerance as f32,
-            least: policy.least as f32,
-            zero: 0,
-        }
-    }
+    pub least: f32,
+    pub with_statuses: u32,
 }

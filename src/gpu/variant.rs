@@ -32,6 +32,15 @@ pub enum Family {
     Terms,
 }
 
+/// What a kernel leaves of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Its record.
+    Record,
+    /// The value of the row that it is, for resident use.
+    Value,
+}
+
 /// A variant of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
@@ -142,12 +151,18 @@ impl Variant {
         }
     }
 
-    /// What makes a value of a row's record, in f32.
-    pub(crate) fn settle_source(self) -> &'static str {
-        match self.family {
-            Family::Sums => include_str!("../../shaders/shared/settle_sums.wgsl"),
-            Family::Chain => include_str!("../../shaders/shared/settle_chain.wgsl"),
-            Family::Terms => "",
+    /// What puts a unit's record, or in f32 a row's value, where the host looks for it.
+    pub(crate) fn output_source(self, output: Output) -> &'static str {
+        match (output, self.family) {
+            (Output::Record, _) => include_str!("../../shaders/shared/put_record.wgsl"),
+            (Output::Value, Family::Chain) => concat!(
+                include_str!("../../shaders/shared/settle_chain.wgsl"),
+                include_str!("../../shaders/shared/put_value.wgsl"),
+            ),
+            (Output::Value, _) => concat!(
+                include_str!("../../shaders/shared/settle_sums.wgsl"),
+                include_str!("../../shaders/shared/put_value.wgsl"),
+            ),
         }
     }
 

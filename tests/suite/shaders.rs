@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use kullback::internal::{SHARED_CONSTANTS, Spec, Variant, kernels, overrides, record_fields};
+use kullback::internal::{
+    POLICY_BINDING, SHARED_CONSTANTS, Spec, Variant, kernels, overrides, record_fields,
+};
 use kullback::plan::QUAD;
 use naga::{AddressSpace, Expression, Literal, Module, StorageAccess, TypeInner};
 
@@ -63,6 +65,9 @@ fn bindings_are_those_that_the_host_binds() {
             access.set(StorageAccess::STORE, writes);
             want.push((binding, name.to_owned(), AddressSpace::Storage { access }));
         }
+        if spec.policy.is_some() {
+            want.push((POLICY_BINDING, "policy".to_owned(), AddressSpace::Uniform));
+        }
         want.sort_by_key(|(binding, ..)| *binding);
         assert_eq!(bound, want, "{}", spec.name);
     }
@@ -77,7 +82,8 @@ fn structs_are_laid_out_as_the_host_lays_them_out() {
         let both =
             [("Params", (owned(spec.params.1), spec.params.0)), ("Record", record(spec.variant))];
         let heads = spec.heads.map(|heads| ("Head", record(heads)));
-        for (name, want) in both.into_iter().chain(heads) {
+        let policy = spec.policy.map(|(size, fields)| ("Policy", (owned(fields), size)));
+        for (name, want) in both.into_iter().chain(heads).chain(policy) {
             let find = |(_, ty): &(_, &naga::Type)| ty.name.as_deref() == Some(name);
             let (ty, _) = module.types.iter().find(find).unwrap();
             assert_eq!(layout(&module, ty), want, "{} {name}", spec.name);

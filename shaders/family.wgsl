@@ -64,15 +64,16 @@ fn with_terms(record: Record, sums: vec4<f32>) -> Record {
     return more;
 }
 
-fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
-    let first = segment * params.segment_quads;
-    let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
+fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
+    let place = place_of(unit);
+    let row = place.row;
+    let end = place.end;
     let scale = scale_of(row);
     var record = nothing(params.ticket);
     var sums = vec4(0.0);
     var only = vec2(0.0);
     var trips = 0u;
-    var quad = first + lane;
+    var quad = place.first + lane;
     loop {
         let bins = bins_at(row, quad, end, scale);
         sums += vec4(

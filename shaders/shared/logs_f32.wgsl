@@ -79,6 +79,10 @@ fn exp_parts(hi: vec4<f32>, lo: vec4<f32>) -> Power {
     return Power(1.0 + exact(after_c + (rest + r * r * tail)), vec4<i32>(k));
 }
 
+fn power_of(x: Pair) -> Power {
+    return exp_parts(x.hi, x.lo);
+}
+
 // e^x − 1 − x = x²/2 + x³·(c₀ + c₁x + …): minimax over |x| ≤ 2, relative error 9.6e-9.
 const PHI_0: f32 = 0.166666657;
 const PHI_1: f32 = 0.0416666344;

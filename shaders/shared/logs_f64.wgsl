@@ -91,6 +91,11 @@ fn exp_parts(x: vec4<f64>) -> Power {
     return Power(1.0 + exact(hi + (r * r * tail - lo)), vec4<i32>(k));
 }
 
+fn power_of(x: Pair) -> Power {
+    let power = exp_parts(x.hi);
+    return Power(power.mantissa * (1.0 + x.lo), power.exponent);
+}
+
 // e^x − 1 − x = x²/2 + x³·(c₀ + c₁x + …): minimax over |x| ≤ 2, relative error 2.5e-18.
 const PHI_0: f64 = 0.16666666666666666;
 const PHI_1: f64 = 0.041666666666666664;

@@ -1,102 +1,252 @@
-// A segment of bins of which a side is logarithms, as one node.
+// A segment of bins of which a side is logarithms, as one node of the chain rule.
+//
+// The bins are read twice. What one adds is held against the ratio of the segment's masses, and keeps
+// its digits where that is known to some; the first reading finds it, and the units of the masses.
 
-// Four bins.
-struct Leaves {
-    p: Power,
-    q: Power,
-    d: Pair,            // ln(p/q)
-    both: vec4<bool>,
+// What there is of a side, roughly.
+struct Heap {
+    top: Real,      // its largest logarithm; NO_TOP where there is nothing
+    mass: f32,      // the mass, in units of that one's
+}
+
+struct Heaps {
+    p: Heap,
+    q: Heap,
+}
+
+const NO_TOP: Real = -1e30;
+
+fn no_heaps() -> Heaps {
+    return Heaps(Heap(NO_TOP, 0.0), Heap(NO_TOP, 0.0));
+}
+
+// e^x to five digits: all that a reference needs. 0 far below 1.
+fn roughly(x: vec4<Real>) -> vec4<f32> {
+    return exp2(vec4<f32>(x) * 1.442695);
+}
+
+fn heaped(a: Heap, b: Heap) -> Heap {
+    let top = max(a.top, b.top);
+    let unit = roughly(vec4<Real>(a.top, b.top, top, top) - top);
+    return Heap(top, a.mass * unit.x + b.mass * unit.y);
+}
+
+// The logarithms of four bins of both sides.
+struct Logs {
+    p: Pair,
+    q: Pair,
+}
+
+fn no_logs() -> Logs {
+    let none = Pair(vec4<Real>(NO_TOP), vec4<Real>(0.0));
+    return Logs(none, none);
+}
+
+struct Sides {
+    p: Side,
+    q: Side,
+}
+
+fn sides_at(row: u32, quad: u32, end: u32) -> Sides {
+    let at = min(quad, end - 1u);
+    let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
+    return Sides(
+        side_of(p_quad(row, at, quad < end), params.p_kind, inside),
+        side_of(q_quad(row, at, quad < end), params.q_kind, inside),
+    );
+}
+
+fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
+    let sides = sides_at(row, quad, end);
+    return Logs(logs_of(sides.p), logs_of(sides.q));
+}
+
+fn logs_of(side: Side) -> Pair {
+    return Pair(select(vec4<Real>(NO_TOP), side.ln.hi, side.on), side.ln.lo);
+}
+
+fn heap_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Heap {
+    let most = max(max(a.hi, b.hi), max(c.hi, e.hi));
+    let top = max(max(most.x, most.y), max(most.z, most.w));
+    let of_ab = roughly((a.hi - top) + a.lo) + roughly((b.hi - top) + b.lo);
+    let of_ce = roughly((c.hi - top) + c.lo) + roughly((e.hi - top) + e.lo);
+    let sum = of_ab + of_ce;
+    return Heap(top, (sum.x + sum.y) + (sum.z + sum.w));
+}
+
+// The loads of a trip are in flight together. The loops test at their ends: see segment_sums.wgsl.
+fn heaps_of(place: Place, lane: u32, lanes: u32) -> Heaps {
+    var heaps = no_heaps();
+    var quad = place.first + lane;
+    loop {
+        let quads = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
+        let a = logs_at(place.row, quads.x, place.end);
+        var b = no_logs();
+        var c = no_logs();
+        var e = no_logs();
+        if (LOADS >= 2u) {
+            b = logs_at(place.row, quads.y, place.end);
+        }
+        if (LOADS >= 4u) {
+            c = logs_at(place.row, quads.z, place.end);
+            e = logs_at(place.row, quads.w, place.end);
+        }
+        heaps.p = heaped(heaps.p, heap_of(a.p, b.p, c.p, e.p));
+        heaps.q = heaped(heaps.q, heap_of(a.q, b.q, c.q, e.q));
+        continuing {
+            quad += LOADS * lanes;
+            break if quad >= place.end;
+        }
+    }
+    return heaps;
+}
+
+// What the second reading holds the bins against.
+struct Held {
+    p_exponent: i32,
+    q_exponent: i32,
+    to: Reference,
+}
+
+fn exponent_of(heap: Heap) -> i32 {
+    return select(NO_MASS, i32(floor(heap.top * LOG2_E)), heap.top > NO_TOP);
+}
+
+fn held_against(heaps: Heaps) -> Held {
+    let p_exponent = exponent_of(heaps.p);
+    let q_exponent = exponent_of(heaps.q);
+    if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
+        return Held(p_exponent, q_exponent, Reference(0.0, 0.0, 0.0));
+    }
+    let tops = two_diff(vec4<Real>(heaps.p.top), vec4<Real>(heaps.q.top));
+    let rest = vec4<Real>(Real(log(heaps.q.mass / heaps.p.mass)));
+    var ln = two_diff(tops.hi, rest);
+    ln.lo += tops.lo;
+    // In the units of the masses the ratio is as near to 1 as their numbers are.
+    let power = power_of(ln);
+    let by = clamp(power.exponent + vec4(q_exponent - p_exponent), vec4(-100i), vec4(100i));
+    let to_p = power.mantissa * pow2(by);
+    return Held(p_exponent, q_exponent, Reference(ln.hi.x, ln.lo.x, to_p.x));
+}
+
+// Sums over bins: w, v, the excesses g and u.
+struct Excesses {
+    sums: vec4<Real>,
+    consumed: u32,
     flags: u32,
 }
 
-fn leaves_at(row: u32, quad: u32, end: u32) -> Leaves {
-    let at = min(quad, end - 1u);
-    let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
-    let a = side_of(p_quad(row, at, quad < end), params.p_kind, inside);
-    let b = side_of(q_quad(row, at, quad < end), params.q_kind, inside);
-    var d = two_diff(a.ln.hi, b.ln.hi);
-    d.lo += a.ln.lo - b.ln.lo;
-    let infinite = any(a.on & !b.on);
-    let flags = a.flags | b.flags | select(0u, SOME_INFINITE, infinite);
-    return Leaves(a.weight, b.weight, d, a.on & b.on, flags);
+fn no_excesses() -> Excesses {
+    return Excesses(vec4<Real>(), 0u, 0u);
 }
 
-fn largest(a: vec4<i32>, b: vec4<i32>, c: vec4<i32>, e: vec4<i32>) -> i32 {
-    let top = max(max(a, b), max(c, e));
-    return max(max(top.x, top.y), max(top.z, top.w));
+fn together(a: Excesses, b: Excesses) -> Excesses {
+    return Excesses(a.sums + b.sums, a.consumed + b.consumed, a.flags | b.flags);
 }
 
-fn total(a: vec4<Real>, b: vec4<Real>, c: vec4<Real>, e: vec4<Real>) -> Real {
-    let sum = (a + b) + (c + e);
-    return (sum.x + sum.y) + (sum.z + sum.w);
+fn total(x: vec4<Real>) -> Real {
+    return (x.x + x.y) + (x.z + x.w);
 }
 
-fn weights(power: Power, exponent: i32) -> vec4<Real> {
-    return scaled_down(power.mantissa, power.exponent - vec4(exponent));
+// The probabilities of a side in units of 2^exponent.
+fn weights(side: Side, exponent: i32) -> vec4<Real> {
+    // Without a mass on its side, a bin has none of any unit.
+    let unit = select(exponent, 0i, exponent == NO_MASS);
+    return scaled_down(side.weight.mantissa, side.weight.exponent - vec4(unit));
 }
 
-// The node above the bins of one trip.
-fn block(a: Leaves, b: Leaves, c: Leaves, e: Leaves) -> Record {
-    let p_exponent = largest(a.p.exponent, b.p.exponent, c.p.exponent, e.p.exponent);
-    let q_exponent = largest(a.q.exponent, b.q.exponent, c.q.exponent, e.q.exponent);
-    let wa = weights(a.p, p_exponent);
-    let wb = weights(b.p, p_exponent);
-    let wc = weights(c.p, p_exponent);
-    let we = weights(e.p, p_exponent);
-    let va = weights(a.q, q_exponent);
-    let vb = weights(b.q, q_exponent);
-    let vc = weights(c.q, q_exponent);
-    let ve = weights(e.q, q_exponent);
-    // Without a mass the exponents are those of nothing, and so the weights 1.
-    let w = select(Real(0.0), total(wa, wb, wc, we), p_exponent > NO_MASS);
-    let v = select(Real(0.0), total(va, vb, vc, ve), q_exponent > NO_MASS);
-    let ref_ = reference(w, v, p_exponent - q_exponent);
-    let xa = excess(wa, va, a.d, a.both, ref_);
-    let xb = excess(wb, vb, b.d, b.both, ref_);
-    let xc = excess(wc, vc, c.d, c.both, ref_);
-    let xe = excess(we, ve, e.d, e.both, ref_);
-    let g = total(xa.g, xb.g, xc.g, xe.g);
-    let u = total(xa.u, xb.u, xc.u, xe.u);
-    var record = node(w, v, p_exponent, q_exponent, ref_, g, u);
-    record.flags = a.flags | b.flags | c.flags | e.flags;
-    return record;
+fn excesses_at(row: u32, quad: u32, end: u32, held: Held) -> Excesses {
+    let sides = sides_at(row, quad, end);
+    let w = weights(sides.p, held.p_exponent);
+    let v = weights(sides.q, held.q_exponent);
+    var d = two_diff(sides.p.ln.hi, sides.q.ln.hi);
+    d.lo += sides.p.ln.lo - sides.q.ln.lo;
+    let more = excess(w, v, d, sides.p.on & sides.q.on, held.to);
+    let infinite = any(sides.p.on & !sides.q.on);
+    return Excesses(
+        vec4<Real>(total(w), total(v), total(more.g), total(more.u)),
+        bins_in(quad, end),
+        sides.p.flags | sides.q.flags | select(0u, SOME_INFINITE, infinite),
+    );
 }
 
-// What a trip has in place of loads that it does without.
-fn no_leaves() -> Leaves {
-    let nothing = Power(vec4<Real>(1.0), vec4(NO_MASS));
-    return Leaves(nothing, nothing, Pair(vec4<Real>(0.0), vec4<Real>(0.0)), vec4(false), 0u);
-}
+// Vector loads whose sums are added one after the other: see segment_sums.wgsl.
+const CHAIN: u32 = 16u;
 
-// The loop tests at its end: see segment_sums.wgsl.
-fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
-    let first = segment * params.segment_quads;
-    let end = min(first + params.segment_quads, (params.bins + 3u) / 4u);
-    var record = nothing(params.ticket);
-    var quad = first + lane;
+fn excesses_of(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
+    var all = no_excesses();
+    var quad = place.first + lane;
+    var trips = 0u;
     loop {
-        let quads = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
-        let a = leaves_at(row, quads.x, end);
-        var b = no_leaves();
-        var c = no_leaves();
-        var e = no_leaves();
-        var bins = bins_in(quads.x, end);
-        if (LOADS >= 2u) {
-            b = leaves_at(row, quads.y, end);
-            bins += bins_in(quads.y, end);
+        var some = no_excesses();
+        loop {
+            some = together(some, excesses_at(place.row, quad, place.end, held));
+            trips += 1u;
+            continuing {
+                quad += lanes;
+                break if quad >= place.end || trips % CHAIN == 0u;
+            }
         }
-        if (LOADS >= 4u) {
-            c = leaves_at(row, quads.z, end);
-            e = leaves_at(row, quads.w, end);
-            bins += bins_in(quads.z, end) + bins_in(quads.w, end);
-        }
-        var more = block(a, b, c, e);
-        more.consumed = bins;
-        record = added(record, more);
+        all = together(all, some);
         continuing {
-            quad += LOADS * lanes;
-            break if quad >= end;
+            break if quad >= place.end;
         }
     }
+    return all;
+}
+
+fn record_from(excesses: Excesses, held: Held) -> Record {
+    let s = excesses.sums;
+    var record = node(s.x, s.y, held.p_exponent, held.q_exponent, held.to, s.z, s.w);
+    record.consumed = excesses.consumed;
+    record.flags = excesses.flags;
+    record.ticket = params.ticket;
     return record;
+}
+
+var<workgroup> all_heaps: array<Heaps, WORKGROUP_SIZE>;
+var<workgroup> all_excesses: array<Excesses, WORKGROUP_SIZE>;
+
+// Makes the record of each unit of the dispatch, and puts it where it is to be left.
+fn reduce(group: vec3<u32>, local: u32) {
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    let inside = unit < params.units;
+    let place = place_of(min(unit, params.units - 1u));
+    var heaps = no_heaps();
+    if (inside) {
+        heaps = heaps_of(place, lane, lanes);
+    }
+    if (SHARED) {
+        all_heaps[local] = heaps;
+        for (var width = lanes / 2u; width > 0u; width /= 2u) {
+            workgroupBarrier();
+            if (lane < width) {
+                let other = all_heaps[local + width];
+                heaps = Heaps(heaped(heaps.p, other.p), heaped(heaps.q, other.q));
+                all_heaps[local] = heaps;
+            }
+        }
+        workgroupBarrier();
+        heaps = all_heaps[local - lane];
+    }
+    let held = held_against(heaps);
+    var excesses = no_excesses();
+    if (inside) {
+        excesses = excesses_of(place, lane, lanes, held);
+    }
+    if (SHARED) {
+        all_excesses[local] = excesses;
+        for (var width = lanes / 2u; width > 0u; width /= 2u) {
+            workgroupBarrier();
+            if (lane < width) {
+                excesses = together(excesses, all_excesses[local + width]);
+                all_excesses[local] = excesses;
+            }
+        }
+    }
+    if (lane == 0u && inside) {
+        put(unit, record_from(excesses, held));
+    }
 }

@@ -22,10 +22,11 @@ const CHAIN: u32 = 8u;
 // The loads of a trip are in flight together, ahead of what is made of them, and are added as a
 // tree. Past the end of the segment there are zeros on both sides, which add nothing. The loops test
 // at their ends: some adapters run a body once more than its condition holds.
-fn segment_sum(row: u32, segment: u32, lane: u32, lanes: u32) -> Record {
-    let quads = (params.bins + 3u) / 4u;
-    let first = segment * params.segment_quads + lane;
-    let end = select(quads, min((segment + 1u) * params.segment_quads, quads), SPLIT);
+fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
+    let place = place_of(unit);
+    let row = place.row;
+    let first = place.first + lane;
+    let end = place.end;
     var total = vec4<Real>();
     var infinite = vec4(0u);
     var top = vec4(0u);

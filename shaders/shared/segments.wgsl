@@ -1,11 +1,16 @@
 // Units that are segments of rows.
 
-fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
-    var row = unit;
-    var segment = 0u;
+struct Place {
+    row: u32,
+    first: u32,     // vector loads of the row: the segment's, and those up to
+    end: u32,
+}
+
+fn place_of(unit: u32) -> Place {
+    let quads = (params.bins + 3u) / 4u;
     if (SPLIT) {
-        row = unit / params.segments;
-        segment = unit % params.segments;
+        let first = unit % params.segments * params.segment_quads;
+        return Place(unit / params.segments, first, min(first + params.segment_quads, quads));
     }
-    return segment_sum(row, segment, lane, lanes);
+    return Place(unit, 0u, quads);
 }

@@ -31,7 +31,7 @@ fn side_of(stored: vec4<u32>, kind: u32, inside: vec4<bool>) -> Side {
         side.ln.hi = select(side.ln.hi, vec4(0.0), huge);
         side.ln.lo = select(side.ln.lo, vec4(0.0), huge);
     }
-    side.weight = exp_parts(side.ln.hi, side.ln.lo);
+    side.weight = power_of(side.ln);
     side.weight.exponent = select(vec4(NO_MASS), side.weight.exponent, side.on);
     side.flags = select(0u, SOME_INVALID, any(inside & invalid))
         | select(0u, SOME_HUGE, any(inside & huge));

@@ -42,8 +42,7 @@ fn side_of(stored: Stored, kind: u32, inside: vec4<bool>) -> Side {
         side.ln.hi = select(side.ln.hi, vec4<f64>(0.0), huge);
         side.ln.lo = select(side.ln.lo, vec4<f64>(0.0), huge);
     }
-    side.weight = exp_parts(side.ln.hi);
-    side.weight.mantissa *= 1.0 + side.ln.lo;
+    side.weight = power_of(side.ln);
     side.weight.exponent = select(vec4(NO_MASS), side.weight.exponent, side.on);
     side.flags = select(0u, SOME_INVALID, any(inside & invalid))
         | select(0u, SOME_HUGE, any(inside & huge));

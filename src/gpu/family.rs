@@ -42,6 +42,7 @@ pub fn spec(heads: Variant) -> Spec {
             heads.head_source(),
             include_str!("../../shaders/shared/integrand_f32.wgsl"),
             include_str!("../../shaders/shared/segments.wgsl"),
+            include_str!("../../shaders/shared/reduce.wgsl"),
             include_str!("../../shaders/shared/put_record.wgsl"),
             include_str!("../../shaders/family.wgsl"),
         ]

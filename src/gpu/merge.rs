@@ -15,6 +15,7 @@ pub fn spec(variant: Variant, output: Output) -> Spec {
         heads: None,
         source: [
             variant.record_source(),
+            include_str!("../../shaders/shared/reduce.wgsl"),
             variant.output_source(output),
             include_str!("../../shaders/merge.wgsl"),
         ]

@@ -133,10 +133,12 @@ impl Variant {
             (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/term_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
+                include_str!("../../shaders/shared/reduce.wgsl"),
             ),
             (Family::Sums, true) => concat!(
                 include_str!("../../shaders/shared/term_f64.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
+                include_str!("../../shaders/shared/reduce.wgsl"),
             ),
             (Family::Chain, false) => concat!(
                 include_str!("../../shaders/shared/side.wgsl"),

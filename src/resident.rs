@@ -86,7 +86,7 @@ use crate::gpu::kernel::{Kernel, Spec};
 use crate::gpu::ln_table::ln_table;
 use crate::gpu::settle::Policy;
 use crate::gpu::slot::Buffer;
-use crate::gpu::variant::{self, Family, Output, Variant};
+use crate::gpu::variant::{self, Output, Variant};
 use crate::gpu::{merge, rows};
 use crate::plan::{Chunk, Dispatch, Form, Limits, Merge, Plan, QUAD, Shape};
 use crate::{Error, Kind};
@@ -171,8 +171,7 @@ impl Settings {
             Format::F16 => variant::Format::F16,
             Format::Bf16 => variant::Format::Bf16,
         };
-        let probs = self.kinds == [Kind::Probs; 2];
-        Variant { format, family: if probs { Family::Sums } else { Family::Chain } }
+        Variant::for_kinds(format, self.kinds, self.temperature)
     }
 }
 

@@ -52,6 +52,7 @@ struct Power {
 }
 
 const LOG2_E: f32 = 1.4426950408889634;
+const LOG2_E_REST: f32 = 1.925963033500e-8;
 // ln 2 in pieces of at most 6 bits, whose products with 18-bit integers are exact, and the rest.
 const LN_2_A: f32 = 0.6875;
 const LN_2_B: f32 = 0.005615234375;
@@ -148,12 +149,17 @@ const NO_MASS: i32 = -(1i << 28u);
 // Exponents below which a weight beside 1 is taken as 0.
 const LOWEST_EXPONENT: i32 = -125i;
 
+// exponents·ln 2 in two parts.
+fn ln_octaves(exponents: i32) -> Pair {
+    let k = vec4(f32(exponents));
+    let octaves = exact(k * LN_2);
+    return Pair(octaves, (exact(k * LN_2_A - octaves) + k * LN_2_B) + (k * LN_2_C + k * LN_2_D));
+}
+
 // ln(w/v) + exponents·ln 2 in two parts.
 fn ln_ratio(w: f32, v: f32, exponents: i32) -> Pair {
     let logs = ln(bitcast<vec4<u32>>(vec4(w, v, 1.0, 1.0)));
-    let k = vec4(f32(exponents));
-    let octaves = exact(k * LN_2);
-    let lost = (exact(k * LN_2_A - octaves) + k * LN_2_B) + (k * LN_2_C + k * LN_2_D);
+    let octaves = ln_octaves(exponents);
     let ratio = (logs.hi.x - logs.hi.y) + (logs.lo.x - logs.lo.y);
-    return two_sum(octaves, lost + vec4(ratio));
+    return two_sum(octaves.hi, octaves.lo + vec4(ratio));
 }

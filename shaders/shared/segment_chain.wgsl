@@ -1,4 +1,5 @@
-// A segment of bins of which a side is logarithms, as one node of the chain rule.
+// A segment of bins of which a side is logarithms, as one node of the chain rule. With sides.wgsl or
+// plain_f32.wgsl.
 //
 // The bins are read twice. What one adds is held against the ratio of the segment's masses, and keeps
 // its digits where that is known to some; the first reading finds it, and the units of the masses.
@@ -42,29 +43,6 @@ fn no_logs() -> Logs {
     return Logs(none, none);
 }
 
-struct Sides {
-    p: Side,
-    q: Side,
-}
-
-fn sides_at(row: u32, quad: u32, end: u32) -> Sides {
-    let at = min(quad, end - 1u);
-    let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
-    return Sides(
-        side_of(p_quad(row, at, quad < end), params.p_kind, inside),
-        side_of(q_quad(row, at, quad < end), params.q_kind, inside),
-    );
-}
-
-fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
-    let sides = sides_at(row, quad, end);
-    return Logs(logs_of(sides.p), logs_of(sides.q));
-}
-
-fn logs_of(side: Side) -> Pair {
-    return Pair(select(vec4<Real>(NO_TOP), side.ln.hi, side.on), side.ln.lo);
-}
-
 fn heap_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Heap {
     let most = max(max(a.hi, b.hi), max(c.hi, e.hi));
     let top = max(max(most.x, most.y), max(most.z, most.w));
@@ -105,6 +83,8 @@ fn heaps_of(place: Place, lane: u32, lanes: u32) -> Heaps {
 struct Held {
     p_exponent: i32,
     q_exponent: i32,
+    p_unit: MassUnit,
+    q_unit: MassUnit,
     to: Reference,
 }
 
@@ -115,8 +95,10 @@ fn exponent_of(heap: Heap) -> i32 {
 fn held_against(heaps: Heaps) -> Held {
     let p_exponent = exponent_of(heaps.p);
     let q_exponent = exponent_of(heaps.q);
+    let p_unit = mass_unit(p_exponent);
+    let q_unit = mass_unit(q_exponent);
     if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
-        return Held(p_exponent, q_exponent, Reference(0.0, 0.0, 0.0));
+        return Held(p_exponent, q_exponent, p_unit, q_unit, Reference(0.0, 0.0, 0.0));
     }
     let tops = two_diff(vec4<Real>(heaps.p.top), vec4<Real>(heaps.q.top));
     let rest = vec4<Real>(Real(log(heaps.q.mass / heaps.p.mass)));
@@ -126,7 +108,8 @@ fn held_against(heaps: Heaps) -> Held {
     let power = power_of(ln);
     let by = clamp(power.exponent + vec4(q_exponent - p_exponent), vec4(-100i), vec4(100i));
     let to_p = power.mantissa * pow2(by);
-    return Held(p_exponent, q_exponent, Reference(ln.hi.x, ln.lo.x, to_p.x));
+    let to = Reference(ln.hi.x, ln.lo.x, to_p.x);
+    return Held(p_exponent, q_exponent, p_unit, q_unit, to);
 }
 
 // Sums over bins: w, v, the excesses g and u.
@@ -148,26 +131,20 @@ fn total(x: vec4<Real>) -> Real {
     return (x.x + x.y) + (x.z + x.w);
 }
 
-// The probabilities of a side in units of 2^exponent.
-fn weights(side: Side, exponent: i32) -> vec4<Real> {
-    // Without a mass on its side, a bin has none of any unit.
-    let unit = select(exponent, 0i, exponent == NO_MASS);
-    return scaled_down(side.weight.mantissa, side.weight.exponent - vec4(unit));
+// Four bins, weighed.
+struct Weighed {
+    w: vec4<Real>,      // under P and under Q, in the units that they are held against
+    v: vec4<Real>,
+    d: Pair,            // ln(p/q)
+    both: vec4<bool>,
+    flags: u32,
 }
 
 fn excesses_at(row: u32, quad: u32, end: u32, held: Held) -> Excesses {
-    let sides = sides_at(row, quad, end);
-    let w = weights(sides.p, held.p_exponent);
-    let v = weights(sides.q, held.q_exponent);
-    var d = two_diff(sides.p.ln.hi, sides.q.ln.hi);
-    d.lo += sides.p.ln.lo - sides.q.ln.lo;
-    let more = excess(w, v, d, sides.p.on & sides.q.on, held.to);
-    let infinite = any(sides.p.on & !sides.q.on);
-    return Excesses(
-        vec4<Real>(total(w), total(v), total(more.g), total(more.u)),
-        bins_in(quad, end),
-        sides.p.flags | sides.q.flags | select(0u, SOME_INFINITE, infinite),
-    );
+    let bins = weighed_at(row, quad, end, held);
+    let more = excess(bins.w, bins.v, bins.d, bins.both, held.to);
+    let sums = vec4<Real>(total(bins.w), total(bins.v), total(more.g), total(more.u));
+    return Excesses(sums, bins_in(quad, end), bins.flags);
 }
 
 // Vector loads whose sums are added one after the other: see segment_sums.wgsl.
@@ -197,7 +174,10 @@ fn excesses_of(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
 
 fn record_from(excesses: Excesses, held: Held) -> Record {
     let s = excesses.sums;
-    var record = node(s.x, s.y, held.p_exponent, held.q_exponent, held.to, s.z, s.w);
+    // Some devices have no powers of two as small as 0.
+    let w = select(s.x, 0.0, held.p_exponent == NO_MASS);
+    let v = select(s.y, 0.0, held.q_exponent == NO_MASS);
+    var record = node(w, v, held.p_exponent, held.q_exponent, held.to, s.z, s.w);
     record.consumed = excesses.consumed;
     record.flags = excesses.flags;
     record.ticket = params.ticket;

@@ -83,7 +83,7 @@ pub(crate) fn bytes(variant: Variant) -> usize {
 fn list(variant: Variant) -> &'static [(&'static str, Field)] {
     match variant.family {
         Family::Sums => SUMS,
-        Family::Chain => CHAIN,
+        Family::Chain | Family::Logs => CHAIN,
         Family::Terms => TERMS,
     }
 }

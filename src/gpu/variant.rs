@@ -2,6 +2,8 @@
 
 use crate::batch::Batch;
 use crate::element::Element;
+use crate::error::Side;
+use crate::kind::Kind;
 use crate::plan::Layout;
 
 use super::record;
@@ -28,6 +30,8 @@ pub enum Family {
     Sums,
     /// A node of the chain rule, where a side is logarithms.
     Chain,
+    /// The same, in f32, where both sides are logarithms as they are.
+    Logs,
     /// The sums that other divergences are made of, in passes after one of the former.
     Terms,
 }
@@ -57,9 +61,11 @@ impl Variant {
     /// All that the first pass has.
     pub fn all() -> impl Iterator<Item = Variant> {
         let formats = [Format::F32, Format::F32Any, Format::F16, Format::Bf16, Format::F64];
-        formats.into_iter().flat_map(|format| {
-            [Family::Sums, Family::Chain].map(|family| Variant { format, family })
-        })
+        let all = formats.into_iter().flat_map(|format| {
+            let families = [Family::Sums, Family::Chain, Family::Logs];
+            families.map(|family| Variant { format, family })
+        });
+        all.filter(|variant| !(variant.is_f64() && variant.family == Family::Logs))
     }
 
     /// Those whose records are merged.
@@ -76,8 +82,20 @@ impl Variant {
             "f64" => Format::F64,
             _ => return None,
         };
-        let family = if batch.is_probs() { Family::Sums } else { Family::Chain };
-        Some(Variant { format, family })
+        let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
+        Some(Variant::for_kinds(format, kinds, batch.temperature()))
+    }
+
+    /// The one for two sides of these kinds.
+    pub(crate) fn for_kinds(format: Format, kinds: [Kind; 2], temperature: f64) -> Variant {
+        let logs = kinds.iter().all(|&kind| kind != Kind::Probs);
+        let cooled = kinds.contains(&Kind::Logits) && temperature != 1.0;
+        let family = match kinds {
+            [Kind::Probs, Kind::Probs] => Family::Sums,
+            _ if logs && !cooled && format != Format::F64 => Family::Logs,
+            _ => Family::Chain,
+        };
+        Variant { format, family }
     }
 
     /// Whether the arithmetic is in f64, which not every adapter has.
@@ -110,7 +128,7 @@ impl Variant {
     /// Those that the arithmetic reads.
     pub(crate) fn arithmetic_buffers(self) -> &'static [(&'static str, u32, bool)] {
         match (self.family, self.is_f64()) {
-            (Family::Chain, false) => &[("ln_table", 4, false)],
+            (Family::Chain | Family::Logs, false) => &[("ln_table", 4, false)],
             _ => &[],
         }
     }
@@ -143,11 +161,19 @@ impl Variant {
             (Family::Chain, false) => concat!(
                 include_str!("../../shaders/shared/side.wgsl"),
                 include_str!("../../shaders/shared/side_f32.wgsl"),
+                include_str!("../../shaders/shared/sides.wgsl"),
+                include_str!("../../shaders/shared/segment_chain.wgsl"),
+            ),
+            (Family::Logs, _) => concat!(
+                include_str!("../../shaders/shared/side.wgsl"),
+                include_str!("../../shaders/shared/side_f32.wgsl"),
+                include_str!("../../shaders/shared/plain_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_chain.wgsl"),
             ),
             (Family::Chain, true) => concat!(
                 include_str!("../../shaders/shared/side.wgsl"),
                 include_str!("../../shaders/shared/side_f64.wgsl"),
+                include_str!("../../shaders/shared/sides.wgsl"),
                 include_str!("../../shaders/shared/segment_chain.wgsl"),
             ),
         }
@@ -157,7 +183,7 @@ impl Variant {
     pub(crate) fn output_source(self, output: Output) -> &'static str {
         match (output, self.family) {
             (Output::Record, _) => include_str!("../../shaders/shared/put_record.wgsl"),
-            (Output::Value, Family::Chain) => concat!(
+            (Output::Value, Family::Chain | Family::Logs) => concat!(
                 include_str!("../../shaders/shared/settle_chain.wgsl"),
                 include_str!("../../shaders/shared/put_value.wgsl"),
             ),
@@ -172,7 +198,9 @@ impl Variant {
     pub(crate) fn head_source(self) -> &'static str {
         match self.family {
             Family::Sums => include_str!("../../shaders/shared/family_sums.wgsl"),
-            Family::Chain => include_str!("../../shaders/shared/family_chain.wgsl"),
+            Family::Chain | Family::Logs => {
+                include_str!("../../shaders/shared/family_chain.wgsl")
+            }
             Family::Terms => "",
         }
     }
@@ -195,13 +223,13 @@ impl Variant {
                 include_str!("../../shaders/shared/bits_f64.wgsl"),
                 include_str!("../../shaders/shared/sums.wgsl"),
             ),
-            (Family::Chain, false) => concat!(
+            (Family::Chain | Family::Logs, false) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f32.wgsl"),
                 include_str!("../../shaders/shared/logs_f32.wgsl"),
                 include_str!("../../shaders/shared/chain.wgsl"),
             ),
-            (Family::Chain, true) => concat!(
+            (Family::Chain | Family::Logs, true) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f64.wgsl"),
                 include_str!("../../shaders/shared/logs_f64.wgsl"),

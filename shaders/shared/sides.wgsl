@@ -1,0 +1,52 @@
+// The bins of a segment, whatever the two sides are.
+
+// What probabilities are counted in, a power of two. Of a side without any, nothing counts.
+struct MassUnit {
+    exponent: i32,
+}
+
+fn mass_unit(exponent: i32) -> MassUnit {
+    return MassUnit(select(exponent, 0i, exponent == NO_MASS));
+}
+
+// The probabilities of a side, none of which is far above the unit.
+fn weights(side: Side, unit: MassUnit) -> vec4<Real> {
+    return scaled_down(side.weight.mantissa, side.weight.exponent - vec4(unit.exponent));
+}
+
+struct Sides {
+    p: Side,
+    q: Side,
+}
+
+fn sides_at(row: u32, quad: u32, end: u32) -> Sides {
+    let at = min(quad, end - 1u);
+    let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
+    return Sides(
+        side_of(p_quad(row, at, quad < end), params.p_kind, inside),
+        side_of(q_quad(row, at, quad < end), params.q_kind, inside),
+    );
+}
+
+fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
+    let sides = sides_at(row, quad, end);
+    return Logs(logs_of(sides.p), logs_of(sides.q));
+}
+
+fn logs_of(side: Side) -> Pair {
+    return Pair(select(vec4<Real>(NO_TOP), side.ln.hi, side.on), side.ln.lo);
+}
+
+fn weighed_at(row: u32, quad: u32, end: u32, held: Held) -> Weighed {
+    let sides = sides_at(row, quad, end);
+    var d = two_diff(sides.p.ln.hi, sides.q.ln.hi);
+    d.lo += sides.p.ln.lo - sides.q.ln.lo;
+    let infinite = any(sides.p.on & !sides.q.on);
+    return Weighed(
+        weights(sides.p, held.p_unit),
+        weights(sides.q, held.q_unit),
+        d,
+        sides.p.on & sides.q.on,
+        sides.p.flags | sides.q.flags | select(0u, SOME_INFINITE, infinite),
+    );
+}

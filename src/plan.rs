@@ -16,14 +16,22 @@ use crate::Error;
 pub const QUAD: usize = 4;
 /// Bytes of the largest record that a shader leaves.
 pub const MOST_RECORD_BYTES: usize = 64;
-/// Vector loads of a side that an invocation has in flight, in one trip of its loop, at most.
+/// Vector loads of a side that an invocation has in flight, in one trip of its loop, at most: where it
+/// has a segment to itself. Where others share it, twice as many of them have half as many each.
 pub const QUADS_PER_TRIP: usize = 4;
+const QUADS_PER_SHARED_TRIP: usize = 2;
 /// Trips of one invocation over a full segment. Short chains keep f32 sums accurate, and far below
 /// the 65,535 trips after which lavapipe ends a shader without a word.
-const TRIPS: usize = 8;
+const TRIPS: usize = 32;
 /// The same where an invocation has a segment to itself: still short, but long enough that the
 /// records cost little beside the bins.
 const TRIPS_ALONE: usize = 64;
+/// Vector loads of a side that an invocation takes before others come to its help: what it costs to
+/// begin, and to take part in the tree of sums, wants to be spread over some trips.
+const QUADS_PER_LANE: usize = 32;
+/// Fewer for so many invocations side by side, whose loads fill a line of the cache.
+const LANES_PER_LINE: u32 = 8;
+const QUADS_PER_LANE_OF_LINE: usize = 16;
 /// Records that one invocation merges at most.
 const RECORDS_PER_LANE: usize = 4;
 
@@ -165,8 +173,11 @@ impl Plan {
         let records = (binding / record_bytes).min(u32::MAX as usize);
 
         let bindable = binding / bin_bytes / QUAD * QUAD;
-        let trips = if limits.lanes == 1 { TRIPS_ALONE } else { TRIPS };
-        let segment_bins = (limits.lanes as usize * trips * QUADS_PER_TRIP * QUAD).min(bindable);
+        let (trips, per_trip) = match limits.lanes {
+            1 => (TRIPS_ALONE, QUADS_PER_TRIP),
+            _ => (TRIPS, QUADS_PER_SHARED_TRIP),
+        };
+        let segment_bins = (limits.lanes as usize * trips * per_trip * QUAD).min(bindable);
         let mergeable = workgroups.saturating_mul(fan(limits));
         // A record counts its bins in 32 bits.
         let most = records.min(mergeable).saturating_mul(segment_bins).min(u32::MAX as usize);
@@ -176,8 +187,9 @@ impl Plan {
         let bins = shape.bins.min(most); // without rows they may be any number
         let segments = bins.div_ceil(segment_bins).max(1);
         let quads = bins.min(segment_bins).div_ceil(QUAD);
-        let lanes = lanes_for(quads, QUADS_PER_TRIP, limits.lanes);
-        let loads = quads.div_ceil(lanes as usize).clamp(1, QUADS_PER_TRIP).next_power_of_two();
+        let line = lanes_for(quads, QUADS_PER_LANE_OF_LINE, limits.lanes.min(LANES_PER_LINE));
+        let lanes = lanes_for(quads, QUADS_PER_LANE, limits.lanes).max(line);
+        let loads = quads.div_ceil(lanes as usize).clamp(1, per_trip).next_power_of_two();
 
         let units_in_group = (limits.workgroup_size / lanes) as usize;
         let units = workgroups.saturating_mul(units_in_group).min(records);

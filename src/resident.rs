@@ -615,7 +615,7 @@ mod tests {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let buffer = |words: &[u32]| filled(&device, usage, bytemuck::cast_slice(words)).unwrap();
         // One round of merges, and two.
-        for (bins, rounds) in [(1_000, 1), (4_000, 2)] {
+        for (bins, rounds) in [(1_000, 1), (6_000, 2)] {
             let mut rows = Rows::under(&device, Settings::probs(Format::F32), limits).unwrap();
             let side = buffer(&vec![(1.0 / bins as f32).to_bits(); ROWS * bins]);
             let (values, statuses) = (buffer(&[1; ROWS]), buffer(&[1; ROWS]));

@@ -53,7 +53,7 @@ struct Excess {
 fn excess(w: vec4<Real>, v: vec4<Real>, d: Pair, both: vec4<bool>, c: Reference) -> Excess {
     let y = select(vec4<Real>(0.0), exact(d.hi - vec4<Real>(c.high)) + (d.lo - vec4<Real>(c.low)), both);
     let near = both & (abs(y) <= vec4<Real>(2.0));
-    let tail = phi(select(vec4<Real>(0.0), -y, near));
+    let tail = phi(-y);
     let far_u = v * c.to_p - w;
     return Excess(
         select(far_u + w * y, w * tail, near),
@@ -74,7 +74,7 @@ fn node(w: Real, v: Real, p_exponent: i32, q_exponent: i32, c: Reference, g: Rea
         let u = u_sum / w;
         record.high = c.high;
         record.low = c.low - u * (1.0 - u * (0.5 - u * THIRD));
-        record.g = max(g - w * u * u * (0.5 - u * THIRD), 0.0);
+        record.g = max(g - w * u * u * (0.5 - u * (THIRD - 0.25 * u)), 0.0);
     }
     return record;
 }

@@ -21,8 +21,7 @@ struct Pair {
 fn two_diff(a: vec4<f32>, b: vec4<f32>) -> Pair {
     let d = exact(a - b);
     let minus_b = exact(d - a);
-    let lo = exact(a - exact(d - minus_b)) - exact(b + minus_b);
-    return Pair(d, exact(lo));
+    return Pair(d, exact(a - exact(d - minus_b)) - exact(b + minus_b));
 }
 
 // a + b likewise.

@@ -17,9 +17,8 @@ fn mass_unit(exponent: i32) -> MassUnit {
 
 // e^x of x ≤ 2, by the device's power of two, and by what its argument lost to rounding; 0 far below 1.
 fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
-    let y = max(x, vec4(-200.0));
-    let z = exact(y * LOG2_E);
-    let lost = fma(y, vec4(LOG2_E), -z) + y * LOG2_E_REST;
+    let z = exact(x * LOG2_E);
+    let lost = fma(x, vec4(LOG2_E), -z) + x * LOG2_E_REST;
     return exp2(z) * (1.0 + lost * LN_2);
 }
 
@@ -44,26 +43,37 @@ fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
     return Logs(Pair(p, vec4(0.0)), Pair(q, vec4(0.0)));
 }
 
-// The largest magnitude, as bits; that of −inf does not count.
-fn magnitude(stored: vec4<u32>) -> u32 {
-    let counted = select(stored & vec4(0x7fffffffu), vec4(0u), stored == vec4(NEGATIVE_INFINITE));
-    return max(max(counted.x, counted.y), max(counted.z, counted.w));
+// Of what is too large above.
+fn flags_of_tops(heaps: Heaps) -> u32 {
+    let top = max(heaps.p.top, heaps.q.top);
+    let invalid = bitcast<u32>(top) == INFINITE;
+    return select(0u, SOME_HUGE, top > MOST) | select(0u, SOME_INVALID, invalid);
+}
+
+// Of bins that P has, and Q, if at all, far below what this arithmetic takes.
+fn flags_of_unlikely(stored: Stored) -> u32 {
+    let none = vec4(NEGATIVE_INFINITE);
+    let huge = (stored.q != none) & (stored.q > vec4(bitcast<u32>(-MOST)));
+    let infinite = (stored.q == none) & (stored.p != none);
+    return select(0u, SOME_HUGE, any(huge)) | select(0u, SOME_INFINITE, any(infinite));
 }
 
 fn weighed_at(row: u32, quad: u32, end: u32, held: Held) -> Weighed {
     let stored = stored_at(row, quad, end);
     let p = max(bitcast<vec4<f32>>(stored.p), vec4(LEAST));
     let q = max(bitcast<vec4<f32>>(stored.q), vec4(LEAST));
-    let largest = max(magnitude(stored.p), magnitude(stored.q));
-    let none = vec4(NEGATIVE_INFINITE);
-    let infinite = any((stored.q == none) & (stored.p != none));
+    // What is too large shows in the first reading.
+    let both = max(stored.p & vec4(0x7fffffffu), stored.q & vec4(0x7fffffffu));
+    let largest = max(max(both.x, both.y), max(both.z, both.w));
+    var flags = select(0u, SOME_INVALID, largest > INFINITE);
+    if (any((q == vec4(LEAST)) & (stored.p != vec4(NEGATIVE_INFINITE)))) {
+        flags |= flags_of_unlikely(stored);
+    }
     return Weighed(
         exp_of_weight((p - held.p_unit.hi) - held.p_unit.lo),
         exp_of_weight((q - held.q_unit.hi) - held.q_unit.lo),
         two_diff(p, q),
         vec4(true),
-        select(0u, SOME_INVALID, largest >= INFINITE)
-            | select(0u, SOME_HUGE, largest > bitcast<u32>(MOST))
-            | select(0u, SOME_INFINITE, infinite),
+        flags,
     );
 }

@@ -85,6 +85,7 @@ struct Held {
     q_exponent: i32,
     p_unit: MassUnit,
     q_unit: MassUnit,
+    flags: u32,
     to: Reference,
 }
 
@@ -97,11 +98,13 @@ fn held_against(heaps: Heaps) -> Held {
     let q_exponent = exponent_of(heaps.q);
     let p_unit = mass_unit(p_exponent);
     let q_unit = mass_unit(q_exponent);
+    let flags = flags_of_tops(heaps);
     if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
-        return Held(p_exponent, q_exponent, p_unit, q_unit, Reference(0.0, 0.0, 0.0));
+        return Held(p_exponent, q_exponent, p_unit, q_unit, flags, Reference(0.0, 0.0, 0.0));
     }
     let tops = two_diff(vec4<Real>(heaps.p.top), vec4<Real>(heaps.q.top));
-    let rest = vec4<Real>(Real(log(heaps.q.mass / heaps.p.mass)));
+    // Rounded, so that of the same masses, summed in another order, it is still 0.
+    let rest = vec4<Real>(Real(round(log(heaps.q.mass / heaps.p.mass) * 0x1p20f) * 0x1p-20f));
     var ln = two_diff(tops.hi, rest);
     ln.lo += tops.lo;
     // In the units of the masses the ratio is as near to 1 as their numbers are.
@@ -109,7 +112,7 @@ fn held_against(heaps: Heaps) -> Held {
     let by = clamp(power.exponent + vec4(q_exponent - p_exponent), vec4(-100i), vec4(100i));
     let to_p = power.mantissa * pow2(by);
     let to = Reference(ln.hi.x, ln.lo.x, to_p.x);
-    return Held(p_exponent, q_exponent, p_unit, q_unit, to);
+    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to);
 }
 
 // Sums over bins: w, v, the excesses g and u.
@@ -179,7 +182,7 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
     let v = select(s.y, 0.0, held.q_exponent == NO_MASS);
     var record = node(w, v, held.p_exponent, held.q_exponent, held.to, s.z, s.w);
     record.consumed = excesses.consumed;
-    record.flags = excesses.flags;
+    record.flags = excesses.flags | held.flags;
     record.ticket = params.ticket;
     return record;
 }

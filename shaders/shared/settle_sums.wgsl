@@ -25,7 +25,7 @@ fn eta(v: f32, ratio: f32) -> f32 {
         return v - ln(ratio);
     }
     let s = v / (2.0 + v);
-    return v * v / (2.0 + v) - 2.0 * s * atanh_tail(s);
+    return s * (v - 2.0 * atanh_tail(s));
 }
 
 fn result_of(record: Record) -> Result {
@@ -59,8 +59,9 @@ fn result_of(record: Record) -> Result {
         let bound = 2.0 / 3.0 * g * (p + 2.0 * q);
         lacks |= g > 0.0 && value * value < 0.25 * bound;
     } else if (policy.mass != GENERALIZED && p > 0.0 && q > 0.0) {
-        let per_p = g / p;
-        let mass_term = eta(-d / p, q / p);
+        let per_mass = 1.0 / p;
+        let per_p = g * per_mass;
+        let mass_term = eta(-d * per_mass, q * per_mass);
         value = max(per_p - mass_term, 0.0);
         lacks |= mass_term > per_p / 8.0;
     }

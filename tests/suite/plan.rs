@@ -107,16 +107,16 @@ fn where_barriers_are_dear_each_invocation_has_a_unit_to_itself() {
 
 #[test]
 fn medium_rows_take_a_workgroup_each() {
-    let plan = plan(100, 2_048, LAVAPIPE);
+    let plan = plan(100, 4_096, LAVAPIPE);
     check(&plan);
-    assert_eq!((plan.segments, plan.lanes, plan.segment_bins), (1, 16, 2_048));
+    assert_eq!((plan.segments, plan.lanes, plan.segment_bins), (1, 16, 4_096));
     assert_eq!(plan.chunks().count(), 1);
     assert_eq!(plan.merges(100), []);
 }
 
 #[test]
 fn long_rows_are_cut_into_segments_and_merged() {
-    let plan = plan(3, 2_049, LAVAPIPE);
+    let plan = plan(3, 4_097, LAVAPIPE);
     check(&plan);
     assert_eq!(plan.segments, 2);
     let merges = plan.merges(3);
@@ -136,7 +136,7 @@ fn rows_longer_than_a_chunk_are_cut_into_chunks() {
 #[test]
 fn a_row_that_just_fits_is_one_chunk() {
     // Two full segments would be too long.
-    let plan = plan(3, 2_049, Limits { chunk_bytes: 4 * 2_052, ..LAVAPIPE });
+    let plan = plan(3, 4_097, Limits { chunk_bytes: 4 * 4_100, ..LAVAPIPE });
     check(&plan);
     assert!(plan.chunks().all(|chunk| chunk.whole_rows));
     assert_eq!(plan.chunks().count(), 3);
@@ -154,10 +154,10 @@ fn wide_grids_become_two_dimensional() {
 fn rows_beyond_all_limits_are_an_error() {
     let limits =
         Limits { binding_bytes: 2048, grid: 2, workgroup_size: 2, lanes: 2, chunk_bytes: 2048 };
-    // 4 workgroups that merge 8 records each of 256 bins.
-    let error = Plan::new(Shape { rows: 1, bins: 8193, layout: LAYOUT }, limits).unwrap_err();
-    assert_eq!(error, Error::TooLong { bins: 8193, most: 8192 });
-    check(&plan(1, 8192, limits));
+    // 4 workgroups that merge 8 records each of 512 bins.
+    let error = Plan::new(Shape { rows: 1, bins: 16_385, layout: LAYOUT }, limits).unwrap_err();
+    assert_eq!(error, Error::TooLong { bins: 16_385, most: 16_384 });
+    check(&plan(1, 16_384, limits));
     // Shaders count the bins of a row in 32 bits.
     let roomy = Limits { binding_bytes: 1 << 31, ..LAVAPIPE };
     let bins = u32::MAX as usize + 1;

@@ -40,7 +40,7 @@ impl Case {
             };
             Case { name, kind, rows: (bins_of_a_side / bins).max(1), bins }
         };
-        let probs = [2, 8, 16, 64, 256, 1024, 1 << 16, 1 << 20].map(|bins| case(Kind::Probs, bins));
+        let probs = [2, 8, 16, 32, 64, 256, 512, 1024, 1 << 16, 1 << 20].map(|bins| case(Kind::Probs, bins));
         let logits = [1024, 32_000, 128_256].map(|bins| case(Kind::Logits, bins));
         let row = Case { name: "row-64".into(), kind: Kind::Probs, rows: 1, bins: 64 };
         probs.into_iter().chain(logits).chain([row]).collect()

@@ -46,6 +46,25 @@ fn host(engine: Engine, case: &Case, [p, q]: [Vec<f32>; 2]) -> Result<Tool, Stri
     }))
 }
 
+/// Four vectors to an invocation, side by side with those of the others.
+const COPY: &str = "
+@group(0) @binding(0) var<storage, read> from: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> to: array<vec4<f32>>;
+@compute @workgroup_size(256)
+fn copy(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let at = group.x * 1024u + local;
+    let a = from[at];
+    let b = from[at + 256u];
+    let c = from[at + 512u];
+    let d = from[at + 768u];
+    to[at] = a;
+    to[at + 256u] = b;
+    to[at + 512u] = c;
+    to[at + 768u] = d;
+}
+";
+const COPIED_BY_GROUP: u64 = 16 * 1024;
+
 /// A device of its own on the adapter that the library took.
 #[derive(Clone)]
 struct Device {
@@ -88,22 +107,65 @@ impl Device {
         self.device.poll(wgpu::PollType::wait_indefinitely()).map(drop).map_err(text)
     }
 
-    /// One side over the other: as many bytes move as are in both.
+    /// One side over the other: as many bytes move as are in both. By the command for it, which on some
+    /// devices is an engine of its own and slow, and by a kernel.
     fn copy(self, [p, q]: [Vec<f32>; 2]) -> Result<Tool, String> {
-        let from = self.buffer(&p, BufferUsages::COPY_SRC);
-        let to = self.buffer(&q, BufferUsages::COPY_SRC);
+        let from = self.buffer(&p, BufferUsages::COPY_SRC | BufferUsages::STORAGE);
+        let to = self.buffer(&q, BufferUsages::COPY_SRC | BufferUsages::STORAGE);
         self.queue.submit([]);
         self.wait()?;
+        let (pipeline, bound) = self.copy_kernel(&from, &to);
         let tool = Tool::new(format!("{}; a buffer copied to another", self.about));
-        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let nothing = || Ok(Values::None);
+        let (device, queue, waiting) = (self.device.clone(), self.queue.clone(), self.clone());
+        let groups = (from.size() / COPIED_BY_GROUP).max(1) as u32;
         let copy = move || {
             let mut encoder = device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
             queue.submit([encoder.finish()]);
             Ok(())
         };
-        let nothing = || Ok(Values::None);
-        Ok(tool.with_on_device("copy_buffer_to_buffer", copy, move || self.wait(), nothing))
+        let tool = tool.with_on_device("command", copy, move || waiting.wait(), nothing);
+        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let copy = move || {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bound, &[]);
+            pass.dispatch_workgroups(groups, 1, 1);
+            drop(pass);
+            queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        Ok(tool.with_on_device("kernel", copy, move || self.wait(), nothing))
+    }
+
+    fn copy_kernel(
+        &self,
+        from: &wgpu::Buffer,
+        to: &wgpu::Buffer,
+    ) -> (wgpu::ComputePipeline, wgpu::BindGroup) {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(COPY.into()),
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        let bound = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &[
+                wgpu::BindGroupEntry { binding: 0, resource: from.as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 1, resource: to.as_entire_binding() },
+            ],
+        });
+        (pipeline, bound)
     }
 
     /// This library with P and Q on the device already; the values stay there.

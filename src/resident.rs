@@ -283,8 +283,10 @@ pub struct Rows {
 /// left of a unit.
 type KernelKey = (&'static str, Variant, Form, Output);
 
+/// Marks of records, which come again: a device copies each new uniform, and waits for that.
+const TICKETS: u32 = 64;
 /// Uniforms that are kept; each is some 100 bytes.
-const MOST_UNIFORMS: usize = 64;
+const MOST_UNIFORMS: usize = 8 * TICKETS as usize;
 
 /// What the pass before the merges, or one of these, leaves: results, where no other comes after it.
 fn output(merges: &[Merge], pass: usize) -> Output {
@@ -390,7 +392,7 @@ impl Rows {
             for buffer in &mut self.records {
                 buffer.reserve(device, dispatch.units as usize * variant.layout().record_bytes);
             }
-            self.ticket = self.ticket.checked_add(1).unwrap_or(1);
+            self.ticket = self.ticket % TICKETS + 1;
         }
         self.unwanted_statuses.reserve(device, 4);
     }
@@ -410,11 +412,11 @@ impl Rows {
         let (dispatch, merges) = (plan.dispatch(chunk), plan.merges(plan.shape.rows));
         let policy = self.uniform(bytemuck::bytes_of(&self.policy(task)))?;
         let first = self.uniform(bytemuck::bytes_of(params))?;
-        let rounds = merges.iter().map(|merge| {
+        let mut rounds = Vec::new();
+        for merge in &merges {
             let params = merge::Params::new(merge, self.ticket);
-            filled(&self.device, wgpu::BufferUsages::UNIFORM, bytemuck::bytes_of(&params))
-        });
-        let rounds = rounds.collect::<Result<Vec<_>, _>>()?;
+            rounds.push(self.uniform(bytemuck::bytes_of(&params))?);
+        }
         let results = |name: &str| match name {
             "policy" => Ok(policy.as_entire_buffer_binding()),
             "values" => binding(task.values),

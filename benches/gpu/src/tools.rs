@@ -48,19 +48,19 @@ fn host(engine: Engine, case: &Case, [p, q]: [Vec<f32>; 2]) -> Result<Tool, Stri
 
 /// Four vectors to an invocation, side by side with those of the others.
 const COPY: &str = "
-@group(0) @binding(0) var<storage, read> from: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> to: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;
 @compute @workgroup_size(256)
-fn copy(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn copy_all(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let at = group.x * 1024u + local;
-    let a = from[at];
-    let b = from[at + 256u];
-    let c = from[at + 512u];
-    let d = from[at + 768u];
-    to[at] = a;
-    to[at + 256u] = b;
-    to[at + 512u] = c;
-    to[at + 768u] = d;
+    let a = source[at];
+    let b = source[at + 256u];
+    let c = source[at + 512u];
+    let d = source[at + 768u];
+    copied[at] = a;
+    copied[at + 256u] = b;
+    copied[at + 512u] = c;
+    copied[at + 768u] = d;
 }
 ";
 const COPIED_BY_GROUP: u64 = 16 * 1024;

@@ -58,7 +58,9 @@ impl Cost {
             (bytes as f64 / rows as f64, per_row)
         };
         let ((short_bytes, short_row), (long_bytes, long_row)) = (beyond(short), beyond(long));
-        let per_byte = ((long_row - short_row) / (long_bytes - short_bytes)).max(0.0);
+        let slope = (long_row - short_row) / (long_bytes - short_bytes);
+        // In noise longer rows may seem to cost no more, but their bytes are not for nothing.
+        let per_byte = if slope > 0.0 { slope } else { long.2 / long.1 as f64 };
         let per_row = (short_row - per_byte * short_bytes).max(0.0);
         Cost { per_call, per_row, per_byte }
     }
@@ -88,13 +90,15 @@ async fn of_kind(backend: &impl Backend, kind: Kind, p: &[f32], q: &[f32]) -> Re
         let start = Instant::now();
         let mut rows = 32;
         loop {
-            let seconds = seconds(backend, kind, p, q, rows, bins).await?;
+            // The first of a size has memory to find, and threads to wake.
+            let first = seconds(backend, kind, p, q, rows, bins).await?;
+            let seconds = first.min(seconds(backend, kind, p, q, rows, bins).await?);
             let bytes = 2 * rows * bins * size_of::<f32>();
             *found = (rows, bytes, seconds);
             let telling = seconds > 4.0 * per_call && seconds > 3e-4;
-            // The next would take four times as long.
+            // The next two would take four times as long each.
             let late =
-                (start.elapsed().as_secs_f64() + 4.0 * seconds) > PER_KIND.as_secs_f64() / 2.0;
+                (start.elapsed().as_secs_f64() + 8.0 * seconds) > PER_KIND.as_secs_f64() / 2.0;
             if telling || late || 4 * bytes > LARGEST {
                 break;
             }
@@ -141,9 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_of_noise_is_not_negative() {
+    fn a_fit_of_noise_is_neither_negative_nor_for_nothing() {
         let fit = Cost::fit(1e-3, (100, 6400, 9e-4), (10, 81_920, 8e-4));
-        assert_eq!(fit, Cost { per_call: 1e-3, per_row: 0.0, per_byte: 0.0 });
+        assert_eq!(fit, Cost { per_call: 1e-3, per_row: 0.0, per_byte: 8e-4 / 81_920.0 });
+        // Short rows that a thread was late for.
+        let fit = Cost::fit(1e-6, (100, 6400, 2e-3), (100, 819_200, 1e-3));
+        assert_eq!(fit.per_byte, 1e-3 / 819_200.0);
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! which is exact for any reference `c`, less `w·(u − ln(1 + u))`. With `c = ln(Σw / Σv)`, rounded
 //! in whatever way, `u` is next to 0 and so is what has to be subtracted: no summand is negative,
 //! and nothing cancels, also where P ≈ Q. It is to the divergence what Chan's update is to the
-//! variance. Each row is read once; the softmax is never written down.
+//! variance. Here each row is read once; the softmax is never written
+//! down.
 
 use rayon::prelude::*;
 

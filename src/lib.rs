@@ -22,8 +22,8 @@
 //! nothing nearly equal; what these terms leave out, `Σ (p − q)`, is summed by itself.
 //!
 //! A side may also be log-probabilities or logits ([`Kind`]). Such rows are summed by the chain rule
-//! of relative entropy, from the exact differences of the logarithms: each row is read once, and no
-//! softmax is written down.
+//! of relative entropy, from the exact differences of the logarithms, and no softmax is written
+//! down.
 //!
 //! [`Divergence`] has the other measures, from Jensen-Shannon to Rényi, each as a sum of terms that are
 //! never negative, in f64 on the CPU; [`Engine::several`] computes several in one pass over memory.

@@ -79,6 +79,18 @@ fn two_lists_meet_on_what_both_have() {
     assert!(near(&tailed.q, [0.4, 0.1, 0.0, 0.5]), "{tailed:?}");
 }
 
+/// Entries in 16 bits may sum to a little more than 1, and are still compared.
+#[test]
+fn lists_of_a_little_more_than_1_are_compared() {
+    let (indices, values) = (array![[1_u32, 0], [0, 1]], array![[0.505_f64, 0.505], [0.7, 0.305]]);
+    let q = array![[0.25_f64, 0.25, 0.5], [0.25, 0.25, 0.5]];
+    let top = TopK::new(Kind::Probs, &indices, &values).unwrap();
+    let tailed = top.beside(Kind::Probs, &q, 1.0).unwrap();
+    let outcome = Engine::cpu().rows(Divergence::Kl, &tailed.batch().unwrap()).unwrap();
+    // Both halves of P, divided by its mass, against quarters.
+    assert!(close(outcome.values[0], 2.0_f64.ln(), 1e-14), "{outcome:?}");
+}
+
 #[test]
 fn a_small_tail_of_q_has_its_digits() {
     let (indices, top) = (array![[1_u32]], array![[0.999_f64]]);

@@ -50,10 +50,11 @@ fn flags_of_tops(heaps: Heaps) -> u32 {
     return select(0u, SOME_HUGE, top > MOST) | select(0u, SOME_INVALID, invalid);
 }
 
-// Of bins that P has, and Q, if at all, far below what this arithmetic takes.
+// Of bins that P has, where a side is below what this arithmetic takes, or nothing.
 fn flags_of_unlikely(stored: Stored) -> u32 {
     let none = vec4(NEGATIVE_INFINITE);
-    let huge = (stored.q != none) & (stored.q > vec4(bitcast<u32>(-MOST)));
+    let least = vec4(bitcast<u32>(-MOST));
+    let huge = ((stored.p != none) & (stored.p > least)) | ((stored.q != none) & (stored.q > least));
     let infinite = (stored.q == none) & (stored.p != none);
     return select(0u, SOME_HUGE, any(huge)) | select(0u, SOME_INFINITE, any(infinite));
 }
@@ -66,7 +67,8 @@ fn weighed_at(row: u32, quad: u32, end: u32, held: Held) -> Weighed {
     let both = max(stored.p & vec4(0x7fffffffu), stored.q & vec4(0x7fffffffu));
     let largest = max(max(both.x, both.y), max(both.z, both.w));
     var flags = select(0u, SOME_INVALID, largest > INFINITE);
-    if (any((q == vec4(LEAST)) & (stored.p != vec4(NEGATIVE_INFINITE)))) {
+    let unlikely = (p == vec4(LEAST)) | (q == vec4(LEAST));
+    if (any(unlikely & (stored.p != vec4(NEGATIVE_INFINITE)))) {
         flags |= flags_of_unlikely(stored);
     }
     return Weighed(

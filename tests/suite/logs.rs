@@ -297,6 +297,31 @@ fn logits_of_any_size() {
         assert!(close(outcome.values[1].into(), 0.5e30, 1e-6), "{engine:?}: {outcome:?}");
         assert_eq!(outcome.values[2], 0.0, "{engine:?}");
     }
+    // Far below 0: all of a side, or what was masked with a large number.
+    let (low, least, mask) = (-1e5_f32, f32::MIN, -1e9_f32);
+    let p = array![
+        [low, low, low + 1.0],
+        [least, least, least],
+        [mask, 0.0, 1.0],
+        [0.0, 0.0, 1.0],
+        [mask, mask, 0.5],
+        [0.0, 1.0, mask],
+    ];
+    let q = array![
+        [low, low + 2.0, low],
+        [0.0, 1.0, 0.0],
+        [0.5, 0.0, 0.0],
+        [mask, 0.0, 0.0],
+        [mask, mask, 0.0],
+        [0.5, 0.0, f32::NEG_INFINITY],
+    ];
+    for engine in engines() {
+        let batch = Batch::logits(&p, &q).unwrap();
+        let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+        let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 6);
+        assert!(check.is_ok(), "{engine:?}: {check:?}");
+        assert_eq!(outcome.values[5], f32::INFINITY, "{engine:?}");
+    }
     let p = distributions::<f32>(3, 40, 54);
     let logits = p.mapv(|p| p.ln() * 1e-3);
     for engine in engines() {

@@ -576,7 +576,7 @@ pub(crate) fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
 
 #[cfg(all(test, feature = "gpu"))]
 mod tests {
-    use ndarray::{Array2, s};
+    use ndarray::Array2;
 
     use super::*;
 
@@ -591,8 +591,9 @@ mod tests {
         );
         assert_eq!(batch.contiguous(Side::P, 2..3), Some(&[6., 7., 8.][..]));
         assert_eq!(batch.contiguous(Side::Q, 3..4), Some(&[0.5; 3][..]));
-        let (reversed, apart) = (rows.slice(s![.., ..;-1]), rows.slice(s![.., ..2]));
-        for side in [reversed, apart] {
+        // Reversed rows, and rows with a bin left out between one and the next.
+        for bins in [Slice::new(0, None, -1), Slice::from(..2)] {
+            let side = rows.slice_axis(Axis(1), bins);
             let batch = Batch::probs(side, side).unwrap();
             assert_eq!(batch.contiguous(Side::P, 1..3), None);
         }

@@ -573,3 +573,29 @@ pub(crate) fn broken_rule(kind: Kind, value: f64) -> Option<Rule> {
         None
     }
 }
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_lie_one_after_the_other_are_one_slice() {
+        let rows = Array2::from_shape_fn((4, 3), |(row, bin)| (3 * row + bin) as f32);
+        let one = Array2::from_elem((1, 3), 0.5_f32);
+        let batch = Batch::probs(&rows, &one).unwrap();
+        assert_eq!(
+            batch.contiguous(Side::P, 1..4),
+            Some(&[3., 4., 5., 6., 7., 8., 9., 10., 11.][..])
+        );
+        assert_eq!(batch.contiguous(Side::P, 2..3), Some(&[6., 7., 8.][..]));
+        assert_eq!(batch.contiguous(Side::Q, 3..4), Some(&[0.5; 3][..]));
+        // Reversed rows, and rows with a bin left out between one and the next.
+        for bins in [Slice::new(0, None, -1), Slice::from(..2)] {
+            let side = rows.slice_axis(Axis(1), bins);
+            let batch = Batch::probs(side, side).unwrap();
+            assert_eq!(batch.contiguous(Side::P, 1..3), None);
+        }
+    }
+}

@@ -263,6 +263,23 @@ fn what_changes_nothing_has_no_derivative() {
     }
 }
 
+/// Of `ln max p/q` with the masses divided out, by hand.
+#[test]
+fn bins_that_share_the_largest_ratio_share_its_slope() {
+    let (p, q) = (array![[0.375, 0.375, 0.25]], array![[0.1875, 0.1875, 0.625]]);
+    let batch = Batch::probs(&p, &q).unwrap();
+    let largest = Divergence::Renyi(f64::INFINITY);
+    let gradient = Engine::cpu().gradient(largest, &batch, Wanted::Both, None).unwrap();
+    let (of_p, of_q) = (1.0 / 3.0, 5.0 / 3.0);
+    for (got, want) in
+        [(gradient.p, array![[of_p, of_p, -1.0]]), (gradient.q, array![[-of_q, -of_q, 1.0]])]
+    {
+        let got: Array2<f64> = got.unwrap();
+        let off = (&got - &want).fold(0.0_f64, |off, x| off.max(x.abs()));
+        assert!(off < 1e-14, "{got}, not {want}");
+    }
+}
+
 #[test]
 fn identical_rows_have_no_slope() {
     for bins in [1, 7, 16, 100, 3_000] {

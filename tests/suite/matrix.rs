@@ -115,6 +115,39 @@ fn all_divergences_of_all_kinds_are_those_of_rows() {
     check_kinds::<f16>(PROMISED);
 }
 
+/// What f32 has the digits for is not computed pair by pair.
+#[test]
+fn ordinary_pairs_take_no_closer_look() {
+    let p: Array2<f64> = distributions(5, 257, 41);
+    let mut q: Array2<f64> = distributions(3, 257, 42);
+    for (row, epsilon) in [1e-1, 1e-3].into_iter().enumerate() {
+        q.row_mut(row).assign(&nearby(&p, epsilon, 43).row(row));
+    }
+    for &p_kind in Kind::ALL {
+        for &q_kind in Kind::ALL {
+            let (p, q) = (of_kind::<f32>(p_kind, &p, 1.0), of_kind::<f32>(q_kind, &q, 1.0));
+            let pairs = Pairs::of(p_kind, &p, q_kind, &q).unwrap();
+            for divergence in divergences() {
+                let matrix = Engine::cpu().matrix(divergence, &pairs).unwrap();
+                assert_eq!(matrix.closer_looks, 0, "{divergence}, {p_kind}, {q_kind}");
+            }
+        }
+    }
+}
+
+/// Sums of such numbers, or what divides by them, may lie beyond the range of numbers.
+#[test]
+fn masses_far_from_1_divide_as_well() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(2, 20, 1), distributions(2, 20, 2));
+    for scales in [[1e-250, 1.0], [1e250, 1.0], [1.0, 1e250], [1e-250, 1e-250], [1e250, 1e-250]] {
+        let (p, q) = (&p * scales[0], &q * scales[1]);
+        let pairs = Pairs::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        for divergence in divergences() {
+            check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-11);
+        }
+    }
+}
+
 #[test]
 fn f64_has_the_digits_of_rows() {
     check_kinds::<f64>(1e-11);

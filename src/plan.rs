@@ -1,9 +1,9 @@
 //! How a batch is cut for a device: pure arithmetic, without a device.
 //!
 //! A row is cut into **segments** of a length that depends on the row's length and the adapter
-//! alone. A **unit** is one segment of one row; `lanes` invocations share it and leave one record. The records of a row are then merged, `fan` into one, until one is left. Because
-//! none of these numbers knows where a row stands or what lies beside it, the same row gives the
-//! same bits in any batch.
+//! alone. A **unit** is one segment of one row; `lanes` invocations share it and leave one record. The
+//! records of a row are then merged, `fan` into one, until one is left. Because none of these numbers
+//! knows where a row stands or what lies beside it, the same row gives the same bits in any batch.
 //!
 //! What fits into one submission is a **chunk**: some whole rows, or some segments of one row
 //! that is longer than a binding may be.

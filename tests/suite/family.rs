@@ -312,6 +312,7 @@ fn what_a_device_lacks_the_host_has() {
     assert_eq!(looks(&gpu, Divergence::Hellinger, &p, &ulp_off), 1);
     // Longer than a chunk.
     let tiny = kullback::internal::engine_under(&adapter(), TINY).unwrap();
+    let (p, q): (Array2<f32>, Array2<f32>) = (distributions(3, 700, 61), distributions(3, 700, 62));
     assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 3);
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(3, 40, 61), distributions(3, 40, 62));
     assert_eq!(looks(&tiny, Divergence::Hellinger, &p, &q), 0);

@@ -162,17 +162,36 @@ fn a_constant_added_to_logits_changes_nothing() {
     // Multiples of 2^-10, so that the shifted ones are exact.
     let exact = |side: Array2<f32>| side.mapv(|x| (x * 1024.0).round() / 1024.0);
     let p = exact(side::<f32>(Kind::Logits, 5, 300, 50));
-    let q = p.mapv(|x| x + 1.0 / 256.0 * (x * 1e4).sin().signum());
-    for engine in engines() {
+    let near = p.mapv(|x| x + 1.0 / 256.0 * (x * 1e4).sin().signum());
+    let far = exact(side::<f32>(Kind::Logits, 5, 300, 57));
+    for (engine, q) in engines().iter().flat_map(|engine| [(engine, &near), (engine, &far)]) {
         let values = |p: &Array2<f32>, q: &Array2<f32>| {
             engine.rows(Divergence::Kl, &Batch::logits(p, q).unwrap()).unwrap().values
         };
-        let want = values(&p, &q);
+        let want = values(&p, q);
         for shift in [1.0, -37.5, 1000.0, -8000.0] {
-            let got = [values(&(&p + shift), &q), values(&p, &(&q + shift))];
+            let got = [values(&(&p + shift), q), values(&p, &(q + shift))];
             for (got, want) in got.iter().flat_map(|got| got.iter().zip(&want)) {
                 assert!(close((*got).into(), (*want).into(), 1e-6), "{engine:?}: {got} {want}");
             }
+        }
+    }
+}
+
+/// Roundings that are all alike add up, the more there are one after the other.
+#[test]
+fn bins_that_are_alike() {
+    for bins in [1_024, 70_001] {
+        let p = Array2::from_shape_fn((8, bins), |(row, _)| 0.1 * row as f32);
+        let q = Array2::from_shape_fn((8, bins), |(row, bin)| match bin % 2 {
+            0 => 0.07 * row as f32,
+            _ => 3.3 - 0.9 * row as f32,
+        });
+        let batch = Batch::logits(&p, &q).unwrap();
+        for engine in roomy_engines() {
+            let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+            let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 8);
+            assert!(check.is_ok(), "{engine:?}, {bins} bins: {check:?}");
         }
     }
 }
@@ -321,6 +340,16 @@ fn logits_of_any_size() {
         let check = engine.cross_check(Divergence::Kl, &batch, &outcome, 6);
         assert!(check.is_ok(), "{engine:?}: {check:?}");
         assert_eq!(outcome.values[5], f32::INFINITY, "{engine:?}");
+    }
+    // Q all but lacks a bin that is half of P.
+    let p = array![[0.0_f32, 0.0], [0.0, 0.0]];
+    let q = array![[0.0_f32, -65_000.0], [0.0, -100_000.0]];
+    let want = [32_500.0, 50_000.0].map(|half| half - std::f64::consts::LN_2);
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::Kl, &Batch::logits(&p, &q).unwrap()).unwrap();
+        for (&got, want) in outcome.values.iter().zip(want) {
+            assert!(close(got.into(), want, 1e-7), "{engine:?}: {got} for {want}");
+        }
     }
     let p = distributions::<f32>(3, 40, 54);
     let logits = p.mapv(|p| p.ln() * 1e-3);

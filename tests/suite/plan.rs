@@ -87,6 +87,15 @@ fn short_rows_share_workgroups_and_chunks() {
 }
 
 #[test]
+fn longer_rows_have_more_lanes() {
+    let limits = Limits { workgroup_size: 256, lanes: 256, ..LAVAPIPE };
+    for (bins, lanes) in [(64, 1), (256, 4), (512, 8), (1_024, 8), (2_048, 16), (4_096, 32)] {
+        assert_eq!(plan(10, bins, limits).lanes, lanes, "{bins} bins");
+    }
+    assert_eq!(plan(10, 70_000, limits).segment_bins, 65_536);
+}
+
+#[test]
 fn where_barriers_are_dear_each_invocation_has_a_unit_to_itself() {
     let limits = Limits { workgroup_size: 64, lanes: 1, ..LAVAPIPE };
     for (bins, segments, loads) in [(4, 1, 1), (8, 1, 2), (9, 1, 4), (1_024, 1, 4), (2_049, 3, 4)] {

@@ -268,6 +268,8 @@ fn statuses_say_what_is_wrong() {
         ([1e-20, 1e-20, 0.0], [0.5, 0.5, 0.0], Status::LacksDigits),
         ([0.5, 0.5, 0.0], [1e-20, 1e-20, 0.0], Status::LacksDigits),
         ([1e20, 0.0, 0.0], [1e20, 0.0, 0.0], Status::LacksDigits),
+        // A divergence of some 1e-19 beside masses of 1/2.
+        ([1e-5, 0.5, 0.0], [1.0000001e-5, 0.5, 0.0], Status::LacksDigits),
     ];
     for (settings, cases) in [
         (Settings::probs(Format::F32), &probs[..]),

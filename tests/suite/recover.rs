@@ -142,7 +142,7 @@ fn a_device_that_fails_again_and_again_is_left_alone() {
     let (p, q) = data(9, 50);
     let engine = gpu();
     let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let (error, injured, again, outcome) = thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 let _ = injure(&engine, Injury::Fault("injured"));
@@ -154,14 +154,17 @@ fn a_device_that_fails_again_and_again_is_left_alone() {
                 Err(error) => break error,
             }
         };
+        // At once: it rests for a second, and the other thread may take longer to end.
+        let injured = injure(&engine, Injury::Loss);
+        let again = rows(&engine, &p, &q);
+        let outcome = rows(&engine.clone().with_cpu_fallback(), &p, &q);
         ended.store(true, Ordering::Relaxed);
-        assert!(error.to_string().ends_with("failed: injured"), "{error}");
-        assert_eq!(cause(error), Cause::Other);
+        (error, injured, again, outcome.unwrap())
     });
+    assert!(error.to_string().ends_with("failed: injured"), "{error}");
+    assert_eq!(cause(error), Cause::Other);
     // Without a try, so that its next device is not asked for either.
-    assert!(injure(&engine, Injury::Loss).is_err());
-    assert!(rows(&engine, &p, &q).is_err());
-    let outcome = rows(&engine.clone().with_cpu_fallback(), &p, &q).unwrap();
+    assert!(injured.is_err() && again.is_err());
     assert_eq!((outcome.backend, outcome.adapter.as_deref()), ("cpu", None));
     assert_eq!((outcome.recovery.cpu_rows, outcome.recovery.faults), (9, 0));
     assert!(outcome.recovery.reason.unwrap().ends_with("failed: injured"));

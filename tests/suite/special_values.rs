@@ -157,6 +157,21 @@ fn agrees(got: f64, want: f64, p: &[f32], q: &[f32], mass: Mass) -> bool {
     (got - want).abs() <= 4.0 * f64::EPSILON * size + half
 }
 
+/// The f32 kernel takes such a p as 0, and leaves rows of which it is a part that counts to the host.
+#[test]
+fn a_p_below_the_normal_numbers_counts() {
+    for [large, p, q] in [[1.0_f32, 1e-38, 1e-37], [1e-17, 1e-38, 1e-35]] {
+        let [x, y] = [p, q].map(f64::from);
+        let want = x * (x / y).ln() - x + y;
+        let (p, q) = (array![[large, p]], array![[large, q]]);
+        for engine in engines() {
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+            let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
+            assert!(close(got.into(), want, 1e-6), "{engine:?}: {got:e} for {want:e}");
+        }
+    }
+}
+
 #[test]
 fn tiny_bins_beside_an_equal_large_one() {
     for engine in engines() {

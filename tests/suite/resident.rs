@@ -271,9 +271,12 @@ fn statuses_say_what_is_wrong() {
         // A divergence of some 1e-19 beside masses of 1/2.
         ([1e-5, 0.5, 0.0], [1.0000001e-5, 0.5, 0.0], Status::LacksDigits),
     ];
+    let both_logits = Settings::of(Format::F32, Kind::Logits, Kind::Logits);
     for (settings, cases) in [
         (Settings::probs(Format::F32), &probs[..]),
-        (Settings::of(Format::F32, Kind::Logits, Kind::Logits), &logits[..]),
+        (both_logits, &logits[..]),
+        // By the kernel that takes sides of any kinds.
+        (both_logits.with_temperature(2.0).unwrap(), &logits[..]),
         (Settings::probs(Format::F32).with_mass(Mass::Generalized), &generalized[..]),
     ] {
         let side = |of: fn(&Case) -> [f32; 3]| {

@@ -2,8 +2,8 @@
 
 struct Place {
     row: u32,
-    first: u32,     // vector loads of the row: the segment's, and those up to
-    end: u32,
+    first: u32,     // the segment's first vector load in the row
+    end: u32,       // the one behind its last
 }
 
 fn place_of(unit: u32) -> Place {

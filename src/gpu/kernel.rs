@@ -91,8 +91,8 @@ impl Kernel {
             entry_point: Some(spec.name),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &overrides(workgroup_size, form),
-                // Where the driver does not do it, one invocation would for all: four fifths of the
-                // time of short rows on an H200. A unit's lanes write whatever its tree reads.
+                // Where the driver does not do it, one invocation would for all. A unit's lanes write
+                // whatever its tree reads.
                 zero_initialize_workgroup_memory: false,
             },
             cache: None,

@@ -13,13 +13,13 @@ use ndarray::ArrayView1;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::cpu::Cpu;
-use crate::element::Element;
+use crate::cpu::gradient::Gradients;
+use crate::element::{Element, Value};
 use crate::error::Cause;
 use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
-use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
 use crate::plan::Limits;
@@ -147,14 +147,13 @@ impl Recovering {
     }
 
     /// Lets devices finish a call, one after the other if they fail.
-    async fn finish<T: Element>(
+    async fn finish<V: Value>(
         &self,
-        divergences: &[Divergence],
-        batch: &Batch<'_, T>,
-        call: &mut Call<T::Value>,
+        asked: &mut impl Asked<V>,
+        call: &mut Call<V>,
     ) -> Result<(), Error> {
         let mut device = self.current(call.until).await?;
-        let mut result = attempt(&device.gpu, divergences, batch, call).await;
+        let mut result = asked.attempt(&device.gpu, call).await;
         let mut reopened = 0;
         while let Err(error @ Error::Device { .. }) = &result {
             log::warn!("{error}");
@@ -167,7 +166,7 @@ impl Recovering {
             result = match self.renewed(&device, error, reopened, call).await {
                 Ok(next) => {
                     device = next;
-                    attempt(&device.gpu, divergences, batch, call).await
+                    asked.attempt(&device.gpu, call).await
                 }
                 Err(error) => Err(error),
             };
@@ -233,7 +232,7 @@ impl Backend for Recovering {
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         let mut call = Call::new(divergences, batch, settings.deadline)?;
-        let error = match self.finish(divergences, batch, &mut call).await {
+        let error = match self.finish(&mut Rows { divergences, batch }, &mut call).await {
             Ok(()) => return Ok(call.outcomes()),
             Err(error) if settings.cpu_fallback => error,
             Err(error) => return Err(error),
@@ -254,12 +253,25 @@ impl Backend for Recovering {
         places: Places<'_, T::Value>,
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let error = no_gradients();
-        if !settings.cpu_fallback {
-            return Err(error);
-        }
-        let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
-        Ok(outcome.instead_of_gpu(&error))
+        let mut call = Call::new(&[divergence], batch, settings.deadline)?;
+        let gradients = Gradients::new(divergence, batch, weights, places);
+        let mut asked = RowsWithGradients { divergence, gradients };
+        let result = self.finish(&mut asked, &mut call).await;
+        let mut gradients = asked.gradients;
+        let done = call.done;
+        let outcome = match result {
+            Ok(()) => one(call.outcomes())?,
+            Err(error) if settings.cpu_fallback => {
+                let left = batch.slice(done..batch.rows());
+                log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
+                let mut rest = Outcome::of(&left, "cpu")?;
+                gradients.fill(rest.slots(0..left.rows()), done, &|_| None);
+                one(call.outcomes())?.completed(done, rest.instead_of_gpu(&error))
+            }
+            Err(error) => return Err(error),
+        };
+        gradients.finish();
+        Ok(outcome)
     }
 
     async fn matrix<T: Element>(
@@ -304,15 +316,43 @@ async fn opened(
     Ok(gpu)
 }
 
-/// Lets a device finish a call.
-async fn attempt<T: Element>(
-    gpu: &Gpu,
-    divergences: &[Divergence],
-    batch: &Batch<'_, T>,
-    call: &mut Call<T::Value>,
-) -> Result<(), Error> {
-    self_test::prove_for(gpu, divergences, batch, call.until).await?;
-    gpu.finish(divergences, batch, call).await
+/// What is asked for in a call.
+trait Asked<V> {
+    /// Lets a device finish the call.
+    fn attempt(
+        &mut self,
+        gpu: &Gpu,
+        call: &mut Call<V>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Divergences of rows.
+struct Rows<'a, 'b, T> {
+    divergences: &'a [Divergence],
+    batch: &'a Batch<'b, T>,
+}
+
+impl<T: Element> Asked<T::Value> for Rows<'_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        let Rows { divergences, batch } = self;
+        self_test::prove_for(gpu, divergences, batch, call.until).await?;
+        gpu.finish(divergences, batch, call).await
+    }
+}
+
+/// One divergence of rows, and its gradients.
+struct RowsWithGradients<'a, 'b, 'p, T: Element> {
+    divergence: Divergence,
+    gradients: Gradients<'a, 'b, 'p, T>,
+}
+
+impl<T: Element> Asked<T::Value> for RowsWithGradients<'_, '_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        let RowsWithGradients { divergence, gradients } = self;
+        self_test::prove_for(gpu, &[*divergence], gradients.batch(), call.until).await?;
+        self_test::prove_gradients_for(gpu, gradients.batch(), call.until).await?;
+        gpu.finish_gradients(*divergence, gradients, call).await
+    }
 }
 
 /// Whether a device that is opened anew may be without the fault, and there is time for it: one that

@@ -3,7 +3,7 @@
 mod bins;
 mod distribution;
 pub(crate) mod family;
-mod gradient;
+pub(crate) mod gradient;
 mod kl_gradient;
 mod logs;
 mod matrix;

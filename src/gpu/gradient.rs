@@ -336,12 +336,15 @@ impl LineMasses {
     }
 }
 
+/// The results of a chunk's rows, of those that the device writes the derivatives of.
+type Due<V> = Vec<Option<Row<V>>>;
+
 /// A chunk on its way.
 enum Stage<V> {
     /// To the records of its rows.
     Summing,
-    /// To the derivatives in those rows that have results here.
-    Writing(Vec<Option<Row<V>>>),
+    /// To the derivatives.
+    Writing(Due<V>),
 }
 
 impl Gpu {
@@ -445,7 +448,7 @@ impl Gpu {
         chunk: &Chunk,
         records: &[Records],
         weight: impl Fn(usize) -> f64 + Sync,
-    ) -> Result<(Vec<Option<Row<T::Value>>>, Vec<Line>), Error> {
+    ) -> Result<(Due<T::Value>, Vec<Line>), Error> {
         let passes = self.verified(way.batch, chunk.rows.clone(), records)?;
         let (heads, terms) = (&passes[0], &passes[1..]);
         let settled = (0..chunk.rows.len()).into_par_iter().map(|at| {
@@ -467,7 +470,7 @@ impl Gpu {
         way: &Way<'_, '_, T>,
         chunk: &Chunk,
         made: &[Records],
-        rows: Vec<Option<Row<T::Value>>>,
+        rows: Due<T::Value>,
         gradients: &mut Gradients<'_, '_, '_, T>,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
@@ -508,12 +511,7 @@ impl<T: Element> Way<'_, '_, T> {
     }
 
     /// What the derivatives take.
-    fn gradient_job(
-        &self,
-        chunk: &Chunk,
-        due: &[Option<Row<T::Value>>],
-        lines: Vec<Line>,
-    ) -> GradientJob {
+    fn gradient_job(&self, chunk: &Chunk, due: &Due<T::Value>, lines: Vec<Line>) -> GradientJob {
         let rows = self.rows_job(chunk);
         let near = due.iter().flatten().any(|row| row.value.to_f64() < NEAR);
         let passes = self.passes(rows.params, near);

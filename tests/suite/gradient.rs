@@ -503,9 +503,11 @@ fn what_a_gpu_does_not_take_the_cpu_does() {
     (p[[6, 7]], q[[6, 7]]) = (0.0, 0.0);
     let batch = Batch::probs(&p, &q).unwrap();
     let batch = batch.with_mass(Mass::Normalize).with_on_invalid(OnInvalid::Nan).with_masses();
+    let weights = array![1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -2.0, 0.5, 0.0];
+    let weights = Some(weights.view());
     for (engine, divergence) in of_all(engines()).filter(|(engine, _)| engine.backend() == "gpu") {
-        let want = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
-        let got = engine.gradient(divergence, &batch, Wanted::Both, None).unwrap();
+        let want = Engine::cpu().gradient(divergence, &batch, Wanted::Both, weights).unwrap();
+        let got = engine.gradient(divergence, &batch, Wanted::Both, weights).unwrap();
         assert_eq!(got.outcome.statuses, want.outcome.statuses, "{divergence}");
         for (&got, &want) in got.outcome.values.iter().zip(&want.outcome.values) {
             let same = got == want || got.is_nan() && want.is_nan();

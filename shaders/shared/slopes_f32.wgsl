@@ -36,8 +36,9 @@ fn times_expm1(p: vec4<f32>, x: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
     return select(g - p, p * expm1(select(vec4(0.0), x, near)), near);
 }
 
+// Of what is not 0.
 fn half_sign(n: vec4<f32>) -> vec4<f32> {
-    return select(select(vec4(0.0), vec4(-0.5), n < vec4(0.0)), vec4(0.5), n > vec4(0.0));
+    return select(vec4(-0.5), vec4(0.5), n > vec4(0.0));
 }
 
 fn slopes_of(bins: Bins, line: Line, about: vec2<f32>) -> Slopes {

@@ -3,6 +3,7 @@
 mod bins;
 mod distribution;
 pub(crate) mod family;
+mod fast;
 pub(crate) mod gradient;
 mod kl_gradient;
 mod logs;

@@ -501,6 +501,9 @@ fn what_a_gpu_does_not_take_the_cpu_does() {
     q.row_mut(1).assign(&p.row(1));
     (p[[2, 3]], q[[3, 4]], q[[4, 5]], p[[5, 6]]) = (0.0, 0.0, 1e-35, f32::NAN);
     (p[[6, 7]], q[[6, 7]]) = (0.0, 0.0);
+    // Nearly all bins at the kink of `tv`.
+    q.row_mut(7).assign(&p.row(7));
+    (q[[7, 0]], q[[7, 1]]) = (p[[7, 1]], p[[7, 0]]);
     let batch = Batch::probs(&p, &q).unwrap();
     let batch = batch.with_mass(Mass::Normalize).with_on_invalid(OnInvalid::Nan).with_masses();
     let weights = array![1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -2.0, 0.5, 0.0];

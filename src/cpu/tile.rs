@@ -50,10 +50,58 @@ pub(super) trait Form<const N: usize>: Sync {
         Self::add::<FUSED>(sums, p, q)
     }
 
+    /// Whether a sum of [`Roots`] is that of rows so far apart that their overlap has more digits.
+    fn is_apart(sum: f64) -> bool {
+        sum * Self::FACTOR >= 2.0
+    }
+
     /// Whether f32 can tell what a bin comes to.
     #[inline(always)]
     fn takes(x: f64, ln: f64) -> bool {
         x >= 0.0 && (ln > -1e30 || ln == f64::NEG_INFINITY)
+    }
+}
+
+/// A sum for which there is a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sum {
+    /// [`Kl`]
+    Kl,
+    /// [`ReverseKl`]
+    ReverseKl,
+    /// [`Jeffreys`]
+    Jeffreys,
+    /// [`JensenShannon`]
+    JensenShannon,
+    /// [`Roots`]
+    Roots,
+    /// [`Variation`]
+    Variation,
+    /// [`ChiSquared`]
+    ChiSquared,
+    /// [`CrossEntropy`]
+    CrossEntropy,
+}
+
+/// What is done with a form, whichever it is.
+pub(super) trait WithForm {
+    type Output;
+
+    fn with<F: Form<N>, const N: usize>(self) -> Self::Output;
+}
+
+impl Sum {
+    pub(super) fn with<W: WithForm>(self, what: W) -> W::Output {
+        match self {
+            Sum::Kl => what.with::<Kl, 3>(),
+            Sum::ReverseKl => what.with::<ReverseKl, 3>(),
+            Sum::Jeffreys => what.with::<Jeffreys, 4>(),
+            Sum::JensenShannon => what.with::<JensenShannon, 4>(),
+            Sum::Roots => what.with::<Roots, 2>(),
+            Sum::Variation => what.with::<Variation, 2>(),
+            Sum::ChiSquared => what.with::<ChiSquared, 3>(),
+            Sum::CrossEntropy => what.with::<CrossEntropy, 2>(),
+        }
     }
 }
 

@@ -13,12 +13,14 @@ use ndarray::ArrayView1;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::cpu::Cpu;
-use crate::element::Element;
+use crate::cpu::pairing::{Of, mirror};
+use crate::element::{Element, Value};
 use crate::error::Cause;
 use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
+use crate::gpu::matrix::no_form;
 use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
@@ -147,14 +149,13 @@ impl Recovering {
     }
 
     /// Lets devices finish a call, one after the other if they fail.
-    async fn finish<T: Element>(
+    async fn finish<V: Value>(
         &self,
-        divergences: &[Divergence],
-        batch: &Batch<'_, T>,
-        call: &mut Call<T::Value>,
+        asked: &mut impl Asked<V>,
+        call: &mut Call<V>,
     ) -> Result<(), Error> {
         let mut device = self.current(call.until).await?;
-        let mut result = attempt(&device.gpu, divergences, batch, call).await;
+        let mut result = asked.attempt(&device.gpu, call).await;
         let mut reopened = 0;
         while let Err(error @ Error::Device { .. }) = &result {
             log::warn!("{error}");
@@ -167,7 +168,7 @@ impl Recovering {
             result = match self.renewed(&device, error, reopened, call).await {
                 Ok(next) => {
                     device = next;
-                    attempt(&device.gpu, divergences, batch, call).await
+                    asked.attempt(&device.gpu, call).await
                 }
                 Err(error) => Err(error),
             };
@@ -233,7 +234,7 @@ impl Backend for Recovering {
         settings: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
         let mut call = Call::new(divergences, batch, settings.deadline)?;
-        let error = match self.finish(divergences, batch, &mut call).await {
+        let error = match self.finish(&mut Rows { divergences, batch }, &mut call).await {
             Ok(()) => return Ok(call.outcomes()),
             Err(error) if settings.cpu_fallback => error,
             Err(error) => return Err(error),
@@ -268,15 +269,43 @@ impl Backend for Recovering {
         pairs: &Pairs<'_, T>,
         settings: Settings,
     ) -> Result<Matrix<T::Value>, Error> {
-        let device = self.current(from_now(settings.deadline)).await?;
-        let error = match device.gpu.matrix(divergence, pairs, settings).await {
-            Err(error) if settings.cpu_fallback => error,
-            result => return result,
-        };
-        log::warn!("{error}; the CPU computes the matrix");
-        let matrix = Cpu.matrix(divergence, pairs, settings).await?;
-        Ok(matrix.instead_of_gpu(&error))
+        let of = Of { divergence, pairs };
+        if of.fast().is_none() {
+            return on_the_host(of, settings).await;
+        }
+        let mut call = Call::bare(settings.deadline);
+        let mut asked = AllPairs { of, matrix: Matrix::of(pairs, "gpu")? };
+        let result = self.finish(&mut asked, &mut call).await;
+        let AllPairs { mut matrix, .. } = asked;
+        matrix.recovery = call.recovery;
+        match result {
+            Err(error) if settings.cpu_fallback => {
+                let (done, [m, n]) = (call.done, <[usize; 2]>::from(pairs.shape()));
+                log::warn!("{error}; the CPU computes {} of {m} rows of the matrix", m - done);
+                // What is left out on the left is the mirror image of what is done.
+                let first = if of.is_mirrored() { done } else { 0 };
+                let left = pairs.part(done..m, first..n);
+                let rest = Cpu.matrix(divergence, &left, settings).await?;
+                matrix.complete([done, first], rest.instead_of_gpu(&error));
+                if of.is_mirrored() {
+                    mirror(&mut matrix);
+                }
+                Ok(matrix)
+            }
+            result => result.map(|()| matrix),
+        }
     }
+}
+
+/// What has no form in f32 is the host's.
+async fn on_the_host<T: Element>(
+    of: Of<'_, '_, T>,
+    settings: Settings,
+) -> Result<Matrix<T::Value>, Error> {
+    let error = no_form(of);
+    log::info!("{error}; the CPU computes the matrix");
+    let matrix = Cpu.matrix(of.divergence, of.pairs, settings).await?;
+    Ok(matrix.instead_of_gpu(&error))
 }
 
 /// What the CPU makes of rows: one of the divergences has fast paths of its own.
@@ -304,15 +333,41 @@ async fn opened(
     Ok(gpu)
 }
 
-/// Lets a device finish a call.
-async fn attempt<T: Element>(
-    gpu: &Gpu,
-    divergences: &[Divergence],
-    batch: &Batch<'_, T>,
-    call: &mut Call<T::Value>,
-) -> Result<(), Error> {
-    self_test::prove_for(gpu, divergences, batch, call.until).await?;
-    gpu.finish(divergences, batch, call).await
+/// What is asked for in a call.
+trait Asked<V> {
+    /// Lets a device finish the call.
+    fn attempt(
+        &mut self,
+        gpu: &Gpu,
+        call: &mut Call<V>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Divergences of rows.
+struct Rows<'a, 'b, T> {
+    divergences: &'a [Divergence],
+    batch: &'a Batch<'b, T>,
+}
+
+impl<T: Element> Asked<T::Value> for Rows<'_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        let Rows { divergences, batch } = self;
+        self_test::prove_for(gpu, divergences, batch, call.until).await?;
+        gpu.finish(divergences, batch, call).await
+    }
+}
+
+/// A divergence of all rows from all rows.
+struct AllPairs<'a, 'b, T: Element> {
+    of: Of<'a, 'b, T>,
+    matrix: Matrix<T::Value>,
+}
+
+impl<T: Element> Asked<T::Value> for AllPairs<'_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        self_test::prove_pairs_for(gpu, self.of.divergence, call.until).await?;
+        gpu.finish_pairs(self.of, &mut self.matrix, call).await
+    }
 }
 
 /// Whether a device that is opened anew may be without the fault, and there is time for it: one that

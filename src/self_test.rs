@@ -10,7 +10,7 @@ use crate::error::Cause;
 use crate::{Divergence, Error, Kind, Outcome};
 
 #[cfg(feature = "gpu")]
-pub(crate) use proof::{prove, prove_for};
+pub(crate) use proof::{prove, prove_for, prove_pairs_for};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
@@ -129,6 +129,7 @@ mod proof {
     use std::time::Instant;
 
     use super::*;
+    use crate::Pairs;
     use crate::gpu::Gpu;
     use crate::plan::Limits;
 
@@ -145,8 +146,17 @@ mod proof {
     #[derive(Clone, Copy, PartialEq)]
     struct Asked {
         probs: bool,
+        of: Of,
+    }
+
+    /// Which kernels.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Of {
+        Kl,
         /// Divergences other than Kullback-Leibler's.
-        others: bool,
+        Others,
+        /// A divergence of all rows from all rows.
+        Pairs(Divergence),
     }
 
     type Verdict = Result<(), String>;
@@ -159,7 +169,7 @@ mod proof {
     /// [`Error::Device`] with [`Cause::Wrong`] if it computes something wrong.
     pub(crate) async fn prove(gpu: &Gpu, until: Instant) -> Result<(), Error> {
         for probs in [true, false] {
-            let asked = Asked { probs, others: false };
+            let asked = Asked { probs, of: Of::Kl };
             if let Err(message) = verdict::<f32>(gpu, asked, until).await? {
                 let adapter = gpu.adapter().name().to_owned();
                 return Err(Error::Device { adapter, cause: Cause::Wrong, message });
@@ -180,15 +190,30 @@ mod proof {
     ) -> Result<(), Error> {
         gpu.variant_for(batch)?;
         let others = divergences.iter().any(|&divergence| divergence != Divergence::Kl);
-        for others in [Some(false), others.then_some(true)].into_iter().flatten() {
-            let asked = Asked { probs: batch.is_probs(), others };
-            verdict::<T>(gpu, asked, until).await?.map_err(|message| {
-                let adapter = gpu.adapter().name();
-                let what = format!("{} input on '{adapter}': {message}", T::NAME);
-                Error::Unsupported { backend: "gpu", what }
-            })?;
+        for of in [Some(Of::Kl), others.then_some(Of::Others)].into_iter().flatten() {
+            able::<T>(gpu, Asked { probs: batch.is_probs(), of }, until).await?;
         }
         Ok(())
+    }
+
+    /// Has a device prove that it sums pairs of rows, which are made ready alike whatever the input.
+    ///
+    /// # Errors
+    /// As those of [`prove_for`].
+    pub(crate) async fn prove_pairs_for(
+        gpu: &Gpu,
+        divergence: Divergence,
+        until: Instant,
+    ) -> Result<(), Error> {
+        able::<f32>(gpu, Asked { probs: true, of: Of::Pairs(divergence) }, until).await
+    }
+
+    async fn able<T: Element>(gpu: &Gpu, asked: Asked, until: Instant) -> Result<(), Error> {
+        verdict::<T>(gpu, asked, until).await?.map_err(|message| {
+            let adapter = gpu.adapter().name();
+            let what = format!("{} input on '{adapter}': {message}", T::NAME);
+            Error::Unsupported { backend: "gpu", what }
+        })
     }
 
     async fn verdict<T: Element>(
@@ -208,9 +233,10 @@ mod proof {
         let deadline = until.saturating_duration_since(Instant::now());
         let settings = Settings { deadline, ..Settings::default() };
         let result = match asked {
-            Asked { others: true, probs } => of_family::<T>(gpu, probs, settings).await,
-            Asked { probs: true, .. } => of_probs::<T>(gpu, settings).await,
-            Asked { probs: false, .. } => of_logs::<T>(gpu, settings).await,
+            Asked { of: Of::Others, probs } => of_family::<T>(gpu, probs, settings).await,
+            Asked { of: Of::Pairs(divergence), .. } => of_pairs(gpu, divergence, settings).await,
+            Asked { of: Of::Kl, probs: true } => of_probs::<T>(gpu, settings).await,
+            Asked { of: Of::Kl, probs: false } => of_logs::<T>(gpu, settings).await,
         };
         let verdict = match result {
             Ok(()) => Ok(()),
@@ -268,6 +294,28 @@ mod proof {
             for (&divergence, outcome) in OTHERS.iter().zip(&outcomes) {
                 proven(divergence, &batch, outcome)?;
             }
+        }
+        Ok(())
+    }
+
+    /// All against all of known rows, so many that they take several tiles and segments.
+    async fn of_pairs(gpu: &Gpu, divergence: Divergence, settings: Settings) -> Result<(), Error> {
+        for bins in [17, 1_100] {
+            let sides = known_rows(bins, 10.0 * f32::MASS_TOLERANCE);
+            let [p, q] = sides.map(|side| side.mapv(|x| x as f32));
+            // Without equal ones, which are the host's.
+            let (p, q) =
+                (p.select(Axis(0), &[0, 1, 3, 4, 0, 1]), q.select(Axis(0), &[0, 1, 3, 4, 3]));
+            let matrix = gpu.matrix(divergence, &Pairs::probs(&p, &q)?, settings).await?;
+            let rows = |of: fn(usize) -> usize| (0..30).map(of).collect::<Vec<_>>();
+            let p = p.select(Axis(0), &rows(|pair| pair / 5));
+            let q = q.select(Axis(0), &rows(|pair| pair % 5));
+            let batch = Batch::probs(&p, &q)?;
+            let mut outcome = Outcome::of(&batch, "gpu")?;
+            outcome.values.iter_mut().zip(&matrix.values).for_each(|(to, value)| *to = *value);
+            outcome.closer_looks = matrix.closer_looks;
+            outcome.adapter = matrix.adapter;
+            proven(divergence, &batch, &outcome)?;
         }
         Ok(())
     }

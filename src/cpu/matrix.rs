@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use super::bins::{Block, windows};
 use super::distribution::Distribution;
 use super::family::{Family, Sums};
-use super::pairing::{Of, Row, TILE_ROWS, mirror};
+use super::pairing::{Of, Row, SIDE_BYTES, TILE_ROWS, is_apart, mirror};
 use super::tile::{self, Far, Form, Kept, Overlap, WithForm};
 use crate::batch::{Mass, OnInvalid};
 use crate::element::Element;
@@ -18,8 +18,6 @@ use crate::pairs::{Pairs, blocks};
 use crate::verdict::Verdict;
 use crate::{Divergence, Error};
 
-/// Bytes that rows of a side are made ready into at a time.
-const SIDE_BYTES: usize = 64 << 20;
 /// Bytes of the rows of Q of a tile: these, and its rows of P, stay in a cache of a core's own.
 const TILE_BYTES: usize = 256 << 10;
 
@@ -121,7 +119,8 @@ impl<T: Element, F: Form<N>, const N: usize> Manner for Fast<'_, '_, T, F, N> {
             false => tile::sums::<F, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into),
         }
         let mut overlaps = Vec::new();
-        if divergence.integrands()[1].is_some() && into.iter().any(|&sum| F::is_apart(sum)) {
+        if divergence.integrands()[1].is_some() && into.iter().any(|&sum| is_apart(sum * F::FACTOR))
+        {
             // Of rows far apart the overlap itself has the digits.
             overlaps.resize(into.len(), 0.0);
             tile::sums::<Overlap, N>(

@@ -22,6 +22,8 @@ use crate::pairs::{Pairs, blocks};
 use crate::verdict::{Judged, Verdict, refused_mass_of};
 use crate::{Divergence, Status, chain, sums};
 
+/// Bytes that rows of a side are made ready into at a time.
+pub(crate) const SIDE_BYTES: usize = 64 << 20;
 /// Rows of P of a tile.
 pub(crate) const TILE_ROWS: usize = 16;
 
@@ -196,6 +198,12 @@ impl<T: Element> Of<'_, '_, T> {
             matrix.offender = Some(InvalidRow { row, ..offending });
         }
     }
+}
+
+/// Whether a sum of squared differences of roots is that of rows so far apart that their overlap itself
+/// has the digits.
+pub(crate) fn is_apart(sum: f64) -> bool {
+    sum >= 2.0
 }
 
 /// Values above it may be infinite in the type of the results.

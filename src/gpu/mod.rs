@@ -8,6 +8,7 @@ pub(crate) mod family;
 pub(crate) mod fault;
 pub(crate) mod kernel;
 pub(crate) mod ln_table;
+pub(crate) mod matrix;
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod rows;

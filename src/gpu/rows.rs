@@ -19,6 +19,7 @@ use super::variant::{Output, Variant};
 use super::worker::catch;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
+use crate::cpu::pairing::Of;
 use crate::element::Element;
 use crate::error::Side;
 use crate::gradient::Places;
@@ -151,7 +152,7 @@ pub(super) fn in_parts(number: f64, mask: u32) -> [f32; 4] {
 /// look.
 const ROWS_PER_TASK: usize = 1 << 10;
 /// Chunks handed to the device before the first is awaited: one runs while the next is packed.
-const IN_FLIGHT: usize = 2;
+pub(super) const IN_FLIGHT: usize = 2;
 
 impl Backend for Gpu {
     async fn rows<T: Element>(
@@ -187,12 +188,14 @@ impl Backend for Gpu {
 
     async fn matrix<T: Element>(
         &self,
-        _: Divergence,
-        _: &Pairs<'_, T>,
-        _: Settings,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
     ) -> Result<Matrix<T::Value>, Error> {
-        let what = "a matrix; the cpu backend takes it".to_owned();
-        Err(Error::Unsupported { backend: "gpu", what })
+        let mut matrix = Matrix::of(pairs, "gpu")?;
+        let mut call = Call::bare(settings.deadline);
+        self.finish_pairs(Of { divergence, pairs }, &mut matrix, &mut call).await?;
+        Ok(matrix)
     }
 }
 

@@ -2,8 +2,8 @@
 // of their bins. What is kept of a row was made ready by the host, in f64 and for all of its pairs.
 // Host: src/gpu/matrix.rs. With shared/pair_….wgsl, a form of src/cpu/tile.rs.
 //
-// An invocation holds all that it reads in registers, and those side by side read what lies side by side:
-// a row of P with 16 of Q takes no more loads from memory than shared memory would, and no barrier.
+// An invocation reads its rows by itself: those of Q side by side with its neighbours, those of P the same
+// as they. There is no shared memory, and so no barrier, which is dear to adapters that are programs.
 
 struct Params {
     p_tiles: u32,        // rows of P in fours
@@ -59,6 +59,18 @@ fn q_kept(bin: u32, tile: u32) -> mat4x4<f32> {
     return mat4x4(q[at], q[at + params.q_tiles], q[at + third], q[at + fourth]);
 }
 
+// What a bin adds to the sums: a column for each row of P.
+fn terms(bin: u32, p_tile: u32, q_tile: u32) -> mat4x4<f32> {
+    let rows = transpose(p_kept(bin, p_tile));
+    let kept = q_kept(bin, q_tile);
+    return mat4x4(
+        term(rows[0], kept),
+        term(rows[1], kept),
+        term(rows[2], kept),
+        term(rows[3], kept),
+    );
+}
+
 fn record_of(segment: u32, p_tile: u32, q_tile: u32) -> Record {
     let first = segment * params.segment_bins;
     let end = min(first + params.segment_bins, params.bins);
@@ -70,14 +82,7 @@ fn record_of(segment: u32, p_tile: u32, q_tile: u32) -> Record {
             let chain_end = min(bin + CHAIN, fold_end);
             var chain = mat4x4<f32>();
             for (; bin < chain_end; bin += 1u) {
-                let rows = transpose(p_kept(bin, p_tile));
-                let kept = q_kept(bin, q_tile);
-                chain += mat4x4(
-                    term(rows[0], kept),
-                    term(rows[1], kept),
-                    term(rows[2], kept),
-                    term(rows[3], kept),
-                );
+                chain += terms(bin, p_tile, q_tile);
                 record.consumed += 1u;
             }
             fold += chain;

@@ -68,7 +68,8 @@
 //!
 //! [`Engine::matrix`] compares all rows of P with all rows of Q, which [`Pairs`] hold: each row is made a
 //! distribution once, tiles of pairs are summed in f32, and the few pairs that lack digits are looked at
-//! once more. The CPU has such tiles; a GPU refuses them or leaves them to it.
+//! once more. The rows are made ready and the sums are settled by the host, whichever backend sums; a GPU
+//! leaves to it what has no form in f32.
 //!
 //! # When a device fails
 //!

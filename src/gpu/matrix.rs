@@ -399,3 +399,115 @@ fn packed(rows: &[Ready], fields: usize, bins: Range<usize>) -> Vec<f32> {
     });
     packed
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::gpu::rows::tests::gpu;
+    use crate::{Divergence, Pairs};
+
+    const LIMITS: [Limits; 3] = [
+        Limits { binding_bytes: 2048, grid: 3, workgroup_size: 2, lanes: 2, chunk_bytes: 1024 },
+        Limits {
+            binding_bytes: 1 << 27,
+            grid: 65_535,
+            workgroup_size: 64,
+            lanes: 1,
+            chunk_bytes: 1 << 23,
+        },
+        Limits {
+            binding_bytes: 1 << 30,
+            grid: 65_535,
+            workgroup_size: 256,
+            lanes: 256,
+            chunk_bytes: 1 << 25,
+        },
+    ];
+
+    #[test]
+    fn a_cut_keeps_to_the_limits() {
+        for limits in LIMITS {
+            for (sum, bins) in [(Sum::Kl, 1), (Sum::JensenShannon, 7), (Sum::Roots, 1_000)]
+                .into_iter()
+                .flat_map(|(sum, few)| [few, 1_025, 50_000, 1 << 23].map(|bins| (sum, bins)))
+            {
+                let told = sum.told();
+                let of = |rows| Cut::new(rows, bins, &told, limits);
+                let square = of([1 << 20, 1 << 20]);
+                for rows in [[1, 1], [1, 1 << 20], [1 << 20, 3], [500, 700]] {
+                    let cut = of(rows);
+                    assert_eq!(cut.bins, square.bins, "{rows:?}, {bins} bins, {limits:?}");
+                    let what = format!("{rows:?}, {bins} bins, {limits:?}: {cut:?}");
+                    assert!(
+                        cut.bins == bins || cut.bins < SEGMENT || cut.bins % SEGMENT == 0,
+                        "{what}"
+                    );
+                    let segments = cut.bins.div_ceil(SEGMENT);
+                    let tiles = cut.rows.map(|rows| rows / TILE);
+                    assert!(cut.rows.iter().all(|&rows| rows > 0 && rows % TILE == 0), "{what}");
+                    assert!(
+                        tiles[0] * tiles[1] * segments <= (limits.grid as usize).pow(2),
+                        "{what}"
+                    );
+                    assert!(
+                        80 * tiles[0] * tiles[1] * segments <= limits.chunk_bytes as usize,
+                        "{what}"
+                    );
+                    for rows in cut.rows {
+                        let bytes = rows * cut.bins * told.fields * 4;
+                        assert!(bytes <= limits.chunk_bytes as usize, "{what}");
+                    }
+                }
+                // As large as they may be, or nearly.
+                let work = square.rows[0] * square.rows[1] * square.bins;
+                let least = limits.chunk_bytes as usize / 8;
+                let full = square.rows[0] * square.bins * told.fields * 4 > least;
+                assert!(full || work > least || limits.grid == 3, "{square:?}, {bins}, {limits:?}");
+            }
+        }
+    }
+
+    /// What a job makes of some pairs, or why it is refused.
+    fn sums_of(change: impl Fn(&mut PairsJob)) -> Result<Vec<Vec<f64>>, String> {
+        let gpu = gpu();
+        let p =
+            Array2::from_shape_fn((70, 1_500), |(row, bin)| 1.0 + ((row * 7 + bin) % 11) as f32);
+        let pairs = Pairs::probs(&p, &p).unwrap().with_mass(crate::Mass::Normalize);
+        let of = Of { divergence: Divergence::Bhattacharyya, pairs: &pairs };
+        let told = of.fast().unwrap().told();
+        let ready = of.ready(Side::P, 0..70, told.keep);
+        let cut = Cut { rows: [100, 100], bins: 2_000 };
+        let band = Band { of, told, cut, rows: [0..70, 0..70], sides: [&ready, &ready] };
+        let chunk = band.chunks().next().unwrap();
+        let mut job = band.job(&chunk, gpu.limits());
+        change(&mut job);
+        let records = pollster::block_on(async {
+            let mut call = Call::<f32>::bare(crate::gpu::OPENING);
+            let mut lent = gpu.lend(&mut call, job.bytes, false).await?.expect("it was waited for");
+            band.pack(&chunk, job.bytes, lent.slot()?).unwrap();
+            lent.run(call.until, move |device, slot| Ok(((), device.sum_pairs(slot, &job)?)))
+                .await?;
+            gpu.collected(&mut lent, &call).await
+        });
+        let mut sums = Vec::new();
+        band.add(&chunk, &records.unwrap(), &mut sums).map(|()| sums)
+    }
+
+    #[test]
+    fn what_did_not_run_or_not_to_its_end_is_refused() {
+        let sums = sums_of(|_| {}).unwrap();
+        assert_eq!(sums.len(), 2);
+        // Each row's overlap with itself is 1.
+        assert!((0..70).all(|row| (sums[1][row * 72 + row] - 1.0).abs() < 1e-6));
+        let refused = |change: fn(&mut PairsJob), why: &str| {
+            let error = sums_of(change).unwrap_err();
+            assert!(error.contains(why), "{error}, not {why}");
+        };
+        refused(|job| job.dispatch.grid[0] -= 1, "did not run");
+        refused(|job| job.params.bins -= 1, "cut short");
+        refused(|job| job.params.segment_bins -= 1, "cut short");
+        refused(|job| job.params.segments -= 1, "did not run");
+    }
+}

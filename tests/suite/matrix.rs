@@ -467,6 +467,13 @@ fn shapes() {
     assert_eq!(error, Error::Bins { p: (1, 3), q: (2, 4) });
     let no_bins = Array2::<f32>::zeros((2, 0));
     assert_eq!(Pairs::probs(&no_bins, &no_bins).unwrap_err(), Error::NoBins);
+    for engine in engines() {
+        for (p, q) in [(&none, &some), (&some, &none), (&none, &none)] {
+            let pairs = Pairs::probs(p, q).unwrap();
+            let found = engine.matrix(Divergence::Jeffreys, &pairs).unwrap();
+            assert_eq!(found.values.dim(), (p.nrows(), q.nrows()), "{engine}");
+        }
+    }
     // Strided, and of a single long row.
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(6, 50, 1), distributions(5, 50, 2));
     let want = Engine::cpu().matrix(Divergence::Kl, &Pairs::probs(&p, &q).unwrap()).unwrap();
@@ -476,7 +483,9 @@ fn shapes() {
     let (p, q): (Array2<f32>, Array2<f32>) =
         (distributions(1, 200_000, 1), distributions(2, 200_000, 2));
     for divergence in [Divergence::Kl, Divergence::JsDistance, Divergence::Tsallis(2.0)] {
-        check_against_rows(&Engine::cpu(), divergence, &Pairs::probs(&p, &q).unwrap(), PROMISED);
+        for engine in two() {
+            check_against_rows(engine, divergence, &Pairs::probs(&p, &q).unwrap(), PROMISED);
+        }
     }
 }
 

@@ -34,7 +34,8 @@ struct Record {
 // where all terms are equal the errors may all point the same way.
 const CHAIN: u32 = 8u;
 
-// The same number, as in logs_f32.wgsl.
+// The same number, as in logs_f32.wgsl: a compiler may take the rest of a number before the difference, and
+// the digits are gone. Lavapipe does not, as was seen without this.
 fn exact(x: vec4<f32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4(params.zero));
 }

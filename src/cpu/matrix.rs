@@ -1,6 +1,6 @@
 //! All rows of P against all rows of Q on the CPU.
 //!
-//! Where f32 results are asked for, pairs are summed in the f32 forms of [`tile`](super::tile); other
+//! Where f32 results are asked for, pairs are summed in the f32 forms of [`tile`]; other
 //! divergences and f64 in the terms of all [divergences](super::family).
 
 use std::marker::PhantomData;

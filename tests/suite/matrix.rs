@@ -489,6 +489,28 @@ fn shapes() {
     }
 }
 
+/// More rows of Q than are made ready at a time, which are more than 64 MiB of what is kept; and on the GPU
+/// more rows of P than a submission has.
+#[test]
+fn rows_are_made_ready_block_by_block() {
+    let (p, q): (Array2<f32>, Array2<f32>) =
+        (distributions(96, 4_096, 1), distributions(1_030, 4_096, 2));
+    let pairs = Pairs::probs(&p, &q).unwrap();
+    let of_cpu = Engine::cpu().matrix(Divergence::Jeffreys, &pairs).unwrap().values;
+    for (row, column) in [(0, 0), (95, 0), (50, 1_023), (0, 1_024), (95, 1_029)] {
+        let outcome = Engine::cpu().rows(Divergence::Jeffreys, &pairs.pair(row, column)).unwrap();
+        let (got, want) = (of_cpu[[row, column]].into(), outcome.values[0].into());
+        assert!(close(got, want, PROMISED), "[{row}, {column}]: {got:e}, not {want:e}");
+    }
+    for engine in &two()[1..] {
+        let found = engine.matrix(Divergence::Jeffreys, &pairs).unwrap();
+        for ((at, &got), &want) in found.values.indexed_iter().zip(&of_cpu) {
+            assert!(close(got.into(), want.into(), PROMISED), "{at:?}: {got:e}, not {want:e}");
+        }
+        assert!(found.q_statuses.iter().all(|status| *status == Status::Ok));
+    }
+}
+
 #[test]
 fn the_nearest_rows_are_those_of_the_matrix() {
     const ASKED: [Divergence; 3] =

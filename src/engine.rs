@@ -233,11 +233,17 @@ impl Engine {
     /// All rows of P against all rows of Q, in nats. Of a symmetric divergence of rows from
     /// themselves, the same array on both sides, each pair is computed once.
     ///
+    /// A GPU sums pairs in f32, whatever their kind. What has no form in f32 is left to the CPU, and
+    /// [`Matrix::recovery`] says so: f64, masses that rows are not divided by, and divergences other than
+    /// `kl`, `reverse-kl`, `jeffreys`, `js` of weight ½ and its root, `hellinger`, `bhattacharyya`, `tv`,
+    /// `chi2`, `cross-entropy` and those of order ½. `auto` takes the CPU.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
     /// for NaN there; [`Error::OutOfMemory`] if there is no room for the matrix, which
-    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Unsupported`] on the GPU backend,
-    /// unless the engine [falls back to the CPU](Self::with_cpu_fallback).
+    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Device`] if a device fails and cannot be
+    /// opened anew, and [`Error::Unsupported`] if it sums known pairs wrong, unless the engine
+    /// [falls back to the CPU](Self::with_cpu_fallback).
     pub async fn matrix<T: Element>(
         &self,
         divergence: Divergence,

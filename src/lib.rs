@@ -68,7 +68,8 @@
 //!
 //! [`Engine::matrix`] compares all rows of P with all rows of Q, which [`Pairs`] hold: each row is made a
 //! distribution once, tiles of pairs are summed in f32, and the few pairs that lack digits are looked at
-//! once more. The CPU has such tiles; a GPU refuses them or leaves them to it.
+//! once more. The rows are made ready and the sums are settled by the host, whichever backend sums; a GPU
+//! leaves to it what has no form in f32.
 //!
 //! # When a device fails
 //!
@@ -164,11 +165,12 @@ struct Readme;
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod internal {
+    use crate::cpu::tile::{EXP_TAIL, FAR, NEAR};
     pub use crate::gpu::Injury;
     pub use crate::gpu::kernel::{POLICY_BINDING, Spec};
     use crate::gpu::variant::Output;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{family, gradient, kernel, merge, record, rows};
+    use crate::gpu::{family, gradient, kernel, matrix, merge, record, rows};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -183,7 +185,7 @@ pub mod internal {
             let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
             settles.into_iter().chain([family::spec(variant), gradient::spec(variant)])
         });
-        rows.chain(merged).chain(of_f32).collect()
+        rows.chain(merged).chain(of_f32).chain(Variant::sums().map(matrix::spec)).collect()
     }
 
     /// The names of the override constants that every kernel has.
@@ -254,6 +256,24 @@ pub mod internal {
         ("ATANH_2", ATANH_F32[2].to_bits()),
         ("ATANH_3", ATANH_F32[3].to_bits()),
         ("ATANH_4", ATANH_F32[4].to_bits()),
+        ("EXP_TAIL_0", EXP_TAIL[0].to_bits()),
+        ("EXP_TAIL_1", EXP_TAIL[1].to_bits()),
+        ("EXP_TAIL_2", EXP_TAIL[2].to_bits()),
+        ("EXP_TAIL_3", EXP_TAIL[3].to_bits()),
+        ("EXP_TAIL_4", EXP_TAIL[4].to_bits()),
+        ("EXP_TAIL_5", EXP_TAIL[5].to_bits()),
+        ("EXP_TAIL_6", EXP_TAIL[6].to_bits()),
+        ("EXP_TAIL_7", EXP_TAIL[7].to_bits()),
+        ("NEAR_0", NEAR[0].to_bits()),
+        ("NEAR_1", NEAR[1].to_bits()),
+        ("NEAR_2", NEAR[2].to_bits()),
+        ("NEAR_3", NEAR[3].to_bits()),
+        ("NEAR_4", NEAR[4].to_bits()),
+        ("FAR_0", FAR[0].to_bits()),
+        ("FAR_1", FAR[1].to_bits()),
+        ("FAR_2", FAR[2].to_bits()),
+        ("FAR_3", FAR[3].to_bits()),
+        ("FAR_4", FAR[4].to_bits()),
     ];
 
     /// An engine that plans under these limits, as far as the adapter has them; wgpu enforces them.

@@ -88,9 +88,31 @@ impl<V: Value> Matrix<V> {
         for (status, offender) in statuses.iter_mut().skip(first).zip(refused) {
             let Some(offender) = offender else { continue };
             *status = Status::Invalid(offender.rule);
-            let place = |row: &InvalidRow| (row.side as usize, row.row);
             self.offender = self.offender.into_iter().chain([offender]).min_by_key(place);
         }
+    }
+
+    /// Fills in a part that the CPU computed, whose first row and column these are.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn complete(&mut self, [row, column]: [usize; 2], part: Matrix<V>) {
+        fn put<A: Clone>(all: &mut Array1<A>, first: usize, part: &Array1<A>) {
+            all.slice_axis_mut(Axis(0), (first..).into()).assign(part);
+        }
+        let mut rows = self.values.slice_axis_mut(Axis(0), (row..).into());
+        rows.slice_axis_mut(Axis(1), (column..).into()).assign(&part.values);
+        put(&mut self.p_statuses, row, &part.p_statuses);
+        put(&mut self.q_statuses, column, &part.q_statuses);
+        if row == 0 {
+            (self.backend, self.adapter) = (part.backend, None);
+        } else {
+            self.backend = "mixed";
+        }
+        self.closer_looks += part.closer_looks;
+        self.recovery.add(part.recovery);
+        let first = [row, column];
+        let further = |at: InvalidRow| InvalidRow { row: at.row + first[at.side as usize], ..at };
+        let of_part = part.offender.map(further);
+        self.offender = self.offender.into_iter().chain(of_part).min_by_key(place);
     }
 
     /// The same computed by the CPU in the place of a GPU.
@@ -99,6 +121,11 @@ impl<V: Value> Matrix<V> {
         self.recovery.reason.get_or_insert_with(|| error.to_string());
         self
     }
+}
+
+/// By which the first of invalid rows is found.
+fn place(row: &InvalidRow) -> (usize, usize) {
+    (row.side as usize, row.row)
 }
 
 /// The rows of Q that are nearest to each row of P.

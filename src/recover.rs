@@ -14,12 +14,14 @@ use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::cpu::Cpu;
 use crate::cpu::gradient::Gradients;
+use crate::cpu::pairing::{Of, mirror};
 use crate::element::{Element, Value};
 use crate::error::Cause;
 use crate::gpu::adapter::{self, Adapter};
 use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
+use crate::gpu::matrix::no_form;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
 use crate::plan::Limits;
@@ -280,15 +282,43 @@ impl Backend for Recovering {
         pairs: &Pairs<'_, T>,
         settings: Settings,
     ) -> Result<Matrix<T::Value>, Error> {
-        let device = self.current(from_now(settings.deadline)).await?;
-        let error = match device.gpu.matrix(divergence, pairs, settings).await {
-            Err(error) if settings.cpu_fallback => error,
-            result => return result,
-        };
-        log::warn!("{error}; the CPU computes the matrix");
-        let matrix = Cpu.matrix(divergence, pairs, settings).await?;
-        Ok(matrix.instead_of_gpu(&error))
+        let of = Of { divergence, pairs };
+        if of.fast().is_none() {
+            return on_the_host(of, settings).await;
+        }
+        let mut call = Call::bare(settings.deadline);
+        let mut asked = AllPairs { of, matrix: Matrix::of(pairs, "gpu")? };
+        let result = self.finish(&mut asked, &mut call).await;
+        let AllPairs { mut matrix, .. } = asked;
+        matrix.recovery = call.recovery;
+        match result {
+            Err(error) if settings.cpu_fallback => {
+                let (done, [m, n]) = (call.done, <[usize; 2]>::from(pairs.shape()));
+                log::warn!("{error}; the CPU computes {} of {m} rows of the matrix", m - done);
+                // What is left out on the left is the mirror image of what is done.
+                let first = if of.is_mirrored() { done } else { 0 };
+                let left = pairs.part(done..m, first..n);
+                let rest = Cpu.matrix(divergence, &left, settings).await?;
+                matrix.complete([done, first], rest.instead_of_gpu(&error));
+                if of.is_mirrored() {
+                    mirror(&mut matrix);
+                }
+                Ok(matrix)
+            }
+            result => result.map(|()| matrix),
+        }
     }
+}
+
+/// What has no form in f32 is the host's.
+async fn on_the_host<T: Element>(
+    of: Of<'_, '_, T>,
+    settings: Settings,
+) -> Result<Matrix<T::Value>, Error> {
+    let error = no_form(of);
+    log::info!("{error}; the CPU computes the matrix");
+    let matrix = Cpu.matrix(of.divergence, of.pairs, settings).await?;
+    Ok(matrix.instead_of_gpu(&error))
 }
 
 /// What the CPU makes of rows: one of the divergences has fast paths of its own.
@@ -352,6 +382,19 @@ impl<T: Element> Asked<T::Value> for RowsWithGradients<'_, '_, '_, T> {
         self_test::prove_for(gpu, &[*divergence], gradients.batch(), call.until).await?;
         self_test::prove_gradients_for(gpu, gradients.batch(), call.until).await?;
         gpu.finish_gradients(*divergence, gradients, call).await
+    }
+}
+
+/// A divergence of all rows from all rows.
+struct AllPairs<'a, 'b, T: Element> {
+    of: Of<'a, 'b, T>,
+    matrix: Matrix<T::Value>,
+}
+
+impl<T: Element> Asked<T::Value> for AllPairs<'_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        self_test::prove_pairs_for(gpu, self.of.divergence, call.until).await?;
+        gpu.finish_pairs(self.of, &mut self.matrix, call).await
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::Cause;
 use crate::{Divergence, Error, Kind, Outcome};
 
 #[cfg(feature = "gpu")]
-pub(crate) use proof::{prove, prove_for, prove_gradients_for};
+pub(crate) use proof::{prove, prove_for, prove_gradients_for, prove_pairs_for};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
@@ -131,12 +131,12 @@ mod proof {
     use std::time::Instant;
 
     use super::*;
-    use crate::Wanted;
     use crate::cpu::Cpu;
     use crate::element::Value;
     use crate::gpu::Gpu;
     use crate::gradient::{Gradient, Places};
     use crate::plan::Limits;
+    use crate::{Pairs, Wanted};
 
     /// An adapter with its driver, under which limits, and for which input.
     #[derive(PartialEq)]
@@ -161,6 +161,8 @@ mod proof {
         /// Divergences other than Kullback-Leibler's.
         Others,
         Gradients,
+        /// A divergence of all rows from all rows.
+        Pairs(Divergence),
     }
 
     type Verdict = Result<(), String>;
@@ -212,6 +214,18 @@ mod proof {
         able::<T>(gpu, Asked { probs: batch.is_probs(), of: Of::Gradients }, until).await
     }
 
+    /// Has a device prove that it sums pairs of rows, which are made ready alike whatever the input.
+    ///
+    /// # Errors
+    /// As those of [`prove_for`].
+    pub(crate) async fn prove_pairs_for(
+        gpu: &Gpu,
+        divergence: Divergence,
+        until: Instant,
+    ) -> Result<(), Error> {
+        able::<f32>(gpu, Asked { probs: true, of: Of::Pairs(divergence) }, until).await
+    }
+
     async fn able<T: Element>(gpu: &Gpu, asked: Asked, until: Instant) -> Result<(), Error> {
         verdict::<T>(gpu, asked, until).await?.map_err(|message| {
             let adapter = gpu.adapter().name();
@@ -239,6 +253,7 @@ mod proof {
         let result = match asked {
             Asked { of: Of::Others, probs } => of_family::<T>(gpu, probs, settings).await,
             Asked { of: Of::Gradients, probs } => of_gradients::<T>(gpu, probs, settings).await,
+            Asked { of: Of::Pairs(divergence), .. } => of_pairs(gpu, divergence, settings).await,
             Asked { of: Of::Kl, probs: true } => of_probs::<T>(gpu, settings).await,
             Asked { of: Of::Kl, probs: false } => of_logs::<T>(gpu, settings).await,
         };
@@ -362,6 +377,28 @@ mod proof {
                     ),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// All against all of known rows, so many that they take several tiles and segments.
+    async fn of_pairs(gpu: &Gpu, divergence: Divergence, settings: Settings) -> Result<(), Error> {
+        for bins in [17, 1_100] {
+            let sides = known_rows(bins, 10.0 * f32::MASS_TOLERANCE);
+            let [p, q] = sides.map(|side| side.mapv(|x| x as f32));
+            // Without equal ones, which are the host's.
+            let (p, q) =
+                (p.select(Axis(0), &[0, 1, 3, 4, 0, 1]), q.select(Axis(0), &[0, 1, 3, 4, 3]));
+            let matrix = gpu.matrix(divergence, &Pairs::probs(&p, &q)?, settings).await?;
+            let rows = |of: fn(usize) -> usize| (0..30).map(of).collect::<Vec<_>>();
+            let p = p.select(Axis(0), &rows(|pair| pair / 5));
+            let q = q.select(Axis(0), &rows(|pair| pair % 5));
+            let batch = Batch::probs(&p, &q)?;
+            let mut outcome = Outcome::of(&batch, "gpu")?;
+            outcome.values.iter_mut().zip(&matrix.values).for_each(|(to, value)| *to = *value);
+            outcome.closer_looks = matrix.closer_looks;
+            outcome.adapter = matrix.adapter;
+            proven(divergence, &batch, &outcome)?;
         }
         Ok(())
     }

@@ -86,6 +86,9 @@ The values are written in bands of rows, so that the matrix need not fit in memo
 --memory-limit is for these and a band; some 128 MiB more are taken while they are computed. A matrix of
 one file against itself is read once, and the nearest pair is of different rows.
 
+--backend gpu sums pairs in f32. Float64 input, other mass policies than check and normalize, and
+divergences that have no such form are left to the CPU, as the summary then says; auto takes the CPU.
+
 With --top-k, of rows equally near the first counts; rows at +inf come after all others, and those that
 are no distributions last. numpy.load('OUT.npy')['index'] are the rows of Q, ['value'] the divergences.";
 

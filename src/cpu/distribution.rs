@@ -15,7 +15,7 @@ use crate::term::{exp, ln};
 const TINY: f64 = 1e-290;
 
 /// A row as a distribution. All vectors are as long as a multiple of `LANES`.
-pub(super) struct Distribution {
+pub(crate) struct Distribution {
     /// Probabilities in units, and what rounding took from them.
     pub x: Vec<f64>,
     pub x_rest: Vec<f64>,

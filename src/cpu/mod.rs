@@ -8,10 +8,11 @@ pub(crate) mod gradient;
 mod kl_gradient;
 mod logs;
 mod matrix;
+pub(crate) mod pairing;
 mod plain;
 mod rows;
 mod sums;
-mod tile;
+pub(crate) mod tile;
 
 /// The CPU backend. It has no state: threads are rayon's, memory is the caller's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -24,7 +24,14 @@ const GROUP: usize = 4;
 /// What is kept of `LANES` bins in one respect.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Lanes(Vector);
+pub(crate) struct Lanes(Vector);
+
+impl Lanes {
+    #[cfg(feature = "gpu")]
+    pub(crate) fn get(&self, lane: usize) -> f32 {
+        self.0[lane]
+    }
+}
 
 type Vector = [f32; LANES];
 
@@ -57,6 +64,89 @@ pub(super) trait Form<const N: usize>: Sync {
     }
 }
 
+/// A sum for which there is a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sum {
+    /// `p·ln(p/q) − p + q`
+    Kl,
+    /// `q·ln(q/p) − q + p`
+    ReverseKl,
+    /// `(p − q)·ln(p/q)`
+    Jeffreys,
+    /// That of the Jensen-Shannon divergence, twice
+    JensenShannon,
+    /// `(√p − √q)²`
+    Roots,
+    /// `√p·√q`, of what is kept for the former
+    #[cfg(feature = "gpu")]
+    Overlap,
+    /// `|p − q|`
+    Variation,
+    /// `(p − q)²/q`
+    ChiSquared,
+    /// `−p·ln q`
+    CrossEntropy,
+}
+
+/// What is done with a form, whichever it is.
+pub(super) trait WithForm {
+    type Output;
+
+    fn with<F: Form<N>, const N: usize>(self) -> Self::Output;
+}
+
+impl Sum {
+    pub(super) fn with<W: WithForm>(self, what: W) -> W::Output {
+        match self {
+            Sum::Kl => what.with::<Kl, 3>(),
+            Sum::ReverseKl => what.with::<ReverseKl, 3>(),
+            Sum::Jeffreys => what.with::<Jeffreys, 4>(),
+            Sum::JensenShannon => what.with::<JensenShannon, 4>(),
+            Sum::Roots => what.with::<Roots, 2>(),
+            #[cfg(feature = "gpu")]
+            Sum::Overlap => what.with::<Overlap, 2>(),
+            Sum::Variation => what.with::<Variation, 2>(),
+            Sum::ChiSquared => what.with::<ChiSquared, 3>(),
+            Sum::CrossEntropy => what.with::<CrossEntropy, 2>(),
+        }
+    }
+}
+
+/// What a device has to be told of a form.
+#[cfg(feature = "gpu")]
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    pub sum: Sum,
+    pub fields: usize,
+    pub least: f64,
+    pub factor: f64,
+    /// What is kept of a row, vector by vector and field by field, and whether it does for its pairs.
+    pub keep: fn(Distribution) -> (Vec<Lanes>, bool),
+}
+
+#[cfg(feature = "gpu")]
+impl Sum {
+    pub(crate) fn told(self) -> Told {
+        self.with(ToTell(self))
+    }
+}
+
+#[cfg(feature = "gpu")]
+struct ToTell(Sum);
+
+#[cfg(feature = "gpu")]
+impl WithForm for ToTell {
+    type Output = Told;
+
+    fn with<F: Form<N>, const N: usize>(self) -> Told {
+        fn keep<F: Form<N>, const N: usize>(row: Distribution) -> (Vec<Lanes>, bool) {
+            let (kept, does) = kept::<F, N>(&row);
+            (kept.into_flattened(), does)
+        }
+        Told { sum: self.0, fields: N, least: F::LEAST, factor: F::FACTOR, keep: keep::<F, N> }
+    }
+}
+
 /// What stands for the logarithm of 0.
 const LN_NONE: f64 = -1000.0;
 
@@ -76,7 +166,7 @@ fn split_ln(ln: f64) -> [f32; 2] {
 pub(super) struct Kl;
 
 /// `(eᵈ − 1 − d)/d²` for `|d| ≤ 1.25`: minimax fit in 40-digit arithmetic, relative error below 2.6e-8.
-const EXP_TAIL: [f32; 8] = [
+pub(crate) const EXP_TAIL: [f32; 8] = [
     0.5,
     0.166_666_69,
     0.041_666_925,
@@ -198,8 +288,10 @@ pub(super) struct JensenShannon;
 
 /// `k(d/2)/d²` in `d²`, up to 1.44; and `−ln(1 + t)/t` in `t`, up to e^−1.2: minimax fits in 40-digit
 /// arithmetic, relative error of the bin below 1.4e-7.
-const NEAR: [f32; 5] = [0.125, -0.015_624_407, 0.001_732_773_7, -0.000_177_764_89, 1.350_019_4e-5];
-const FAR: [f32; 5] = [-0.999_992_5, 0.499_684_5, -0.328_789_65, 0.219_718_77, -0.098_989_28];
+pub(crate) const NEAR: [f32; 5] =
+    [0.125, -0.015_624_407, 0.001_732_773_7, -0.000_177_764_89, 1.350_019_4e-5];
+pub(crate) const FAR: [f32; 5] =
+    [-0.999_992_5, 0.499_684_5, -0.328_789_65, 0.219_718_77, -0.098_989_28];
 
 impl Form<4> for JensenShannon {
     const LEAST: f64 = 1e-13;

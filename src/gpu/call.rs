@@ -27,13 +27,18 @@ impl<V: Value> Call<V> {
         deadline: Duration,
     ) -> Result<Call<V>, Error> {
         let outcomes = divergences.iter().map(|_| Outcome::of(batch, "gpu"));
-        Ok(Call {
-            outcomes: outcomes.collect::<Result<_, _>>()?,
+        Ok(Call { outcomes: outcomes.collect::<Result<_, _>>()?, ..Call::bare(deadline) })
+    }
+
+    /// One whose results are kept elsewhere.
+    pub(crate) fn bare(deadline: Duration) -> Call<V> {
+        Call {
+            outcomes: Vec::new(),
             done: 0,
             recovery: Recovery::default(),
             deadline,
             until: from_now(deadline),
-        })
+        }
     }
 
     /// What became of it.

@@ -12,7 +12,8 @@ use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
 use super::variant::{Output, Variant};
-use super::{family, gradient, merge, rows};
+use super::{family, gradient, matrix, merge, rows};
+use crate::cpu::tile::Sum;
 use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
 
@@ -75,6 +76,16 @@ pub(crate) struct GradientJob {
     /// Bytes of those in P and in Q; 0 if they are not wanted.
     pub bytes: [usize; 2],
     pub lines: Vec<gradient::Line>,
+}
+
+/// How to sum pairs of rows, of which what is kept is in a slot.
+pub(crate) struct PairsJob {
+    /// What is summed, each in a dispatch of its own.
+    pub sums: Vec<Sum>,
+    /// Bytes of P and Q.
+    pub bytes: [usize; 2],
+    pub params: matrix::Params,
+    pub dispatch: Dispatch,
 }
 
 impl RowsJob {
@@ -258,6 +269,37 @@ impl Device {
         if !job.keeps_bins {
             give_bins_back(&mut slot)?;
         }
+        Ok(slot)
+    }
+
+    /// Starts to make records of pairs of rows.
+    pub(crate) fn sum_pairs(&mut self, mut slot: Slot, job: &PairsJob) -> Result<Slot, Fault> {
+        let ticket = self.next_ticket();
+        let PairsJob { dispatch, .. } = *job;
+        let records = dispatch.units as usize;
+        let bytes = records * Variant::for_sum(job.sums[0]).layout().record_bytes;
+        slot.reserve_records(&self.device, bytes, job.sums.len() * bytes);
+        let mut work = self.work();
+        for (input, bytes) in slot.inputs.iter().zip(job.bytes) {
+            input.hand_over(&mut work.encoder, bytes)?;
+        }
+        let params = job.params.with_ticket(ticket);
+        for &sum in &job.sums {
+            let key = ("matrix", Variant::for_sum(sum), dispatch.form);
+            let (device, size) = (&self.device, self.workgroup_size);
+            let kernel = self.kernels.entry(key);
+            kernel.or_insert_with(|| Kernel::new(device, matrix::spec(sum), size, dispatch.form));
+            work.encoder.clear_buffer(slot.records[0].get()?, 0, Some(bytes as u64));
+            let buffers = |name: &str| match name {
+                "p" => slot.inputs[0].bound(job.bytes[0]),
+                "q" => slot.inputs[1].bound(job.bytes[1]),
+                _ => slot.records[0].bound(bytes),
+            };
+            self.record(&mut work, key, bytemuck::bytes_of(&params), buffers, dispatch)?;
+            self.read_back(&mut work, &slot, Made { at: 0, bytes }, Variant::for_sum(sum))?;
+        }
+        self.submit(work, &mut slot)?;
+        give_bins_back(&mut slot)?;
         Ok(slot)
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod gradient;
 pub(crate) mod kernel;
 pub(crate) mod ln_table;
+pub(crate) mod matrix;
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod rows;

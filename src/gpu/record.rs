@@ -1,5 +1,5 @@
 //! The records that the shaders leave, as `shaders/shared/sums.wgsl`, `chain.wgsl` and `terms.wgsl` there
-//! declare them. The last three words are the same in all.
+//! and `shaders/matrix.wgsl` declare them. The last three words are the same in all.
 
 use super::variant::{Family, Variant};
 use crate::batch::Batch;
@@ -28,6 +28,7 @@ pub const SOME_OF_BOTH: u32 = 32;
 enum Field {
     Real,
     TwoReals,
+    SixteenReals,
     Word,
 }
 
@@ -64,6 +65,14 @@ const TERMS: &[(&str, Field)] = &[
     ("ticket", Field::Word),
 ];
 
+const PAIRS: &[(&str, Field)] = &[
+    ("sums", Field::SixteenReals),
+    ("unused", Field::Word),
+    ("consumed", Field::Word),
+    ("flags", Field::Word),
+    ("ticket", Field::Word),
+];
+
 /// The fields of a variant's records and their offsets: one after the other, without a gap.
 pub fn fields(variant: Variant) -> Vec<(&'static str, usize)> {
     let mut offset = 0;
@@ -85,6 +94,7 @@ fn list(variant: Variant) -> &'static [(&'static str, Field)] {
         Family::Sums => SUMS,
         Family::Chain | Family::Logs => CHAIN,
         Family::Terms => TERMS,
+        Family::Pairs(_) => PAIRS,
     }
 }
 
@@ -93,6 +103,7 @@ fn size(field: Field, variant: Variant) -> usize {
     match field {
         Field::Real => real,
         Field::TwoReals => 2 * real,
+        Field::SixteenReals => 16 * real,
         Field::Word => 4,
     }
 }
@@ -252,6 +263,11 @@ pub(crate) fn terms(words: &[u32]) -> Terms {
         both: flags & SOME_OF_BOTH != 0,
         huge: flags & SOME_HUGE != 0,
     }
+}
+
+/// The sums of pairs that a record holds: of four rows of P, each against four of Q.
+pub(crate) fn pairs(words: &[u32]) -> impl Iterator<Item = [f32; 4]> + '_ {
+    words.as_chunks().0.iter().take(4).map(|row: &[u32; 4]| row.map(f32::from_bits))
 }
 
 /// The results of a row from its record; from a closer look in f64 where its digits do not do.

@@ -20,6 +20,7 @@ use super::worker::catch;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::cpu::gradient::Gradients;
+use crate::cpu::pairing::Of;
 use crate::element::Element;
 use crate::error::Side;
 use crate::gradient::Places;
@@ -193,12 +194,14 @@ impl Backend for Gpu {
 
     async fn matrix<T: Element>(
         &self,
-        _: Divergence,
-        _: &Pairs<'_, T>,
-        _: Settings,
+        divergence: Divergence,
+        pairs: &Pairs<'_, T>,
+        settings: Settings,
     ) -> Result<Matrix<T::Value>, Error> {
-        let what = "a matrix; the cpu backend takes it".to_owned();
-        Err(Error::Unsupported { backend: "gpu", what })
+        let mut matrix = Matrix::of(pairs, "gpu")?;
+        let mut call = Call::bare(settings.deadline);
+        self.finish_pairs(Of { divergence, pairs }, &mut matrix, &mut call).await?;
+        Ok(matrix)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The texts that the kernels are made of: one for each type of bin and each way to sum a row.
 
 use crate::batch::Batch;
+use crate::cpu::tile::Sum;
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
@@ -34,6 +35,8 @@ pub enum Family {
     Logs,
     /// The sums that other divergences are made of, in passes after one of the former.
     Terms,
+    /// A sum over pairs of rows that the host made ready.
+    Pairs(Sum),
 }
 
 /// What a kernel leaves of a unit.
@@ -71,6 +74,18 @@ impl Variant {
     /// Those whose records are merged.
     pub fn merged() -> impl Iterator<Item = Variant> {
         Variant::all().chain([Variant::TERMS])
+    }
+
+    /// The one for a sum over pairs of rows.
+    pub(crate) fn for_sum(sum: Sum) -> Variant {
+        Variant { format: Format::F32, family: Family::Pairs(sum) }
+    }
+
+    /// Those of all sums over pairs.
+    pub fn sums() -> impl Iterator<Item = Sum> {
+        let linear = [Sum::Kl, Sum::ReverseKl, Sum::Jeffreys, Sum::JensenShannon, Sum::ChiSquared];
+        let others = [Sum::Roots, Sum::Overlap, Sum::Variation, Sum::CrossEntropy];
+        linear.into_iter().chain(others)
     }
 
     /// The one for a batch.
@@ -148,6 +163,7 @@ impl Variant {
     pub(crate) fn segment_source(self) -> &'static str {
         match (self.family, self.is_f64()) {
             (Family::Terms, _) => "",
+            (Family::Pairs(sum), _) => pair_source(sum),
             (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/term_f32.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
@@ -201,7 +217,7 @@ impl Variant {
             Family::Chain | Family::Logs => {
                 include_str!("../../shaders/shared/family_chain.wgsl")
             }
-            Family::Terms => "",
+            Family::Terms | Family::Pairs(_) => "",
         }
     }
 
@@ -212,6 +228,10 @@ impl Variant {
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f32.wgsl"),
                 include_str!("../../shaders/shared/terms.wgsl"),
+            ),
+            (Family::Pairs(_), _) => concat!(
+                include_str!("../../shaders/shared/unit.wgsl"),
+                include_str!("../../shaders/shared/bits_f32.wgsl"),
             ),
             (Family::Sums, false) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
@@ -236,5 +256,26 @@ impl Variant {
                 include_str!("../../shaders/shared/chain.wgsl"),
             ),
         }
+    }
+}
+
+/// What a bin of a pair adds to a sum.
+fn pair_source(sum: Sum) -> &'static str {
+    match sum {
+        Sum::Kl => concat!(
+            include_str!("../../shaders/shared/pair_bregman.wgsl"),
+            include_str!("../../shaders/shared/pair_kl.wgsl"),
+        ),
+        Sum::ReverseKl => concat!(
+            include_str!("../../shaders/shared/pair_bregman.wgsl"),
+            include_str!("../../shaders/shared/pair_reverse_kl.wgsl"),
+        ),
+        Sum::Jeffreys => include_str!("../../shaders/shared/pair_jeffreys.wgsl"),
+        Sum::JensenShannon => include_str!("../../shaders/shared/pair_jensen_shannon.wgsl"),
+        Sum::Roots => include_str!("../../shaders/shared/pair_roots.wgsl"),
+        Sum::Overlap => include_str!("../../shaders/shared/pair_overlap.wgsl"),
+        Sum::Variation => include_str!("../../shaders/shared/pair_variation.wgsl"),
+        Sum::ChiSquared => include_str!("../../shaders/shared/pair_chi_squared.wgsl"),
+        Sum::CrossEntropy => include_str!("../../shaders/shared/pair_cross_entropy.wgsl"),
     }
 }

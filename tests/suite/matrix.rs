@@ -14,12 +14,9 @@ use crate::engines::engines;
 /// Of f32 results.
 const PROMISED: f64 = 3e-6;
 
-/// Engines that compute matrices: of those on a GPU the CPU does it in its place.
-fn able() -> impl Iterator<Item = Engine> {
-    let others = [Engine::cpu(), Engine::auto()];
-    others
-        .into_iter()
-        .chain(engines()[1..].iter().take(1).map(|gpu| gpu.clone().with_cpu_fallback()))
+/// The CPU, and a GPU if there is one.
+fn two() -> &'static [Engine] {
+    &engines()[..engines().len().min(2)]
 }
 
 /// Beside one of each: those whose sums have limits or two parts.
@@ -35,6 +32,11 @@ fn divergences() -> impl Iterator<Item = Divergence> {
         Divergence::Alpha(-1.0),
     ];
     Divergence::ALL.iter().copied().chain(more)
+}
+
+/// Each of some engines with each divergence.
+fn on_each(engines: &[Engine]) -> impl Iterator<Item = (&Engine, Divergence)> {
+    engines.iter().flat_map(|engine| divergences().map(move |divergence| (engine, divergence)))
 }
 
 /// Random rows, rows nearly equal to them, rows with zeros, and rows that share no bin.
@@ -89,7 +91,7 @@ fn check_against_rows<T: Element>(
     }
 }
 
-fn check_kinds<T: Element>(tolerance: f64) {
+fn check_kinds<T: Element>(engine: &Engine, tolerance: f64) {
     for bins in [1, 2, 17, 130, 300] {
         let (p, q) = (side(bins, 3), side(bins, 5));
         for &p_kind in Kind::ALL {
@@ -102,7 +104,7 @@ fn check_kinds<T: Element>(tolerance: f64) {
                 let pairs = pairs.with_temperature(temperature).unwrap();
                 let pairs = pairs.with_mass_tolerance(0.05).unwrap();
                 for divergence in divergences() {
-                    check_against_rows(&Engine::cpu(), divergence, &pairs, tolerance);
+                    check_against_rows(engine, divergence, &pairs, tolerance);
                 }
             }
         }
@@ -111,8 +113,10 @@ fn check_kinds<T: Element>(tolerance: f64) {
 
 #[test]
 fn all_divergences_of_all_kinds_are_those_of_rows() {
-    check_kinds::<f32>(PROMISED);
-    check_kinds::<f16>(PROMISED);
+    for engine in two() {
+        check_kinds::<f32>(engine, PROMISED);
+        check_kinds::<f16>(engine, PROMISED);
+    }
 }
 
 /// What f32 has the digits for is not computed pair by pair.
@@ -127,9 +131,9 @@ fn ordinary_pairs_take_no_closer_look() {
         for &q_kind in Kind::ALL {
             let (p, q) = (of_kind::<f32>(p_kind, &p, 1.0), of_kind::<f32>(q_kind, &q, 1.0));
             let pairs = Pairs::of(p_kind, &p, q_kind, &q).unwrap();
-            for divergence in divergences() {
-                let matrix = Engine::cpu().matrix(divergence, &pairs).unwrap();
-                assert_eq!(matrix.closer_looks, 0, "{divergence}, {p_kind}, {q_kind}");
+            for (engine, divergence) in on_each(engines()) {
+                let matrix = engine.matrix(divergence, &pairs).unwrap();
+                assert_eq!(matrix.closer_looks, 0, "{engine}, {divergence}, {p_kind}, {q_kind}");
             }
         }
     }
@@ -150,7 +154,7 @@ fn masses_far_from_1_divide_as_well() {
 
 #[test]
 fn f64_has_the_digits_of_rows() {
-    check_kinds::<f64>(1e-11);
+    two().iter().for_each(|engine| check_kinds::<f64>(engine, 1e-11));
     let p: Array2<f64> = distributions(4, 100, 1);
     for epsilon in [1e-2, 1e-5, 1e-8] {
         let q = nearby(&p, epsilon, 2);
@@ -163,27 +167,40 @@ fn f64_has_the_digits_of_rows() {
 
 #[test]
 fn engines_agree() {
-    let (p, q) = (side(40, 3), side(40, 5));
-    let (p, q) = (p.mapv(|x| x as f32), q.mapv(|x| x as f32));
-    let pairs = Pairs::probs(&p, &q).unwrap();
-    for engine in able() {
-        for divergence in divergences() {
-            check_against_rows(&engine, divergence, &pairs, PROMISED);
+    for bins in [1, 3, 17, 40, 1_000, 2_500] {
+        let (p, q) = (side(bins, 3), side(bins, 5));
+        let (p, q) = (p.mapv(|x| x as f32), q.mapv(|x| x as f32));
+        let pairs = Pairs::probs(&p, &q).unwrap();
+        check_against_rows(&Engine::auto(), Divergence::Kl, &pairs, PROMISED);
+        for (engine, divergence) in on_each(engines()) {
+            check_against_rows(engine, divergence, &pairs, PROMISED);
         }
     }
 }
 
 #[cfg(feature = "gpu")]
 #[test]
-fn a_backend_that_has_no_matrix_says_so() {
-    let p = array![[0.5_f32, 0.5]];
-    let gpu = &engines()[1];
+fn what_has_no_form_in_f32_is_left_to_the_cpu() {
+    let p = array![[0.5_f32, 0.5], [0.25, 0.75]];
     let pairs = Pairs::probs(&p, &p).unwrap();
-    let error = gpu.matrix(Divergence::Kl, &pairs).unwrap_err();
-    assert!(matches!(error, Error::Unsupported { backend: "gpu", .. }), "{error}");
-    let matrix = gpu.clone().with_cpu_fallback().matrix(Divergence::Kl, &pairs).unwrap();
-    assert_eq!((matrix.backend, matrix.recovery.cpu_rows), ("cpu", 1));
-    assert!(matrix.recovery.reason.unwrap().contains("matrix"));
+    let gpu = &engines()[1];
+    let found = gpu.matrix(Divergence::Kl, &pairs).unwrap();
+    assert_eq!((found.backend, &found.recovery), ("gpu", &Default::default()));
+    assert_eq!(found.closer_looks, 2, "those of the diagonal");
+    assert_eq!(found.adapter.as_deref(), gpu.adapter().map(|adapter| adapter.name()));
+    let left = gpu.matrix(Divergence::Renyi(2.0), &pairs).unwrap();
+    let of_f64 = p.mapv(f64::from);
+    let of_f64 = Pairs::probs(&of_f64, &of_f64).unwrap();
+    let of_f64 = gpu.matrix(Divergence::Kl, &of_f64).unwrap();
+    let as_given = gpu.matrix(Divergence::Kl, &pairs.with_mass(Mass::AsGiven)).unwrap();
+    let told = |backend, recovery: kullback::Recovery, why: &str| {
+        assert_eq!((backend, recovery.cpu_rows, recovery.faults), ("cpu", 2, 0), "{why}");
+        let reason = recovery.reason.unwrap();
+        assert!(reason.contains(why), "{reason}, not {why}");
+    };
+    told(left.backend, left.recovery, "renyi:2");
+    told(of_f64.backend, of_f64.recovery, "f64");
+    told(as_given.backend, as_given.recovery, "as-given");
 }
 
 /// Every pair of rows of many shapes, from nearly equal to disjoint, against plain sums in f64, and
@@ -197,13 +214,13 @@ fn every_pair_is_as_good_as_promised() {
             all = concatenate![Axis(0), all, nearby(&base, epsilon, (1.0 / epsilon) as u64)];
         }
         let pairs = Pairs::probs(&all, &all).unwrap();
-        for divergence in divergences() {
-            let values = Engine::cpu().matrix(divergence, &pairs).unwrap().values;
+        for (engine, divergence) in on_each(two()) {
+            let values = engine.matrix(divergence, &pairs).unwrap().values;
             for ((row, column), &got) in values.indexed_iter() {
                 let pair = pairs.pair(row, column);
                 let want = Engine::cpu().rows(divergence, &pair).unwrap().values[0];
                 let bar = if divergence == Divergence::Kl { 5e-7 } else { PROMISED };
-                let what = format!("{divergence}, {bins} bins, [{row}, {column}]");
+                let what = format!("{engine}, {divergence}, {bins} bins, [{row}, {column}]");
                 assert!(close(got.into(), want.into(), bar), "{what}: {got:e}, not {want:e}");
                 let [p, q] = [Side::P, Side::Q].map(|side| {
                     let row: Vec<f64> = pair.row(side, 0).iter().map(|&x| x.into()).collect();
@@ -232,9 +249,9 @@ fn equal_terms_are_summed_as_well_as_others() {
         let rows = Array2::from_shape_fn((apart.len(), bins), |(row, bin)| level(apart[row], bin));
         let rows: Array2<f32> = normalized(rows.view());
         let pairs = Pairs::probs(&rows, &rows).unwrap();
-        for divergence in divergences() {
+        for (engine, divergence) in on_each(two()) {
             let bar = if divergence == Divergence::Kl { 5e-7 } else { PROMISED };
-            check_against_rows(&Engine::cpu(), divergence, &pairs, bar);
+            check_against_rows(engine, divergence, &pairs, bar);
         }
     }
 }
@@ -242,13 +259,19 @@ fn equal_terms_are_summed_as_well_as_others() {
 #[test]
 fn tiles_end_anywhere() {
     let all: Array2<f32> = distributions(70, 33, 4);
-    let whole = Engine::cpu().matrix(Divergence::Kl, &Pairs::probs(&all, &all).unwrap()).unwrap();
-    for rows in [1, 2, 3, 4, 5, 15, 16, 17, 33, 69, 70] {
-        for columns in [1, 2, 16, 31, 70] {
-            let pairs = Pairs::probs(&all, &all).unwrap().part(0..rows, 0..columns);
-            let part = Engine::cpu().matrix(Divergence::Kl, &pairs).unwrap().values;
-            let want = whole.values.slice_axis(Axis(0), (0..rows).into());
-            assert_eq!(part, want.slice_axis(Axis(1), (0..columns).into()), "{rows} × {columns}");
+    for engine in engines() {
+        let whole = engine.matrix(Divergence::Kl, &Pairs::probs(&all, &all).unwrap()).unwrap();
+        for rows in [1, 2, 3, 4, 5, 8, 15, 16, 17, 33, 69, 70] {
+            for columns in [1, 2, 16, 31, 70] {
+                let pairs = Pairs::probs(&all, &all).unwrap().part(0..rows, 0..columns);
+                let part = engine.matrix(Divergence::Kl, &pairs).unwrap().values;
+                let want = whole.values.slice_axis(Axis(0), (0..rows).into());
+                assert_eq!(
+                    part,
+                    want.slice_axis(Axis(1), (0..columns).into()),
+                    "{engine}: {rows} × {columns}"
+                );
+            }
         }
     }
 }
@@ -257,12 +280,12 @@ fn tiles_end_anywhere() {
 fn the_same_bits_on_any_number_of_threads() {
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(50, 90, 1), distributions(60, 90, 2));
     let pairs = Pairs::probs(&p, &q).unwrap();
-    for divergence in divergences() {
+    for (engine, divergence) in on_each(two()) {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| Engine::cpu().matrix(divergence, &pairs).unwrap())
+            pool.install(|| engine.matrix(divergence, &pairs).unwrap())
         };
-        assert_eq!(on(1), on(5), "{divergence}");
+        assert_eq!(on(1), on(5), "{engine}, {divergence}");
     }
 }
 
@@ -271,25 +294,26 @@ fn what_is_symmetric_is_so_in_its_bits_and_0_on_the_diagonal() {
     // So many that there are tiles below the diagonal.
     let rows: Array2<f32> = distributions(270, 5, 6);
     let copy = rows.clone();
-    for divergence in divergences() {
-        let once = Engine::cpu().matrix(divergence, &Pairs::probs(&rows, &rows).unwrap()).unwrap();
-        let twice = Engine::cpu().matrix(divergence, &Pairs::probs(&rows, &copy).unwrap()).unwrap();
-        assert_eq!(once.values, twice.values, "{divergence}");
+    for (engine, divergence) in on_each(engines()) {
+        let once = engine.matrix(divergence, &Pairs::probs(&rows, &rows).unwrap()).unwrap();
+        let twice = engine.matrix(divergence, &Pairs::probs(&rows, &copy).unwrap()).unwrap();
+        assert_eq!(once.values, twice.values, "{engine}, {divergence}");
         if divergence.is_symmetric() {
-            assert_eq!(once.values, once.values.t(), "{divergence}");
+            assert_eq!(once.values, once.values.t(), "{engine}, {divergence}");
         }
         if !matches!(divergence, Divergence::CrossEntropy | Divergence::Entropy) {
-            assert!(once.values.diag().iter().all(|&value| value == 0.0), "{divergence}");
+            assert!(once.values.diag().iter().all(|&value| value == 0.0), "{engine}, {divergence}");
         }
     }
 }
 
 #[test]
 fn bands_are_parts_of_the_matrix() {
+    const ASKED: [Divergence; 2] = [Divergence::Kl, Divergence::JsDistance];
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(45, 30, 1), distributions(7, 30, 2));
-    for divergence in [Divergence::Kl, Divergence::JsDistance] {
+    for (engine, divergence) in on_each(engines()).filter(|(_, one)| ASKED.contains(one)) {
         let pairs = Pairs::probs(&p, &q).unwrap();
-        let whole = Engine::cpu().matrix(divergence, &pairs).unwrap().values;
+        let whole = engine.matrix(divergence, &pairs).unwrap().values;
         for memory in [0, 28, 300, usize::MAX] {
             let (mut next, pairs) = (0, pairs.with_memory(memory));
             let take = |rows: std::ops::Range<usize>, band: Matrix<f32>| {
@@ -299,7 +323,7 @@ fn bands_are_parts_of_the_matrix() {
                 next = rows.end;
                 Ok::<(), Error>(())
             };
-            Engine::cpu().matrix_into(divergence, &pairs, take).unwrap();
+            engine.matrix_into(divergence, &pairs, take).unwrap();
             assert_eq!(next, 45);
         }
     }
@@ -312,25 +336,26 @@ fn bands_are_parts_of_the_matrix() {
 fn what_is_infinitely_far_apart() {
     let p = array![[0.5_f32, 0.5, 0.0], [0.25, 0.25, 0.5]];
     let inf = f32::INFINITY;
-    let values = |divergence| {
-        Engine::cpu().matrix(divergence, &Pairs::probs(&p, &p).unwrap()).unwrap().values
-    };
-    let ln_2 = std::f32::consts::LN_2;
-    assert_eq!(values(Divergence::Kl), array![[0.0, ln_2], [inf, 0.0]]);
-    assert_eq!(values(Divergence::ReverseKl), array![[0.0, inf], [ln_2, 0.0]]);
-    assert_eq!(values(Divergence::Jeffreys), array![[0.0, inf], [inf, 0.0]]);
-    assert_eq!(values(Divergence::ChiSquared)[[1, 0]], inf);
-    let apart = array![[1.0_f32, 0.0], [0.0, 1.0]];
-    for (divergence, want) in [
-        (Divergence::JensenShannon(0.5), ln_2),
-        (Divergence::Hellinger, 1.0),
-        (Divergence::TotalVariation, 1.0),
-        (Divergence::Bhattacharyya, inf),
-        (Divergence::Renyi(0.5), inf),
-    ] {
-        let pairs = Pairs::probs(&apart, &apart).unwrap();
-        let values = Engine::cpu().matrix(divergence, &pairs).unwrap().values;
-        assert_eq!(values, array![[0.0, want], [want, 0.0]], "{divergence}");
+    for engine in engines() {
+        let values =
+            |divergence| engine.matrix(divergence, &Pairs::probs(&p, &p).unwrap()).unwrap().values;
+        let ln_2 = std::f32::consts::LN_2;
+        assert_eq!(values(Divergence::Kl), array![[0.0, ln_2], [inf, 0.0]]);
+        assert_eq!(values(Divergence::ReverseKl), array![[0.0, inf], [ln_2, 0.0]]);
+        assert_eq!(values(Divergence::Jeffreys), array![[0.0, inf], [inf, 0.0]]);
+        assert_eq!(values(Divergence::ChiSquared)[[1, 0]], inf);
+        let apart = array![[1.0_f32, 0.0], [0.0, 1.0]];
+        for (divergence, want) in [
+            (Divergence::JensenShannon(0.5), ln_2),
+            (Divergence::Hellinger, 1.0),
+            (Divergence::TotalVariation, 1.0),
+            (Divergence::Bhattacharyya, inf),
+            (Divergence::Renyi(0.5), inf),
+        ] {
+            let pairs = Pairs::probs(&apart, &apart).unwrap();
+            let values = engine.matrix(divergence, &pairs).unwrap().values;
+            assert_eq!(values, array![[0.0, want], [want, 0.0]], "{divergence}");
+        }
     }
 }
 
@@ -339,23 +364,25 @@ fn an_invalid_row_is_named_or_makes_nan_of_its_own() {
     let p = array![[0.5_f32, 0.5], [0.5, f32::NAN], [0.75, 0.75]];
     let q = array![[0.5_f32, 0.5], [0.5, 0.5], [0.5, 0.5], [1.5, -0.5]];
     let good = array![[0.5_f32, 0.5]];
-    for divergence in divergences() {
-        let offender = |p, q| match Engine::cpu()
-            .matrix(divergence, &Pairs::probs(p, q).unwrap())
-            .unwrap_err()
-        {
-            Error::Invalid(at) => (at.side, at.row, at.bin, at.rule),
-            error => panic!("{error}"),
-        };
+    for (engine, divergence) in on_each(engines()) {
+        let offender =
+            |p, q| match engine.matrix(divergence, &Pairs::probs(p, q).unwrap()).unwrap_err() {
+                Error::Invalid(at) => (at.side, at.row, at.bin, at.rule),
+                error => panic!("{error}"),
+            };
         assert_eq!(offender(&p, &q), (Side::P, 1, Some(1), Rule::NotANumber));
         assert_eq!(offender(&good, &q), (Side::Q, 3, Some(1), Rule::Negative));
         let heavy = p.select(Axis(0), &[0, 2]);
         assert_eq!(offender(&heavy, &q), (Side::P, 1, None, Rule::Mass));
 
         let pairs = Pairs::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
-        let matrix = Engine::cpu().matrix(divergence, &pairs).unwrap();
+        let matrix = engine.matrix(divergence, &pairs).unwrap();
         for ((row, column), value) in matrix.values.indexed_iter() {
-            assert_eq!(value.is_nan(), row > 0 || column == 3, "{divergence}, [{row}, {column}]");
+            assert_eq!(
+                value.is_nan(),
+                row > 0 || column == 3,
+                "{engine}, {divergence}, [{row}, {column}]"
+            );
         }
         let refused = |rule| Status::Invalid(rule);
         let statuses = [Status::Ok, refused(Rule::NotANumber), refused(Rule::Mass)];
@@ -379,9 +406,9 @@ fn mass_policies_are_those_of_rows() {
     let q = side(20, 5).mapv(|x| (30.0 * x) as f32);
     for mass in [Mass::Normalize, Mass::AsGiven, Mass::Generalized] {
         let pairs = Pairs::probs(&p, &q).unwrap().with_mass(mass);
-        for divergence in divergences() {
-            match Engine::cpu().matrix(divergence, &pairs) {
-                Ok(_) => check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED),
+        for (engine, divergence) in on_each(two()) {
+            match engine.matrix(divergence, &pairs) {
+                Ok(_) => check_against_rows(engine, divergence, &pairs, PROMISED),
                 Err(error) => assert!(matches!(error, Error::Policy { .. }), "{error}"),
             }
         }
@@ -397,19 +424,21 @@ fn mass_policies_are_those_of_rows() {
 fn probabilities_at_the_ends_of_the_range() {
     let p = array![[1.0_f32, 1e-40, 1e-44], [0.5, 0.5, 1e-30], [1e-45, 1.0, 1e-38]];
     let pairs = Pairs::probs(&p, &p).unwrap();
-    for divergence in divergences() {
+    for (engine, divergence) in on_each(engines()) {
         let pairs = pairs.with_on_invalid(OnInvalid::Nan);
-        let values = Engine::cpu().matrix(divergence, &pairs).unwrap().values;
+        let values = engine.matrix(divergence, &pairs).unwrap().values;
         for ((row, column), &got) in values.indexed_iter() {
             let pair = pairs.pair(row, column);
             let want = Engine::cpu().rows(divergence, &pair).unwrap().values[0];
             let same = got.is_nan() && want.is_nan();
-            let what = format!("{divergence}, [{row}, {column}]");
+            let what = format!("{engine}, {divergence}, [{row}, {column}]");
             assert!(same || close(got.into(), want.into(), PROMISED), "{what}: {got:e}, {want:e}");
         }
     }
-    let error = Engine::cpu().matrix(Divergence::ChiSquared, &pairs).unwrap_err();
-    assert!(matches!(error, Error::Invalid(at) if at.rule == Rule::Overflow), "{error}");
+    for engine in engines() {
+        let error = engine.matrix(Divergence::ChiSquared, &pairs).unwrap_err();
+        assert!(matches!(error, Error::Invalid(at) if at.rule == Rule::Overflow), "{error}");
+    }
     let logits = array![[0.0_f64, -1e5, 3.0], [1.0, 2.0, -1e300], [0.0, f64::NEG_INFINITY, 1.0]];
     let logits_in_f32 = logits.mapv(|x| x as f32);
     for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5), Divergence::Hellinger] {
@@ -441,6 +470,13 @@ fn shapes() {
     assert_eq!(error, Error::Bins { p: (1, 3), q: (2, 4) });
     let no_bins = Array2::<f32>::zeros((2, 0));
     assert_eq!(Pairs::probs(&no_bins, &no_bins).unwrap_err(), Error::NoBins);
+    for engine in engines() {
+        for (p, q) in [(&none, &some), (&some, &none), (&none, &none)] {
+            let pairs = Pairs::probs(p, q).unwrap();
+            let found = engine.matrix(Divergence::Jeffreys, &pairs).unwrap();
+            assert_eq!(found.values.dim(), (p.nrows(), q.nrows()), "{engine}");
+        }
+    }
     // Strided, and of a single long row.
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(6, 50, 1), distributions(5, 50, 2));
     let want = Engine::cpu().matrix(Divergence::Kl, &Pairs::probs(&p, &q).unwrap()).unwrap();
@@ -450,23 +486,55 @@ fn shapes() {
     let (p, q): (Array2<f32>, Array2<f32>) =
         (distributions(1, 200_000, 1), distributions(2, 200_000, 2));
     for divergence in [Divergence::Kl, Divergence::JsDistance, Divergence::Tsallis(2.0)] {
-        check_against_rows(&Engine::cpu(), divergence, &Pairs::probs(&p, &q).unwrap(), PROMISED);
+        for engine in two() {
+            check_against_rows(engine, divergence, &Pairs::probs(&p, &q).unwrap(), PROMISED);
+        }
+    }
+}
+
+/// More rows of Q than are made ready at a time, which is 64 MiB of what is kept; and on the GPU more rows
+/// of P than a submission has.
+#[test]
+fn rows_are_made_ready_block_by_block() {
+    let (p, mut q): (Array2<f32>, Array2<f32>) =
+        (distributions(96, 4_096, 1), distributions(1_200, 4_096, 2));
+    q[[1_150, 7]] = f32::NAN;
+    let pairs = Pairs::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
+    let of_cpu = Engine::cpu().matrix(Divergence::Jeffreys, &pairs).unwrap();
+    assert_eq!(of_cpu.q_statuses[1_150], Status::Invalid(Rule::NotANumber));
+    for (row, column) in [(0, 0), (95, 0), (50, 1_023), (0, 1_024), (95, 1_199)] {
+        let outcome = Engine::cpu().rows(Divergence::Jeffreys, &pairs.pair(row, column)).unwrap();
+        let (got, want) = (of_cpu.values[[row, column]].into(), outcome.values[0].into());
+        assert!(close(got, want, PROMISED), "[{row}, {column}]: {got:e}, not {want:e}");
+    }
+    for engine in &two()[1..] {
+        let found = engine.matrix(Divergence::Jeffreys, &pairs).unwrap();
+        assert_eq!(
+            (&found.p_statuses, &found.q_statuses),
+            (&of_cpu.p_statuses, &of_cpu.q_statuses)
+        );
+        for ((at, &got), &want) in found.values.indexed_iter().zip(&of_cpu.values) {
+            let same = got.is_nan() && want.is_nan();
+            assert!(same || close(got.into(), want.into(), PROMISED), "{at:?}: {got:e}, {want:e}");
+        }
     }
 }
 
 #[test]
 fn the_nearest_rows_are_those_of_the_matrix() {
+    const ASKED: [Divergence; 3] =
+        [Divergence::Kl, Divergence::JsDistance, Divergence::Tsallis(2.0)];
     let p: Array2<f32> = distributions(9, 12, 1);
     let q: Array2<f32> = distributions(40, 12, 2);
     // Rows that are as near as others, by the same bits.
     let q = concatenate![Axis(0), q, q.select(Axis(0), &[3, 1, 7])];
-    for divergence in [Divergence::Kl, Divergence::JsDistance, Divergence::Tsallis(2.0)] {
+    for (engine, divergence) in on_each(engines()).filter(|(_, one)| ASKED.contains(one)) {
         let pairs = Pairs::probs(&p, &q).unwrap();
-        let values = Engine::cpu().matrix(divergence, &pairs).unwrap().values;
+        let values = engine.matrix(divergence, &pairs).unwrap().values;
         for memory in [4, 100, 1_000, 1 << 20] {
             for k in [0, 1, 5, 43, 1_000] {
                 let pairs = pairs.with_memory(memory);
-                let nearest = Engine::cpu().nearest(divergence, &pairs, k).unwrap();
+                let nearest = engine.nearest(divergence, &pairs, k).unwrap();
                 assert_eq!(nearest.indices.dim(), (9, k.min(43)));
                 for row in 0..9 {
                     let mut order: Vec<usize> = (0..43).collect();

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kullback::internal::{Injury, engine_under, idle_adapter, injure};
-use kullback::{Batch, Cause, Divergence, Engine, Error, Outcome, Wanted, nonblocking};
+use kullback::{Batch, Cause, Divergence, Engine, Error, Outcome, Pairs, Wanted, nonblocking};
 use ndarray::{Array2, Axis};
 
 use crate::data::distributions;
@@ -156,6 +156,96 @@ fn no_row_is_lost_with_a_device() {
         engine.cross_check(Divergence::Kl, &batch, &outcome, batch.rows()).unwrap();
         let masses = outcome.masses.unwrap();
         assert!(masses.p.iter().chain(&masses.q).all(|mass| (mass - 1.0).abs() < 1e-5), "{what}");
+    }
+}
+
+/// All against all in many small submissions, while devices die under them.
+#[test]
+fn no_pair_is_lost_with_a_device() {
+    let (p, q) = data(70, 40);
+    let calm = engine_under(&adapter(), TINY).unwrap();
+    let engine = calm.clone().with_cpu_fallback();
+    let cases = [(Divergence::Kl, &q), (Divergence::JensenShannon(0.5), &p)];
+    for ((divergence, q), injury) in cases.into_iter().flat_map(|case| QUICK.map(|one| (case, one)))
+    {
+        let pairs = Pairs::probs(&p, q).unwrap();
+        let want = Engine::cpu().matrix(divergence, &pairs).unwrap();
+        let from_calm = loop {
+            // It may be resting.
+            match calm.matrix(divergence, &pairs) {
+                Ok(matrix) => break matrix.values,
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        };
+        let ended = AtomicBool::new(false);
+        let matrix = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let _ = injure(&engine, injury);
+                    thread::sleep(Duration::from_millis(40));
+                }
+            });
+            // However fast the device is.
+            let hit = loop {
+                let matrix = engine.matrix(divergence, &pairs).unwrap();
+                if matrix.recovery.faults > 0 {
+                    break matrix;
+                }
+            };
+            ended.store(true, Ordering::Relaxed);
+            hit
+        });
+        let what = format!("{divergence}, {injury:?}: {:?}", matrix.recovery);
+        assert!(matrix.recovery.reason.is_some(), "{what}");
+        let from_gpu = pairs.shape().0 - matrix.recovery.cpu_rows;
+        for ((row, column), &got) in matrix.values.indexed_iter() {
+            // Of a symmetric one what lies below the diagonal is what lies above it.
+            let symmetric = divergence.is_symmetric();
+            let first = if symmetric { row.min(column) } else { row };
+            let same = got == from_calm[[row, column]];
+            assert!(same || first >= from_gpu, "{what}: [{row}, {column}]");
+            let want = want.values[[row, column]];
+            assert!((got - want).abs() <= 3e-6 * want, "{what}: [{row}, {column}]: {got}, {want}");
+        }
+        assert_eq!((&matrix.p_statuses, &matrix.q_statuses), (&want.p_statuses, &want.q_statuses));
+    }
+}
+
+#[test]
+fn a_matrix_survives_faults_as_rows_do() {
+    const DEADLINE: Duration = Duration::from_millis(300);
+    let (p, q) = data(9, 50);
+    let pairs = Pairs::probs(&p, &q).unwrap();
+    let engine = gpu();
+    let want = engine.matrix(Divergence::Kl, &pairs).unwrap();
+    for injury in QUICK {
+        injure(&engine, injury).unwrap();
+        let got = engine.matrix(Divergence::Kl, &pairs).unwrap();
+        assert_eq!(got.values, want.values, "{injury:?}");
+        let recovery = &got.recovery;
+        let counts = (recovery.faults, recovery.reopened, recovery.cpu_rows);
+        assert_eq!((got.backend, counts), ("gpu", (1, 1, 0)), "{injury:?}");
+        assert_eq!(engine.matrix(Divergence::Kl, &pairs).unwrap(), want, "{injury:?}");
+    }
+    let hasty = engine.with_deadline(DEADLINE);
+    for fallback in [true, false] {
+        injure(&hasty, Injury::Hang(Duration::from_secs(40))).unwrap();
+        let start = Instant::now();
+        if fallback {
+            let got = hasty.clone().with_cpu_fallback().matrix(Divergence::Kl, &pairs).unwrap();
+            assert_eq!((got.backend, got.adapter, got.recovery.cpu_rows), ("cpu", None, 9));
+        } else {
+            let error = hasty.matrix(Divergence::Kl, &pairs).unwrap_err();
+            assert_eq!(cause(error), Cause::TimedOut);
+        }
+        assert!(start.elapsed() < DEADLINE + Duration::from_secs(5), "{:?}", start.elapsed());
+        // After its rest there is another device.
+        let until = Instant::now() + Duration::from_secs(30);
+        let patient = hasty.clone().with_deadline(Duration::from_secs(30));
+        while patient.matrix(Divergence::Kl, &pairs).is_err() {
+            assert!(Instant::now() < until, "it is never tried again");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{f32_npy, f64_npy, folder, message, names, read_f32, stdout};
+use super::{BACKENDS, f32_npy, f64_npy, folder, message, names, read_f32, stdout};
 
 fn matrix(folder: &TempDir, p: &str, q: &str, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
@@ -146,7 +146,29 @@ fn what_cannot_be_is_refused_with_one_message() {
         refused("q.npy", &["--divergence", "renyi:2", "--mass", "as-given"]).contains("'check'")
     );
     assert!(refused("none.npy", &[]).contains("none.npy"));
-    if cfg!(feature = "gpu") {
-        assert!(refused("q.npy", &["--backend", "gpu"]).contains("(--backend cpu)"));
+}
+
+#[test]
+fn a_gpu_makes_the_same_matrix_and_says_what_it_left_to_the_cpu() {
+    if !BACKENDS.contains(&"gpu") {
+        return;
     }
+    let folder = small();
+    let json = |options: &[&str]| -> Value {
+        let options = [&["--backend", "gpu", "--json"], options].concat();
+        serde_json::from_str(&stdout(&matrix(&folder, "p.npy", "q.npy", &options))).unwrap()
+    };
+    let summary = json(&["-o", "out.npy"]);
+    assert_eq!((&summary["backend"], &summary["fallback_reason"]), (&"gpu".into(), &Value::Null));
+    let values = read_f32(&folder.path().join("out.npy"));
+    let wanted = [kl(0.5, 0.25), kl(0.5, 0.9), f64::INFINITY, kl(0.9, 0.25), 0.0, f64::INFINITY];
+    for (got, want) in values.iter().zip(wanted) {
+        assert_near((*got).into(), want);
+    }
+    let table = json(&["--top-k", "1"]);
+    assert_eq!(table["indices"], serde_json::json!([[0], [1]]));
+    assert_eq!(table["backend"], "gpu");
+    let left = json(&["--divergence", "renyi:2"]);
+    assert_eq!(left["backend"], "cpu");
+    assert!(left["fallback_reason"].as_str().unwrap().contains("renyi:2"), "{left}");
 }

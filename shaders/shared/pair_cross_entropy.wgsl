@@ -1,0 +1,7 @@
+// −p·ln q. Fields: the probability and its logarithm.
+
+const FIELDS: u32 = 2u;
+
+fn term(p: vec4<f32>, q: mat4x4<f32>) -> vec4<f32> {
+    return -p.x * q[1];
+}

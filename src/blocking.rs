@@ -212,17 +212,19 @@ impl Engine {
     /// | a side with a single row | one row, the sum over all rows, as autograd gives through broadcasting |
     /// | a weight of 0 | the row has no part in the gradients, whatever it is |
     ///
-    /// Relative to the largest of a row derivatives in f32 are right to 5e-6, and those in f64 to 1e-12.
-    /// Ordinary rows of `kl` and `reverse-kl` are computed in f32 if their numbers are of at most 32 bits,
-    /// all others in f64; values may differ from those of [`rows`](Self::rows) in their last places. The
-    /// same batch has the same bits whatever the number of threads.
+    /// Relative to the largest of a row derivatives in f32 are right to 5e-6, or to 1e-5 on a GPU, and
+    /// those in f64 to 1e-12. Ordinary rows of `kl` and `reverse-kl` are computed in f32 if their numbers
+    /// are of at most 32 bits, all others in f64; values may differ from those of [`rows`](Self::rows) in
+    /// their last places. The same batch has the same bits whatever the number of threads.
     ///
-    /// Gradients are computed on the CPU. [`auto`](Self::auto) does so by itself; an engine on a GPU
-    /// only if it was told to [fall back](Self::with_cpu_fallback).
+    /// A GPU computes them of numbers of at most 32 bits, and leaves to the CPU what f32 is not right for:
+    /// rows whose values take a closer look, probabilities below 2⁻¹⁰⁰, orders far from 1, `renyi:0`,
+    /// `renyi:inf` and `tsallis:0`, and rows too long for one submission.
+    /// [`Outcome::closer_looks`](crate::Outcome::closer_looks) counts all these.
+    /// [`auto`](Self::auto) computes gradients on the CPU.
     ///
     /// # Errors
-    /// As [`rows`](Self::rows), and [`Error::Unsupported`] on a GPU without the CPU to fall back on;
-    /// [`Error::Weights`] if there are not as many weights as rows, [`Error::Weight`] if one is not
+    /// As [`rows`](Self::rows); [`Error::Weights`] if there are not as many weights as rows, [`Error::Weight`] if one is not
     /// finite.
     pub fn gradient<T: Element>(
         &self,

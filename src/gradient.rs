@@ -1,5 +1,6 @@
 //! Gradients, as a caller asks for them and gets them.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use ndarray::{Array2, ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis};
@@ -101,6 +102,15 @@ impl<'a, V: Value> Places<'a, V> {
         };
         let [(p, later_p), (q, later_q)] = self.0.map(split);
         (Places([p, q]), Places([later_p, later_q]))
+    }
+
+    /// The places of some rows, for a while.
+    pub(crate) fn part(&mut self, rows: Range<usize>) -> Places<'_, V> {
+        let rows = &rows;
+        Places(self.0.each_mut().map(|place| {
+            let place = place.as_mut();
+            place.map(|place| place.slice_axis_mut(Axis(0), rows.clone().into()))
+        }))
     }
 
     /// The place of one side, which is no longer here then, if that is due.

@@ -170,7 +170,7 @@ pub mod internal {
     pub use crate::gpu::kernel::{POLICY_BINDING, Spec};
     use crate::gpu::variant::Output;
     pub use crate::gpu::variant::{Family, Format, Variant};
-    use crate::gpu::{family, kernel, matrix, merge, record, rows};
+    use crate::gpu::{family, gradient, kernel, matrix, merge, record, rows};
     use crate::plan::{Form, Limits};
     use crate::recover::Recovering;
     use crate::term::{ATANH_F32, TINY_F32, Term};
@@ -183,7 +183,7 @@ pub mod internal {
         let resident = Variant::all().filter(|variant| !variant.is_f64());
         let of_f32 = resident.flat_map(|variant| {
             let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
-            settles.into_iter().chain([family::spec(variant)])
+            settles.into_iter().chain([family::spec(variant), gradient::spec(variant)])
         });
         rows.chain(merged).chain(of_f32).chain(Variant::sums().map(matrix::spec)).collect()
     }
@@ -221,6 +221,16 @@ pub mod internal {
         ("VARIATION", family::VARIATION),
         ("CROSS_ENTROPY", family::CROSS_ENTROPY),
         ("ENTROPY", family::ENTROPY),
+        ("KL_SLOPE", gradient::KL),
+        ("REVERSE_KL_SLOPE", gradient::REVERSE_KL),
+        ("JEFFREYS_SLOPE", gradient::JEFFREYS),
+        ("JENSEN_SHANNON_SLOPE", gradient::JENSEN_SHANNON),
+        ("POWER_SLOPE", gradient::POWER),
+        ("HELLINGER_SLOPE", gradient::HELLINGER),
+        ("VARIATION_SLOPE", gradient::VARIATION),
+        ("CHI_SQUARED_SLOPE", gradient::CHI_SQUARED),
+        ("CROSS_ENTROPY_SLOPE", gradient::CROSS_ENTROPY),
+        ("ENTROPY_SLOPE", gradient::ENTROPY),
         ("PROBS", Kind::Probs as u32),
         ("LOG_PROBS", Kind::LogProbs as u32),
         ("LOGITS", Kind::Logits as u32),

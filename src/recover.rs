@@ -13,6 +13,7 @@ use ndarray::ArrayView1;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::cpu::Cpu;
+use crate::cpu::gradient::Gradients;
 use crate::cpu::pairing::{Of, mirror};
 use crate::element::{Element, Value};
 use crate::error::Cause;
@@ -21,7 +22,6 @@ use crate::gpu::call::{Call, from_now, one};
 use crate::gpu::clock::Clock;
 use crate::gpu::fault::Fault;
 use crate::gpu::matrix::no_form;
-use crate::gpu::rows::no_gradients;
 use crate::gpu::{Gpu, Injury, OPENING};
 use crate::gradient::Places;
 use crate::plan::Limits;
@@ -255,12 +255,25 @@ impl Backend for Recovering {
         places: Places<'_, T::Value>,
         settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        let error = no_gradients();
-        if !settings.cpu_fallback {
-            return Err(error);
-        }
-        let outcome = Cpu.gradient(divergence, batch, weights, places, settings).await?;
-        Ok(outcome.instead_of_gpu(&error))
+        let mut call = Call::new(&[divergence], batch, settings.deadline)?;
+        let gradients = Gradients::new(divergence, batch, weights, places);
+        let mut asked = RowsWithGradients { divergence, gradients };
+        let result = self.finish(&mut asked, &mut call).await;
+        let mut gradients = asked.gradients;
+        let done = call.done;
+        let outcome = match result {
+            Ok(()) => one(call.outcomes())?,
+            Err(error) if settings.cpu_fallback => {
+                let left = batch.slice(done..batch.rows());
+                log::warn!("{error}; the CPU computes {} of {} rows", left.rows(), batch.rows());
+                let mut rest = Outcome::of(&left, "cpu")?;
+                gradients.fill(rest.slots(0..left.rows()), done, &|_| None);
+                one(call.outcomes())?.completed(done, rest.instead_of_gpu(&error))
+            }
+            Err(error) => return Err(error),
+        };
+        gradients.finish();
+        Ok(outcome)
     }
 
     async fn matrix<T: Element>(
@@ -367,6 +380,21 @@ impl<T: Element> Asked<T::Value> for AllPairs<'_, '_, T> {
     async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
         self_test::prove_pairs_for(gpu, self.of.divergence, call.until).await?;
         gpu.finish_pairs(self.of, &mut self.matrix, call).await
+    }
+}
+
+/// One divergence of rows, and its gradients.
+struct RowsWithGradients<'a, 'b, 'p, T: Element> {
+    divergence: Divergence,
+    gradients: Gradients<'a, 'b, 'p, T>,
+}
+
+impl<T: Element> Asked<T::Value> for RowsWithGradients<'_, '_, '_, T> {
+    async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
+        let RowsWithGradients { divergence, gradients } = self;
+        self_test::prove_for(gpu, &[*divergence], gradients.batch(), call.until).await?;
+        self_test::prove_gradients_for(gpu, gradients.batch(), call.until).await?;
+        gpu.finish_gradients(*divergence, gradients, call).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Known rows for a backend to prove itself on.
 
+#[cfg(feature = "gpu")]
+use ndarray::Array1;
 use ndarray::{Array2, Axis};
 
 use crate::backend::{Backend, Settings};
@@ -10,7 +12,7 @@ use crate::error::Cause;
 use crate::{Divergence, Error, Kind, Outcome};
 
 #[cfg(feature = "gpu")]
-pub(crate) use proof::{prove, prove_for, prove_pairs_for};
+pub(crate) use proof::{prove, prove_for, prove_gradients_for, prove_pairs_for};
 
 /// Lengths around every edge that a shader has: vector loads, workgroups, segments, and the
 /// 65,535 loop trips after which some adapters stop without a word.
@@ -129,9 +131,12 @@ mod proof {
     use std::time::Instant;
 
     use super::*;
-    use crate::Pairs;
+    use crate::cpu::Cpu;
+    use crate::element::Value;
     use crate::gpu::Gpu;
+    use crate::gradient::{Gradient, Places};
     use crate::plan::Limits;
+    use crate::{Pairs, Wanted};
 
     /// An adapter with its driver, under which limits, and for which input.
     #[derive(PartialEq)]
@@ -157,6 +162,7 @@ mod proof {
         Others,
         /// A divergence of all rows from all rows.
         Pairs(Divergence),
+        Gradients,
     }
 
     type Verdict = Result<(), String>;
@@ -208,6 +214,18 @@ mod proof {
         able::<f32>(gpu, Asked { probs: true, of: Of::Pairs(divergence) }, until).await
     }
 
+    /// Has a device prove that it makes gradients of such input.
+    ///
+    /// # Errors
+    /// As those of [`prove_for`].
+    pub(crate) async fn prove_gradients_for<T: Element>(
+        gpu: &Gpu,
+        batch: &Batch<'_, T>,
+        until: Instant,
+    ) -> Result<(), Error> {
+        able::<T>(gpu, Asked { probs: batch.is_probs(), of: Of::Gradients }, until).await
+    }
+
     async fn able<T: Element>(gpu: &Gpu, asked: Asked, until: Instant) -> Result<(), Error> {
         verdict::<T>(gpu, asked, until).await?.map_err(|message| {
             let adapter = gpu.adapter().name();
@@ -235,6 +253,7 @@ mod proof {
         let result = match asked {
             Asked { of: Of::Others, probs } => of_family::<T>(gpu, probs, settings).await,
             Asked { of: Of::Pairs(divergence), .. } => of_pairs(gpu, divergence, settings).await,
+            Asked { of: Of::Gradients, probs } => of_gradients::<T>(gpu, probs, settings).await,
             Asked { of: Of::Kl, probs: true } => of_probs::<T>(gpu, settings).await,
             Asked { of: Of::Kl, probs: false } => of_logs::<T>(gpu, settings).await,
         };
@@ -277,16 +296,8 @@ mod proof {
         settings: Settings,
     ) -> Result<(), Error> {
         for bins in [17, 257, 4_097] {
-            let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
-            let (p_kind, q_kind) = match probs {
-                true => (Kind::Probs, Kind::Probs),
-                false => (Kind::LogProbs, Kind::Logits),
-            };
-            let stored = |side: &Array2<f64>, probs| {
-                side.mapv(|value| T::from_f64(if probs { value } else { value.ln() }))
-            };
-            let (p, q) = (stored(&p, probs), stored(&q, probs));
-            let batch = Batch::of(p_kind, &p, q_kind, &q)?;
+            let (kinds, [p, q]) = stored_rows::<T>(bins, probs);
+            let batch = Batch::of(kinds[0], &p, kinds[1], &q)?;
             if gpu.leaves_to_host(OTHERS, &batch)? {
                 continue;
             }
@@ -316,6 +327,78 @@ mod proof {
             outcome.closer_looks = matrix.closer_looks;
             outcome.adapter = matrix.adapter;
             proven(divergence, &batch, &outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Known rows as probabilities or as logarithms.
+    fn stored_rows<T: Element>(bins: usize, probs: bool) -> ([Kind; 2], [Array2<T>; 2]) {
+        let kinds = match probs {
+            true => [Kind::Probs, Kind::Probs],
+            false => [Kind::LogProbs, Kind::Logits],
+        };
+        let rows = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
+        let stored = |value: f64| T::from_f64(if probs { value } else { value.ln() });
+        (kinds, rows.map(|side| side.mapv(stored)))
+    }
+
+    /// By how much of the largest in a row derivatives may differ, and by how much of its value: where all
+    /// finite ones nearly vanish, they are differences of slopes as large as that.
+    const APART: [f64; 2] = [1e-5, 1e-6];
+
+    /// Gradients of known rows, against those of the CPU.
+    async fn of_gradients<T: Element>(
+        gpu: &Gpu,
+        probs: bool,
+        settings: Settings,
+    ) -> Result<(), Error> {
+        for bins in [17, 257, 4_097] {
+            let (kinds, [p, q]) = stored_rows::<T>(bins, probs);
+            let batch = Batch::of(kinds[0], &p, kinds[1], &q)?;
+            for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5)] {
+                let mut due = Gradient::zeros(&batch, Wanted::Both)?;
+                Cpu.gradient(divergence, &batch, None, places(&mut due), settings).await?;
+                let mut made = Gradient::zeros(&batch, Wanted::Both)?;
+                let outcome =
+                    gpu.gradient(divergence, &batch, None, places(&mut made), settings).await?;
+                cross_check(divergence, &batch, &outcome, batch.rows())?;
+                for (due, made) in due.iter().flatten().zip(made.iter().flatten()) {
+                    close(gpu, divergence, &outcome.values, due, made)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn places<V: Value>(sides: &mut [Option<Array2<V>>; 2]) -> Places<'_, V> {
+        Places(sides.each_mut().map(|side| side.as_mut().map(|side| side.view_mut())))
+    }
+
+    fn close<V: Value>(
+        gpu: &Gpu,
+        divergence: Divergence,
+        values: &Array1<V>,
+        due: &Array2<V>,
+        made: &Array2<V>,
+    ) -> Result<(), Error> {
+        for (row, (due, made)) in due.rows().into_iter().zip(made.rows()).enumerate() {
+            let finite = due.iter().map(|x| x.to_f64().abs()).filter(|x| x.is_finite());
+            let largest = finite.fold(0.0, f64::max);
+            let allowed = APART[0] * largest + APART[1] * values[row].to_f64();
+            let pairs = due.iter().zip(made).map(|(due, made)| (due.to_f64(), made.to_f64()));
+            let is_close = |(due, made): (f64, f64)| {
+                due == made || due.is_nan() && made.is_nan() || (due - made).abs() <= allowed
+            };
+            if let Some((bin, (due, made))) = pairs.enumerate().find(|&(_, pair)| !is_close(pair)) {
+                return Err(Error::Device {
+                    adapter: gpu.adapter().name().to_owned(),
+                    cause: Cause::Wrong,
+                    message: format!(
+                        "the gradient of {divergence} has {made} in the place of {due}, in bin {bin} \
+                         of known row {row}"
+                    ),
+                });
+            }
         }
         Ok(())
     }

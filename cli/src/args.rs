@@ -69,7 +69,7 @@ float64 file makes it f64.
 A gradient has the derivatives of each row's value in the numbers that the file holds, in the unit of
 the value: for logits, through their softmax. Rows that are infinite or invalid have NaN; a masked
 number has 0; a probability of 0 the one-sided derivative, which may be infinite. If the side has a
-single row, so has its gradient: the sum over all rows. Gradients are computed on the CPU.
+single row, so has its gradient: the sum over all rows.
 
 The summary's statistics are over the finite rows; infinite and invalid rows are counted apart.
 Quantiles between two rows are interpolated. Seconds are those of reading the files, computing and

@@ -71,6 +71,7 @@ struct Bins {
     q_ln: Pair,
     both: vec4<bool>,
     p_on: vec4<bool>,
+    q_on: vec4<bool>,
     only: vec2<f32>,     // what P has in bins that Q lacks, and the other way round
     flags: u32,
 }
@@ -85,6 +86,41 @@ struct Apart {
 fn atanh_tail(z: vec4<f32>) -> vec4<f32> {
     let zz = z * z;
     return z * ((ATANH_0 + ATANH_1 * z) + zz * ((ATANH_2 + ATANH_3 * z) + zz * ATANH_4));
+}
+
+// A number m that was brought within an octave of another, x.
+struct Near {
+    m: vec4<f32>,
+    n: vec4<f32>,    // x − m
+    ln: vec4<f32>,   // the logarithm of what it was multiplied by
+}
+
+// Of normal numbers with n = x − m, which has its digits where they are within an octave as they are.
+fn within_octave(x: vec4<f32>, m: vec4<f32>, n: vec4<f32>) -> Near {
+    let m_bits = bitcast<vec4<i32>>(m);
+    let between = bitcast<vec4<i32>>(x) - m_bits;
+    // As many whole octaves as they lie apart, rounded towards 0.
+    let octaves = (between + ((between >> vec4(31u)) & vec4(~OCTAVES))) & vec4(OCTAVES);
+    let near = bitcast<vec4<f32>>(m_bits + octaves);
+    return Near(near, select(x - near, n, octaves == vec4(0i)), vec4<f32>(octaves) * LN_2_PER_OCTAVE);
+}
+
+// e^x with a place in f32: what is larger than 2^MOST_EXPONENT shows in the sum, and the host looks closer.
+fn exp_of(x: Pair) -> vec4<f32> {
+    let within = vec4(1e5);
+    let e = exp_parts(clamp(x.hi, -within, within), select(x.lo, vec4(0.0), abs(x.hi) >= within));
+    let unit = pow2(clamp(e.exponent, vec4(LOWEST_EXPONENT), vec4(MOST_EXPONENT + 50i)));
+    return select(vec4(0.0), e.mantissa * unit, e.exponent >= vec4(LOWEST_EXPONENT));
+}
+
+fn plus(a: Pair, b: Pair) -> Pair {
+    let s = two_sum(a.hi, b.hi);
+    return two_sum(s.hi, s.lo + (a.lo + b.lo));
+}
+
+fn times(a: Pair, by: vec4<f32>) -> Pair {
+    let product = scaled(a.hi, by.x, by.y, by.z);
+    return two_sum(product.hi, product.lo + a.lo * (by.x + by.y));
 }
 
 fn minus(a: Pair, b: Pair) -> Pair {
@@ -118,6 +154,7 @@ fn bins_at(row: u32, quad: u32, end: u32, scale: Scale) -> Bins {
     var bins: Bins;
     bins.both = both;
     bins.p_on = a.on;
+    bins.q_on = b.on;
     bins.p = select(vec4(1.0), max(p, vec4(FLOOR)), a.on);
     bins.q = select(vec4(1.0), max(q, vec4(FLOOR)), b.on);
     bins.n = select(vec4(0.0), between.n, both);

@@ -17,24 +17,6 @@ const VARIATION: u32 = 11u;
 const CROSS_ENTROPY: u32 = 12u;
 const ENTROPY: u32 = 13u;
 
-// e^x with a place in f32: what is larger than 2^MOST_EXPONENT shows in the sum, and the host looks closer.
-fn exp_of(x: Pair) -> vec4<f32> {
-    let within = vec4(1e5);
-    let e = exp_parts(clamp(x.hi, -within, within), select(x.lo, vec4(0.0), abs(x.hi) >= within));
-    let unit = pow2(clamp(e.exponent, vec4(LOWEST_EXPONENT), vec4(MOST_EXPONENT + 50i)));
-    return select(vec4(0.0), e.mantissa * unit, e.exponent >= vec4(LOWEST_EXPONENT));
-}
-
-fn plus(a: Pair, b: Pair) -> Pair {
-    let s = two_sum(a.hi, b.hi);
-    return two_sum(s.hi, s.lo + (a.lo + b.lo));
-}
-
-fn times(a: Pair, by: vec4<f32>) -> Pair {
-    let product = scaled(a.hi, by.x, by.y, by.z);
-    return two_sum(product.hi, product.lo + a.lo * (by.x + by.y));
-}
-
 // q·ln(q/p) − q + p, with the signs of n and l those of P before Q.
 fn reverse_kl(bins: Bins, l: vec4<f32>) -> vec4<f32> {
     let s = -bins.n / (bins.p + bins.q);
@@ -45,17 +27,11 @@ fn reverse_kl(bins: Bins, l: vec4<f32>) -> vec4<f32> {
 
 // x·ln(x/m) − x + m of normal numbers with n = x − m, as in term_f32.wgsl.
 fn bregman(x: vec4<f32>, m: vec4<f32>, n: vec4<f32>) -> vec4<f32> {
-    let x_bits = bitcast<vec4<i32>>(x);
-    let m_bits = bitcast<vec4<i32>>(m);
-    let between = x_bits - m_bits;
-    let octaves = (between + ((between >> vec4(31u)) & vec4(~OCTAVES))) & vec4(OCTAVES);
-    let same = octaves == vec4(0i);
-    let m_near = bitcast<vec4<f32>>(m_bits + octaves);
-    let n_near = select(x - m_near, n, same);
-    let s = n_near / (x + m_near);
-    let far = x * (vec4<f32>(octaves) * LN_2_PER_OCTAVE) + select(m - m_near, vec4(0.0), same);
+    let near = within_octave(x, m, n);
+    let s = near.n / (x + near.m);
+    let far = x * near.ln + select(m - near.m, vec4(0.0), near.ln == vec4(0.0));
     let t = atanh_tail(s * s);
-    return (n_near + n_near * s) * t + (n_near * s + far);
+    return (near.n + near.n * s) * t + (near.n * s + far);
 }
 
 // Products that a compiler must not fuse with one of the two sums, since it would not with the other.

@@ -16,7 +16,7 @@
 //! The gradient in a row that is repeated is a sum over rows, and is made in f64 in the order of a tree
 //! that depends on the shape of the batch alone.
 
-use ndarray::{ArrayView1, ArrayViewMut1, Axis};
+use ndarray::{ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
@@ -45,25 +45,94 @@ pub(super) fn outcome<T: Element>(
     divergence: Divergence,
     batch: &Batch<'_, T>,
     weights: Option<ArrayView1<'_, T::Value>>,
-    mut places: Places<'_, T::Value>,
+    places: Places<'_, T::Value>,
 ) -> Result<Outcome<T::Value>, Error> {
     if divergence.at_its_limit() == Divergence::ReverseKl {
         let places = places.swapped();
         return Ok(outcome(Divergence::Kl, &batch.swapped(), weights, places)?.swapped());
     }
     let mut outcome = Outcome::of(batch, "cpu")?;
-    // The gradient in a row that all the others are compared with is none of theirs.
-    let is_sum = |side| batch.repeats(side) && batch.rows() != 1;
-    let mut sums = [Side::P, Side::Q].map(|side| places.take_if(side, is_sum(side)));
-    let job = Job::new(divergence, batch, weights, sums.each_ref().map(Option::is_some));
-    let slots = outcome.slots(0..batch.rows());
-    let summed = job.in_tasks(Task { first: 0, slots, places });
-    for (place, summed) in sums.iter_mut().zip(summed) {
-        if let Some(place) = place {
-            place.iter_mut().zip(summed).for_each(|(to, sum)| *to = T::Value::from_f64(sum));
+    let mut gradients = Gradients::new(divergence, batch, weights, places);
+    gradients.fill(outcome.slots(0..batch.rows()), 0, &|_| None);
+    gradients.finish();
+    Ok(outcome)
+}
+
+/// The gradients of a batch, of which rows are filled in one after the other.
+pub(crate) struct Gradients<'a, 'b, 'p, T: Element> {
+    job: Job<'a, 'b, T>,
+    /// Those of each row.
+    places: Places<'p, T::Value>,
+    /// Those that are sums over rows, and the sums.
+    summed: [Option<ArrayViewMut2<'p, T::Value>>; 2],
+    sums: [Vec<f64>; 2],
+}
+
+/// What a device made of a row: its results, and its gradients in P and Q, times its weight, as far as
+/// they are wanted.
+pub(crate) struct Made<'a, V> {
+    pub row: Row<V>,
+    pub gradients: [&'a [f32]; 2],
+}
+
+/// Who knows which rows a device has made.
+pub(crate) type ByDevice<'a, V> = dyn Fn(usize) -> Option<Made<'a, V>> + Sync + 'a;
+
+impl<'a, 'b, 'p, T: Element> Gradients<'a, 'b, 'p, T> {
+    pub(crate) fn new(
+        divergence: Divergence,
+        batch: &'a Batch<'b, T>,
+        weights: Option<ArrayView1<'a, T::Value>>,
+        mut places: Places<'p, T::Value>,
+    ) -> Gradients<'a, 'b, 'p, T> {
+        // The gradient in a row that all the others are compared with is none of theirs.
+        let is_sum = |side| batch.repeats(side) && batch.rows() != 1;
+        let summed = [Side::P, Side::Q].map(|side| places.take_if(side, is_sum(side)));
+        let sums = summed.each_ref().map(|sum| vec![0.0; sum.iter().map(|sum| sum.len()).sum()]);
+        let is_summed = summed.each_ref().map(Option::is_some);
+        let job = Job::new(divergence, batch, weights, is_summed);
+        Gradients { job, places, summed, sums }
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn batch(&self) -> &'a Batch<'b, T> {
+        self.job.batch
+    }
+
+    /// What the gradients of a row are to be multiplied by.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn weight(&self, row: usize) -> f64 {
+        self.job.weight(row)
+    }
+
+    /// Which of them are wanted.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn are_wanted(&self) -> [bool; 2] {
+        [0, 1].map(|side| self.places.0[side].is_some() || self.summed[side].is_some())
+    }
+
+    /// Fills in some rows: as a device made them, or else here. Each row once.
+    pub(crate) fn fill(
+        &mut self,
+        slots: Slots<'_, T::Value>,
+        first: usize,
+        by_device: &ByDevice<'_, T::Value>,
+    ) {
+        let places = self.places.part(first..first + slots.values.len());
+        let summed = self.job.in_tasks(Task { first, slots, places }, by_device);
+        for (sums, more) in self.sums.iter_mut().zip(summed) {
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
     }
-    Ok(outcome)
+
+    /// Writes the sums, once all rows are filled in.
+    pub(crate) fn finish(self) {
+        for (place, sums) in self.summed.into_iter().zip(self.sums) {
+            if let Some(mut place) = place {
+                place.iter_mut().zip(sums).for_each(|(to, sum)| *to = T::Value::from_f64(sum));
+            }
+        }
+    }
 }
 
 /// What is the same for all rows.
@@ -113,20 +182,29 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
     /// that is not summed is empty.
-    fn in_tasks(&self, task: Task<'_, '_, T::Value>) -> [Vec<f64>; 2] {
+    fn in_tasks(
+        &self,
+        task: Task<'_, '_, T::Value>,
+        by_device: &ByDevice<'_, T::Value>,
+    ) -> [Vec<f64>; 2] {
         let tasks = task.slots.values.len().div_ceil(self.rows_per_task);
         if tasks <= 1 {
-            return self.rows(task);
+            return self.rows(task, by_device);
         }
         let (one, other) = task.split_at(tasks / 2 * self.rows_per_task);
-        let (mut sums, later) = rayon::join(|| self.in_tasks(one), || self.in_tasks(other));
+        let (mut sums, later) =
+            rayon::join(|| self.in_tasks(one, by_device), || self.in_tasks(other, by_device));
         for (sum, later) in sums.iter_mut().flatten().zip(later.iter().flatten()) {
             *sum += later;
         }
         sums
     }
 
-    fn rows(&self, task: Task<'_, '_, T::Value>) -> [Vec<f64>; 2] {
+    fn rows(
+        &self,
+        task: Task<'_, '_, T::Value>,
+        by_device: &ByDevice<'_, T::Value>,
+    ) -> [Vec<f64>; 2] {
         let Task { first, mut slots, mut places } = task;
         let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
         let (mut work, mut kept) = (Work::new(&self.family), Kept::default());
@@ -139,6 +217,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 Target::of(p, self.is_summed[0].then_some(p_sum)),
                 Target::of(q, self.is_summed[1].then_some(q_sum)),
             ];
+            if let Some(made) = by_device(row) {
+                slots.put(at, made.row);
+                into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
+                continue;
+            }
             if let Some(row) = self.row_in_f32(row, &mut kept, &mut into, &mut space) {
                 slots.put(at, row);
                 continue;
@@ -378,7 +461,7 @@ impl<'a, V: Value> Target<'a, V> {
         space
     }
 
-    /// Puts what is in that space where it belongs.
+    /// Puts what is in that space, or was made elsewhere, where it belongs.
     fn put_space(&mut self, space: &[f32]) {
         match self {
             Target::Row(row) if !space.is_empty() => {

@@ -3,7 +3,8 @@
 mod bins;
 mod distribution;
 pub(crate) mod family;
-mod gradient;
+mod fast;
+pub(crate) mod gradient;
 mod kl_gradient;
 mod logs;
 mod matrix;

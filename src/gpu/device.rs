@@ -12,7 +12,7 @@ use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
 use super::variant::{Output, Variant};
-use super::{family, matrix, merge, rows};
+use super::{family, gradient, matrix, merge, rows};
 use crate::cpu::tile::Sum;
 use crate::error::Cause;
 use crate::plan::{Dispatch, Form, Limits, Merge};
@@ -64,6 +64,18 @@ pub(crate) struct RowsJob {
     pub merges: Vec<Merge>,
     /// The passes that are made over the same bins with what was merged.
     pub passes: Vec<family::Params>,
+    /// Whether the bins are to stay where they are, for a job on gradients.
+    pub keeps_bins: bool,
+}
+
+/// How to write the gradients of a chunk whose bins a job left in a slot.
+pub(crate) struct GradientJob {
+    pub rows: RowsJob,
+    /// All but the last only sum.
+    pub passes: Vec<gradient::Params>,
+    /// Bytes of those in P and in Q; 0 if they are not wanted.
+    pub bytes: [usize; 2],
+    pub lines: Vec<gradient::Line>,
 }
 
 /// How to sum pairs of rows, of which what is kept is in a slot.
@@ -109,6 +121,19 @@ struct Work {
     bind_groups: BindGroups,
     /// What will be read back.
     parts: Vec<Part>,
+}
+
+impl Work {
+    /// Records that a part is to be read back, behind those before it.
+    fn read_back(&mut self, from: &Buffer, to: &Buffer, part: Part) -> Result<(), Fault> {
+        let before = self.parts.iter().map(|part| part.bytes).sum::<usize>() as u64;
+        let bytes = Some(part.bytes as u64);
+        if part.bytes > 0 {
+            self.encoder.copy_buffer_to_buffer(from.get()?, 0, to.get()?, before, bytes);
+        }
+        self.parts.push(part);
+        Ok(())
+    }
 }
 
 /// Records, in one of a slot's two buffers for them.
@@ -199,7 +224,7 @@ impl Device {
     pub(crate) fn take_back(&mut self, mut slot: Slot) {
         if let Some(running) = slot.running.take() {
             self.abandoned.push(running);
-        } else if self.slots.len() < MOST_IDLE_SLOTS {
+        } else if self.slots.len() < MOST_IDLE_SLOTS && !slot.keeps_bins {
             self.slots.push(slot);
         }
     }
@@ -240,7 +265,10 @@ impl Device {
             }
         }
         self.submit(work, &mut slot)?;
-        give_bins_back(&mut slot)?;
+        slot.keeps_bins = job.keeps_bins;
+        if !job.keeps_bins {
+            give_bins_back(&mut slot)?;
+        }
         Ok(slot)
     }
 
@@ -275,6 +303,60 @@ impl Device {
         Ok(slot)
     }
 
+    /// Starts to write the gradients of a chunk whose bins are still with the device.
+    pub(crate) fn write_gradients(
+        &mut self,
+        mut slot: Slot,
+        mut job: GradientJob,
+        until: Instant,
+    ) -> Result<Slot, Fault> {
+        self.prepare_gradients(&job, until)?;
+        let ticket = self.next_ticket();
+        let rows = &job.rows;
+        let (units, records) = (rows.dispatch.units as usize, rows.rows() * terms_bytes());
+        let read = records + job.bytes.iter().sum::<usize>();
+        slot.reserve_records(&self.device, units * terms_bytes(), read);
+        slot.balances.reserve(&self.device, records);
+        for (gradient, bytes) in slot.gradients.iter_mut().zip(job.bytes) {
+            gradient.reserve(&self.device, bytes);
+        }
+        job.lines.iter_mut().for_each(|line| line.ticket = ticket);
+        let lines = bytemuck::cast_slice(&job.lines);
+        slot.heads.reserve(&self.device, lines.len());
+        self.queue.write_buffer(slot.heads.get()?, 0, lines);
+        let mut work = self.work();
+        for pass in &job.passes {
+            let params = pass.with_ticket(ticket);
+            let (params, dispatch) = (bytemuck::bytes_of(&params), rows.later_dispatch());
+            let made = self.summed(&mut work, &slot, rows, dispatch, "gradient", params)?;
+            match pass.only_sums() {
+                true => keep(&mut work, &slot, made, &slot.balances)?,
+                false => self.read_back(&mut work, &slot, made, Variant::TERMS)?,
+            }
+        }
+        for (gradient, bytes) in slot.gradients.iter().zip(job.bytes) {
+            work.read_back(gradient, &slot.readback, Part { record_bytes: 4, bytes })?;
+        }
+        self.submit(work, &mut slot)?;
+        slot.keeps_bins = false;
+        give_bins_back(&mut slot)?;
+        Ok(slot)
+    }
+
+    /// Compiles the kernels that gradients take, unless that is done.
+    fn prepare_gradients(&mut self, job: &GradientJob, until: Instant) -> Result<(), Fault> {
+        let (rows, size) = (&job.rows, self.workgroup_size);
+        let form = rows.later_dispatch().form;
+        let kernel = self.kernels.entry(("gradient", rows.variant, form));
+        let spec = || gradient::spec(rows.variant);
+        kernel.or_insert_with(|| Kernel::new(&self.device, spec(), size, form));
+        self.prepare(Variant::TERMS, None, &rows.merges, until)?;
+        match self.ln_table.get() {
+            Ok(_) => Ok(()),
+            Err(_) => self.upload_ln_table(until),
+        }
+    }
+
     /// Records a pass over the bins of a job, and the merges of what it makes.
     fn summed(
         &self,
@@ -293,7 +375,10 @@ impl Device {
             "q" | "q_words" => slot.inputs[1].bound(job.bytes[1]),
             "made" => slot.records[0].bound(made),
             "heads" => slot.heads.bound(job.rows() * job.variant.layout().record_bytes),
-            "balances" => slot.balances.bound(job.rows() * terms_bytes()),
+            "lines" => slot.heads.bound(job.rows() * size_of::<gradient::Line>()),
+            "balances" | "means" => slot.balances.bound(job.rows() * terms_bytes()),
+            "p_gradient" => slot.gradients[0].whole(),
+            "q_gradient" => slot.gradients[1].whole(),
             _ => self.ln_table.bound(ln_table::BYTES),
         };
         self.record(work, (name, job.variant, dispatch.form), params, buffers, dispatch)?;
@@ -387,12 +472,8 @@ impl Device {
         made: Made,
         variant: Variant,
     ) -> Result<(), Fault> {
-        let before = work.parts.iter().map(|part| part.bytes).sum::<usize>() as u64;
-        let (from, to) = (slot.records[made.at].get()?, slot.readback.get()?);
-        work.encoder.copy_buffer_to_buffer(from, 0, to, before, Some(made.bytes as u64));
-        let record_bytes = variant.layout().record_bytes;
-        work.parts.push(Part { record_bytes, bytes: made.bytes });
-        Ok(())
+        let part = Part { record_bytes: variant.layout().record_bytes, bytes: made.bytes };
+        work.read_back(&slot.records[made.at], &slot.readback, part)
     }
 
     fn submit(&self, work: Work, slot: &mut Slot) -> Result<(), Fault> {
@@ -416,10 +497,12 @@ impl Device {
         self.wait(&running.submission, &running.mapping, until)?;
         let Running { parts, ticket, bind_groups, .. } = running;
         let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
-        let mut words = read(slot.readback.get()?, bytes as u64)?.into_iter();
+        let words = read(slot.readback.get()?, bytes as u64)?;
+        let mut rest = &words[..];
         let records = parts.into_iter().map(|Part { record_bytes, bytes }| {
-            let words = words.by_ref().take(bytes / 4).collect();
-            Records { words, record_bytes, ticket }
+            let words;
+            (words, rest) = rest.split_at(bytes / 4);
+            Records { words: words.to_vec(), record_bytes, ticket }
         });
         let records = records.collect();
         bind_groups.release()?;

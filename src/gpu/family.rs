@@ -30,16 +30,9 @@ pub fn spec(heads: Variant) -> Spec {
         name: "family",
         variant: Variant { family: Family::Terms, ..heads },
         heads: Some(heads),
+        lines: None,
         source: [
-            include_str!("../../shaders/shared/unit.wgsl"),
-            include_str!("../../shaders/shared/bits_f32.wgsl"),
-            include_str!("../../shaders/shared/logs_f32.wgsl"),
-            include_str!("../../shaders/shared/terms.wgsl"),
-            heads.bins_source(),
-            include_str!("../../shaders/shared/side.wgsl"),
-            include_str!("../../shaders/shared/side_f32.wgsl"),
-            include_str!("../../shaders/shared/bins_f32.wgsl"),
-            heads.head_source(),
+            &*bins_source(heads),
             include_str!("../../shaders/shared/integrand_f32.wgsl"),
             include_str!("../../shaders/shared/segments.wgsl"),
             include_str!("../../shaders/shared/reduce.wgsl"),
@@ -51,6 +44,22 @@ pub fn spec(heads: Variant) -> Spec {
         params: (size_of::<Params>(), FIELDS),
         policy: None,
     }
+}
+
+/// Bins as those of distributions, and records of what is summed of them.
+pub(super) fn bins_source(heads: Variant) -> String {
+    [
+        include_str!("../../shaders/shared/unit.wgsl"),
+        include_str!("../../shaders/shared/bits_f32.wgsl"),
+        include_str!("../../shaders/shared/logs_f32.wgsl"),
+        include_str!("../../shaders/shared/terms.wgsl"),
+        heads.bins_source(),
+        include_str!("../../shaders/shared/side.wgsl"),
+        include_str!("../../shaders/shared/side_f32.wgsl"),
+        include_str!("../../shaders/shared/bins_f32.wgsl"),
+        heads.head_source(),
+    ]
+    .concat()
 }
 
 const FIELDS: &[(&str, usize)] = &[
@@ -158,7 +167,7 @@ impl Told {
 }
 
 /// What leaves 12 bits of an f32.
-const HALF: u32 = 0xffff_f000;
+pub(super) const HALF: u32 = 0xffff_f000;
 
 fn power(code: u32, order: f64) -> Told {
     let [first, second, third, _] = rows::in_parts(order - 1.0, HALF);

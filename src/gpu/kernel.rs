@@ -12,6 +12,8 @@ pub struct Spec {
     pub variant: Variant,
     /// The variant of the records that it reads as heads.
     pub heads: Option<Variant>,
+    /// What it reads of each row that the host made of records.
+    pub lines: Option<Fields>,
     /// The whole WGSL text.
     pub source: String,
     /// The storage buffers beside the uniform at binding 0: the name, the binding, and whether the

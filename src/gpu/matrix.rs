@@ -36,6 +36,7 @@ pub fn spec(sum: Sum) -> Spec {
         name: "matrix",
         variant,
         heads: None,
+        lines: None,
         source: [
             variant.record_source(),
             variant.segment_source(),

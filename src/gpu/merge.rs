@@ -13,6 +13,7 @@ pub fn spec(variant: Variant, output: Output) -> Spec {
         name: "merge",
         variant,
         heads: None,
+        lines: None,
         source: [
             variant.record_source(),
             include_str!("../../shaders/shared/reduce.wgsl"),

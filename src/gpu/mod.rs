@@ -6,6 +6,7 @@ pub(crate) mod clock;
 mod device;
 pub(crate) mod family;
 pub(crate) mod fault;
+pub(crate) mod gradient;
 pub(crate) mod kernel;
 pub(crate) mod ln_table;
 pub(crate) mod matrix;
@@ -41,9 +42,9 @@ const GRACE: Duration = Duration::from_millis(200);
 /// One part in this many of the memory that there is to take goes to slots: software adapters and
 /// integrated GPUs take it from the host, and do not always say that there is none.
 const MEMORY_SHARE: u64 = 4;
-/// A slot takes the chunk of each side, a copy of both where the device has memory of its own, and
-/// some records beside them.
-const CHUNKS_PER_SLOT: u64 = 8;
+/// A slot takes the chunk of each side, a copy of both where the device has memory of its own, the
+/// gradients in both and what is read back of them, and some records beside.
+const CHUNKS_PER_SLOT: u64 = 10;
 /// More calls than this at a time do not make a device any faster.
 const MOST_SLOTS: u64 = 64;
 

@@ -19,6 +19,7 @@ use super::variant::{Output, Variant};
 use super::worker::catch;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
+use crate::cpu::gradient::Gradients;
 use crate::cpu::pairing::Of;
 use crate::element::Element;
 use crate::error::Side;
@@ -33,6 +34,7 @@ pub fn spec(variant: Variant, output: Output) -> Spec {
         name: "rows",
         variant,
         heads: None,
+        lines: None,
         source: [
             variant.record_source(),
             variant.bins_source(),
@@ -177,13 +179,17 @@ impl Backend for Gpu {
 
     async fn gradient<T: Element>(
         &self,
-        _: Divergence,
-        _: &Batch<'_, T>,
-        _: Option<ArrayView1<'_, T::Value>>,
-        _: Places<'_, T::Value>,
-        _: Settings,
+        divergence: Divergence,
+        batch: &Batch<'_, T>,
+        weights: Option<ArrayView1<'_, T::Value>>,
+        places: Places<'_, T::Value>,
+        settings: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        Err(no_gradients())
+        let mut call = Call::new(&[divergence], batch, settings.deadline)?;
+        let mut gradients = Gradients::new(divergence, batch, weights, places);
+        self.finish_gradients(divergence, &mut gradients, &mut call).await?;
+        gradients.finish();
+        one(call.outcomes())
     }
 
     async fn matrix<T: Element>(
@@ -197,12 +203,6 @@ impl Backend for Gpu {
         self.finish_pairs(Of { divergence, pairs }, &mut matrix, &mut call).await?;
         Ok(matrix)
     }
-}
-
-/// What a call for gradients is answered.
-pub(crate) fn no_gradients() -> Error {
-    let what = "gradients; the cpu backend takes them".into();
-    Error::Unsupported { backend: "gpu", what }
 }
 
 impl Gpu {
@@ -342,14 +342,8 @@ impl Gpu {
         records: &[Records],
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        for records in records {
-            records.verify(|_| batch.bins()).map_err(|e| self.fault(Fault::wrong(e)))?;
-        }
-        let passes: Vec<Vec<&[u32]>> = records.iter().map(|pass| pass.each().collect()).collect();
-        let all = passes.iter().all(|pass| pass.len() == of.len());
-        let Some((heads, terms)) = passes.split_first().filter(|_| all) else {
-            return Err(self.fault(Fault::wrong(format!("records of rows {of:?} are missing"))));
-        };
+        let passes = self.verified(batch, of.clone(), records)?;
+        let (heads, terms) = (&passes[0], &passes[1..]);
         let rows = call.done..call.done + of.len();
         let total = call.outcomes.first().map_or(0, |outcome| outcome.values.len());
         let first = rows.start - (total - batch.rows());
@@ -367,6 +361,23 @@ impl Gpu {
         call.done = rows.end;
         call.progressed();
         Ok(())
+    }
+
+    /// The records of some whole rows, pass by pass, of which there is one at least.
+    pub(super) fn verified<'r, T: Element>(
+        &self,
+        batch: &Batch<'_, T>,
+        of: Range<usize>,
+        records: &'r [Records],
+    ) -> Result<Vec<Vec<&'r [u32]>>, Error> {
+        for records in records {
+            records.verify(|_| batch.bins()).map_err(|e| self.fault(Fault::wrong(e)))?;
+        }
+        let passes: Vec<Vec<_>> = records.iter().map(|pass| pass.each().collect()).collect();
+        if passes.is_empty() || passes.iter().any(|pass| pass.len() != of.len()) {
+            return Err(self.fault(Fault::wrong(format!("records of rows {of:?} are missing"))));
+        }
+        Ok(passes)
     }
 
     /// Checks the records of some segments of a long row.
@@ -391,7 +402,7 @@ fn leave_to_host<T: Element>(asked: &Asked, batch: &Batch<'_, T>, call: &mut Cal
 }
 
 /// What to do with a chunk.
-fn job<T: Element>(
+pub(super) fn job<T: Element>(
     batch: &Batch<'_, T>,
     variant: Variant,
     plan: &Plan,
@@ -406,6 +417,7 @@ fn job<T: Element>(
         params,
         passes: asked.params(params),
         dispatch: plan.dispatch(chunk),
+        keeps_bins: false,
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
     }
 }
@@ -417,7 +429,7 @@ fn rows_of<T: Element>(batch: &Batch<'_, T>, side: Side, chunk: &Chunk) -> Range
 }
 
 /// Writes a chunk's bins where the shader reads them.
-fn pack<T: Element>(
+pub(super) fn pack<T: Element>(
     batch: &Batch<'_, T>,
     chunk: &Chunk,
     bytes: [usize; 2],

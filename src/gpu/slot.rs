@@ -13,10 +13,14 @@ pub(crate) struct Slot {
     pub inputs: [Input; 2],
     /// Merging goes to and fro between these two.
     pub records: [Buffer; 2],
-    /// What later passes read of earlier ones: a record of each row.
+    /// What later passes read of earlier ones, or of what the host made of those: of each row.
     pub heads: Buffer,
     pub balances: Buffer,
+    /// The derivatives in P and in Q.
+    pub gradients: [Buffer; 2],
     pub readback: Buffer,
+    /// Whether the bins are with the device between two submissions.
+    pub keeps_bins: bool,
     /// What was submitted and not yet collected.
     pub running: Option<Running>,
 }
@@ -27,6 +31,7 @@ impl Slot {
         use wgpu::BufferUsages as Usages;
         let read = Usages::STORAGE | Usages::COPY_DST;
         let records = || Buffer::new("records", read | Usages::COPY_SRC);
+        let gradient = || Buffer::new("gradient", Usages::STORAGE | Usages::COPY_SRC);
         let input = |label| match unified {
             true => Input {
                 host: Buffer::new(label, Usages::MAP_WRITE | Usages::STORAGE),
@@ -42,7 +47,9 @@ impl Slot {
             records: [records(), records()],
             heads: Buffer::new("heads", read),
             balances: Buffer::new("balances", read),
+            gradients: [gradient(), gradient()],
             readback: Buffer::readback("readback"),
+            keeps_bins: false,
             running: None,
         }
     }
@@ -222,6 +229,11 @@ impl Buffer {
 
     pub(crate) fn get(&self) -> Result<&wgpu::Buffer, String> {
         self.buffer.as_ref().ok_or_else(|| format!("no memory was reserved for {}", self.label))
+    }
+
+    /// All of it, to be bound.
+    pub(crate) fn whole(&self) -> Result<wgpu::BufferBinding<'_>, String> {
+        self.get().map(|buffer| wgpu::BufferBinding { buffer, offset: 0, size: None })
     }
 
     /// Its first bytes, to be bound.

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kullback::internal::{Injury, engine_under, idle_adapter, injure};
-use kullback::{Batch, Cause, Divergence, Engine, Error, Outcome, Pairs, nonblocking};
-use ndarray::Array2;
+use kullback::{Batch, Cause, Divergence, Engine, Error, Outcome, Pairs, Wanted, nonblocking};
+use ndarray::{Array2, Axis};
 
 use crate::data::distributions;
 use crate::engines::gpu::{TINY, adapter};
@@ -71,19 +71,7 @@ fn no_row_of_several_divergences_is_lost() {
     let batch = Batch::probs(&p, &q).unwrap();
     let want = engine_under(&adapter(), TINY).unwrap().several(ASKED, &batch).unwrap();
     for injury in QUICK {
-        let ended = AtomicBool::new(false);
-        let outcomes = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(Ordering::Relaxed) {
-                    // It may be resting.
-                    let _ = injure(&engine, injury);
-                    thread::sleep(Duration::from_millis(40));
-                }
-            });
-            let outcomes = engine.several(ASKED, &batch);
-            ended.store(true, Ordering::Relaxed);
-            outcomes.unwrap()
-        });
+        let outcomes = under_injuries(&engine, injury, || engine.several(ASKED, &batch)).unwrap();
         for ((outcome, want), &divergence) in outcomes.iter().zip(&want).zip(ASKED) {
             let what = format!("{divergence}, {injury:?}: {:?}", outcome.recovery);
             assert!(outcome.recovery.reason.is_some(), "{what}");
@@ -99,6 +87,52 @@ fn no_row_of_several_divergences_is_lost() {
     }
 }
 
+/// Gradients of many small chunks, of which those in Q are sums over all rows, while devices die under them.
+#[test]
+fn no_gradient_is_lost_with_a_device() {
+    let engine = engine_under(&adapter(), TINY).unwrap().with_cpu_fallback();
+    let (p, q) = data(1_500, 40);
+    let q = q.slice_axis(Axis(0), (..1).into());
+    for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5)] {
+        let batch = Batch::probs(&p, q).unwrap();
+        let want = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+        for injury in QUICK {
+            let made = under_injuries(&engine, injury, || {
+                engine.gradient(divergence, &batch, Wanted::Both, None).unwrap()
+            });
+            let what = format!("{divergence}, {injury:?}: {:?}", made.outcome.recovery);
+            assert!(made.outcome.recovery.reason.is_some(), "{what}");
+            assert_eq!(made.outcome.statuses, want.outcome.statuses, "{what}");
+            for (got, want) in [(made.p, &want.p), (made.q, &want.q)] {
+                let (got, want) = (got.unwrap(), want.as_ref().unwrap());
+                for (got, want) in got.rows().into_iter().zip(want.rows()) {
+                    let largest = want.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+                    let off = got.iter().zip(want).map(|(got, want)| (got - want).abs());
+                    let off = off.fold(0.0, f32::max);
+                    assert!(off <= 1e-5 * largest, "{what}: off by {off:e} of {largest:e}");
+                }
+            }
+        }
+    }
+}
+
+/// What comes of a call during which its devices die.
+fn under_injuries<R>(engine: &Engine, injury: Injury, call: impl FnOnce() -> R) -> R {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                // It may be resting.
+                let _ = injure(engine, injury);
+                thread::sleep(Duration::from_millis(40));
+            }
+        });
+        let result = call();
+        ended.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
 /// Many small chunks, and long rows of several chunks each, while devices die under them.
 #[test]
 fn no_row_is_lost_with_a_device() {
@@ -107,19 +141,7 @@ fn no_row_is_lost_with_a_device() {
     for (bins, injury) in bins.into_iter().flat_map(|bins| QUICK.map(|injury| (bins, injury))) {
         let (p, q) = data(120_000 / bins, bins);
         let want = rows(&calm, &p, &q).unwrap();
-        let ended = AtomicBool::new(false);
-        let outcome = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(Ordering::Relaxed) {
-                    // It may be resting.
-                    let _ = injure(&engine, injury);
-                    thread::sleep(Duration::from_millis(40));
-                }
-            });
-            let outcome = rows(&engine, &p, &q);
-            ended.store(true, Ordering::Relaxed);
-            outcome.unwrap()
-        });
+        let outcome = under_injuries(&engine, injury, || rows(&engine, &p, &q)).unwrap();
         let what = format!("{bins} bins, {injury:?}: {:?}", outcome.recovery);
         assert!(outcome.recovery.reason.is_some(), "{what}");
         assert_eq!(outcome.statuses, want.statuses, "{what}");

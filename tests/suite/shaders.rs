@@ -82,13 +82,19 @@ fn structs_are_laid_out_as_the_host_lays_them_out() {
         let both =
             [("Params", (owned(spec.params.1), spec.params.0)), ("Record", record(spec.variant))];
         let heads = spec.heads.map(|heads| ("Head", record(heads)));
+        let lines = spec.lines.map(|(size, fields)| ("Line", (owned(fields), size)));
         let policy = spec.policy.map(|(size, fields)| ("Policy", (owned(fields), size)));
-        for (name, want) in both.into_iter().chain(heads).chain(policy) {
+        for (name, want) in both.into_iter().chain(heads).chain(lines).chain(policy) {
             let find = |(_, ty): &(_, &naga::Type)| ty.name.as_deref() == Some(name);
             let (ty, _) = module.types.iter().find(find).unwrap();
             assert_eq!(layout(&module, ty), want, "{} {name}", spec.name);
         }
     }
+}
+
+/// Whether a buffer holds four words at a time, whatever the bins are.
+fn is_of_quads(variable: &naga::GlobalVariable) -> bool {
+    ["ln_table", "p_gradient", "q_gradient"].contains(&variable.name.as_deref().unwrap_or_default())
 }
 
 #[test]
@@ -101,14 +107,15 @@ fn buffers_hold_records_or_vector_loads() {
                 panic!("{:?} is no array", variable.name);
             };
             match &module.types[base].inner {
+                TypeInner::Struct { .. } if variable.name.as_deref() == Some("lines") => {
+                    assert_eq!(Some(stride as usize), spec.lines.map(|(bytes, _)| bytes));
+                }
                 TypeInner::Struct { .. } => {
                     let heads = spec.heads.filter(|_| variable.name.as_deref() == Some("heads"));
                     let of = heads.unwrap_or(spec.variant);
                     assert_eq!(stride as usize, of.layout().record_bytes);
                 }
-                TypeInner::Vector { .. } if variable.name.as_deref() == Some("ln_table") => {
-                    assert_eq!(stride, 16);
-                }
+                TypeInner::Vector { .. } if is_of_quads(variable) => assert_eq!(stride, 16),
                 // The bits of values, statuses, and rows without padding.
                 TypeInner::Scalar { .. } => assert_eq!(stride, 4),
                 TypeInner::Vector { .. } if spec.variant.is_f64() => assert_eq!(stride, 16),

@@ -1,0 +1,416 @@
+//! Rows of some divergences in f32, for those that it is right for: of probabilities of at most 32 bits
+//! that are divided by their masses. A row is gone through twice, for its masses and for its sum, the
+//! second time from the cache. What lacks digits in f32 is left to [`family`](super::family).
+//!
+//! With `δ = (P − Q)/(P + Q)` of the masses `p·(1 − δ)` and `q·(1 + δ)` have the same mass, and their
+//! difference is `(p − q) − δ·(p + q)`: it keeps its digits where rows are nearly equal, since `P − Q` is
+//! summed by itself. Swapping P and Q changes its sign and nothing else.
+
+use std::marker::PhantomData;
+
+use super::family::{Family, SEGMENT, Work, each};
+use super::logs::widen;
+use super::rows::rows_per_task;
+use super::sums::LANES;
+use crate::batch::{Batch, Mass};
+use crate::chain::tree_sum;
+use crate::element::Element;
+use crate::error::Side;
+use crate::integrand::Integrand;
+use crate::outcome::Slots;
+use crate::sums::DOUBT;
+use crate::term::{Term, ln_ratio_f32, mul_add};
+use crate::verdict::{Judged, Verdict, refused_mass};
+use crate::{Divergence, Outcome};
+
+/// Blocks of lanes that are added one after the other, before f64 takes over.
+const CHAIN: usize = 8;
+/// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
+/// beside δ.
+const LEAST: f64 = 1e-6;
+const LEAST_BESIDE: f64 = 0.5;
+/// The largest δ with which the smaller of the two keeps its digits.
+const MOST_APART: f64 = 1.0 / 3.0;
+/// Sums from here on may have overflowed.
+const MOST: f64 = 1e30;
+/// From here on the overlap itself has the digits, and not its distance from 1.
+const FAR: f64 = 0.5;
+
+type Vector = [f32; LANES];
+
+/// Fills in the rows of a batch, if there is an f32 form of the divergence for it.
+pub(super) fn fill_in<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    family: &Family,
+    outcome: &mut Outcome<T::Value>,
+) -> bool {
+    let divided = matches!(batch.mass(), Mass::Check | Mass::Normalize);
+    let in_f32 = size_of::<T::Value>() == size_of::<f32>();
+    if !(batch.is_probs() && divided && in_f32 && batch.bins() <= SEGMENT) {
+        return false;
+    }
+    let job = Job { divergence, batch, family };
+    match divergence.integrands()[0] {
+        Some(Integrand::JensenShannon(0.5)) => job.fill_in::<JensenShannon>(outcome),
+        Some(Integrand::Jeffreys) => job.fill_in::<Jeffreys>(outcome),
+        Some(Integrand::Power(0.5)) => job.fill_in::<Roots>(outcome),
+        Some(Integrand::Variation) => job.fill_in::<Variation>(outcome),
+        Some(Integrand::ChiSquared) => job.fill_in::<ChiSquared>(outcome),
+        _ => return false,
+    }
+    true
+}
+
+/// What a bin adds to a sum, none of whose terms cancel.
+trait Form: Copy + Send + Sync {
+    /// What the sum is to be multiplied by.
+    const FACTOR: f64;
+
+    /// From p and q, and from `n = p − q`.
+    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32;
+
+    /// About how far apart rows are that have a sum. Sums are of second order in that.
+    #[inline(always)]
+    fn distance(sum: f64) -> f64 {
+        sum.sqrt()
+    }
+}
+
+/// Small enough to be a divisor in the place of 0.
+const TINY: f32 = 1e-36;
+
+/// `½·p·ln(p/m) + ½·q·ln(q/m)` with `m = (p + q)/2`.
+///
+/// With `a = p + q` and `s = n/a` that is `a/4·((1 + s)·ln(1 + s) + (1 − s)·ln(1 − s))`: near 0 a series in
+/// s², elsewhere `½·(a·ln(1 + |s|) + min(p, q)·ln t)` of the ratio t of the smaller to the larger.
+#[derive(Clone, Copy)]
+struct JensenShannon;
+
+/// The former by `a/4·s²`, in s², up to 0.36; and `ln(1 + x)` from 0.6 to 1: minimax fits in 40-digit
+/// arithmetic, relative errors 2.9e-9 and 1.8e-8.
+const NEAR: [f32; 7] =
+    [1.0, 0.166_665_91, 0.066_698_8, 0.035_205_714, 0.025_983_57, 0.001_421_743_4, 0.033_410_866];
+const FAR_LN: [f32; 6] =
+    [0.001_882_228_8, 0.983_827_8, -0.439_716_28, 0.203_878_15, -0.067_595_73, 0.010_871_05];
+const NEARBY: f32 = 0.6;
+
+impl Form for JensenShannon {
+    const FACTOR: f64 = 0.25;
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+        let fma = mul_add::<FUSED>;
+        let a = p + q;
+        let s = n.abs() / if a > TINY { a } else { TINY };
+        let z = s * s;
+        let [c0, c1, c2, c3, c4, c5, c6] = NEAR;
+        let near = fma(fma(fma(fma(fma(fma(c6, z, c5), z, c4), z, c3), z, c2), z, c1), z, c0);
+        let [d0, d1, d2, d3, d4, d5] = FAR_LN;
+        let ln = fma(fma(fma(fma(fma(d5, s, d4), s, d3), s, d2), s, d1), s, d0);
+        let (less, more) = if n > 0.0 { (q, p) } else { (p, q) };
+        let (below, above) = (less.max(TINY), more.max(TINY));
+        let far = 2.0 * fma(a, ln, less * ln_ratio_f32::<FUSED>(below, above));
+        if s <= NEARBY { a * z * near } else { far }
+    }
+}
+
+/// `(p − q)·ln(p/q)`.
+#[derive(Clone, Copy)]
+struct Jeffreys;
+
+impl Form for Jeffreys {
+    const FACTOR: f64 = 1.0;
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+        // Where rows are nearly equal, of the difference and not of the two numbers.
+        let s = n / (p + q).max(TINY);
+        let z = s * s;
+        let near = (s + s) * mul_add::<FUSED>(mul_add::<FUSED>(z, 0.2, 0.333_333_34), z, 1.0);
+        let (less, more) = if n > 0.0 { (q, p) } else { (p, q) };
+        let far = ln_ratio_f32::<FUSED>(more.max(TINY), less.max(TINY));
+        if z < 1e-3 { n * near } else { n.abs() * far }
+    }
+}
+
+/// `(√p − √q)²`, without a difference of roots.
+#[derive(Clone, Copy)]
+struct Roots;
+
+impl Form for Roots {
+    const FACTOR: f64 = 2.0;
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+        let s = n / (p.sqrt() + q.sqrt()).max(TINY);
+        s * s
+    }
+}
+
+/// `|p − q|`.
+#[derive(Clone, Copy)]
+struct Variation;
+
+impl Form for Variation {
+    const FACTOR: f64 = 0.5;
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(_: f32, _: f32, n: f32) -> f32 {
+        n.abs()
+    }
+
+    #[inline(always)]
+    fn distance(sum: f64) -> f64 {
+        sum
+    }
+}
+
+/// `(p − q)²/q`.
+#[derive(Clone, Copy)]
+struct ChiSquared;
+
+impl Form for ChiSquared {
+    const FACTOR: f64 = 1.0;
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(_: f32, q: f32, n: f32) -> f32 {
+        n * (n / q.max(TINY))
+    }
+}
+
+/// What is the same for all rows.
+#[derive(Clone, Copy)]
+struct Job<'a, 'b, T> {
+    divergence: Divergence,
+    batch: &'a Batch<'b, T>,
+    family: &'a Family,
+}
+
+impl<T: Element> Job<'_, '_, T> {
+    fn fill_in<F: Form>(self, outcome: &mut Outcome<T::Value>) {
+        let Job { batch, .. } = self;
+        let arch = pulp::Arch::new();
+        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
+            arch.dispatch(Rows { job: self, first, slots, form: PhantomData::<F> })
+        });
+    }
+
+    /// The verdict on a row, if f32 is right for it.
+    #[inline(always)]
+    fn judged<F: Form, const FUSED: bool>(&self, row: usize) -> Option<Judged> {
+        let Job { divergence, batch, .. } = *self;
+        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+        let look = Look::at::<T>(&p, &q);
+        if look.is_strange() {
+            return None;
+        }
+        let masses = look.masses;
+        let doubtful = |mass: f64| ((mass - 1.0).abs() - batch.mass_tolerance()).abs() < DOUBT;
+        let on_the_edge = batch.mass() == Mass::Check && masses.into_iter().any(doubtful);
+        let faint = masses.into_iter().any(|mass| mass < f32::FAINT);
+        if on_the_edge || faint || refused_mass(batch, masses).is_some() {
+            return None;
+        }
+        if divergence.is_infinite(look.alone, look.both) {
+            return Some(Judged { verdict: Verdict::Infinite, masses });
+        }
+        let [p_mass, q_mass] = masses;
+        let delta = look.difference / (p_mass + q_mass);
+        if delta.abs() > MOST_APART {
+            return None;
+        }
+        let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
+        let sum = F::FACTOR * per_mass * sum::<T, F, FUSED>(&p, &q, delta);
+        let distance = F::distance(sum);
+        let apart = divergence.integrands()[1].is_some() && 0.25 * sum >= FAR;
+        // What has an end has it to the last digit where rows have no bin in common.
+        let has_digits = distance >= LEAST.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
+        if !has_digits || apart || !look.both {
+            return None;
+        }
+        Some(Judged { verdict: Verdict::Value(divergence.of_sums(sum, 0.0, batch.mass())), masses })
+    }
+}
+
+/// The rows of a task.
+struct Rows<'a, 'b, 's, T: Element, F> {
+    job: Job<'a, 'b, T>,
+    first: usize,
+    slots: Slots<'s, T::Value>,
+    form: PhantomData<F>,
+}
+
+impl<T: Element, F: Form> pulp::WithSimd for Rows<'_, '_, '_, T, F> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+        if S::IS_SCALAR { self.all::<false>() } else { self.all::<true>() }
+    }
+}
+
+impl<T: Element, F: Form> Rows<'_, '_, '_, T, F> {
+    /// Of which none takes a closer look: what f32 is not right for is in f64 like all other rows here.
+    #[inline(always)]
+    fn all<const FUSED: bool>(self) -> usize {
+        let Rows { job, first, mut slots, .. } = self;
+        let mut work = None;
+        for at in 0..slots.values.len() {
+            let judged = job.judged::<F, FUSED>(first + at);
+            let judged = judged.unwrap_or_else(|| in_f64(&job, first + at, &mut work));
+            slots.put(at, judged.row());
+        }
+        0
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn in_f64<T: Element>(job: &Job<'_, '_, T>, row: usize, work: &mut Option<Work>) -> Judged {
+    let mut found = Judged { verdict: Verdict::Infinite, masses: [f64::NAN; 2] };
+    let work = work.get_or_insert_with(|| Work::new(job.family));
+    each(job.family, job.batch, row, work, |_, judged| found = judged);
+    found
+}
+
+/// What a first look at a row finds.
+struct Look {
+    masses: [f64; 2],
+    /// Of the masses, summed by itself.
+    difference: f64,
+    /// Whether bins have mass on one side alone, or on both.
+    alone: [bool; 2],
+    both: bool,
+    strange: u32,
+}
+
+impl Look {
+    #[inline(always)]
+    fn at<T: Element>(p: &[T], q: &[T]) -> Look {
+        let mut sums = [[0.0_f64; LANES]; 3];
+        // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone, of Q
+        // alone and of both.
+        let (mut strange, mut found) = ([0_u32; LANES], [[0_u32; LANES]; 3]);
+        let mut first = 0;
+        while first < p.len() {
+            let mut chains = [[0.0_f32; LANES]; 3];
+            for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
+                let (p, q) = (block(p, at), block(q, at));
+                for lane in 0..LANES {
+                    let (p, q) = (p[lane], q[lane]);
+                    let (on_p, on_q) = (u32::from(p != 0.0), u32::from(q != 0.0));
+                    strange[lane] |= is_odd(p) | is_odd(q);
+                    found[0][lane] |= on_p & !on_q;
+                    found[1][lane] |= on_q & !on_p;
+                    found[2][lane] |= on_p & on_q;
+                    chains[0][lane] += p;
+                    chains[1][lane] += q;
+                    chains[2][lane] += p - q;
+                }
+            }
+            for (sums, chains) in sums.iter_mut().zip(&chains) {
+                for lane in 0..LANES {
+                    sums[lane] += f64::from(chains[lane]);
+                }
+            }
+            first += CHAIN * LANES;
+        }
+        let any = |lanes: &[u32; LANES]| lanes.iter().fold(0, |any, lane| any | lane);
+        Look {
+            masses: [tree_sum(sums[0]), tree_sum(sums[1])],
+            difference: tree_sum(sums[2]),
+            alone: [any(&found[0]) != 0, any(&found[1]) != 0],
+            both: any(&found[2]) != 0,
+            strange: any(&strange),
+        }
+    }
+
+    fn is_strange(&self) -> bool {
+        self.strange & f32::STRANGE != 0
+    }
+}
+
+/// Has bits of [`Term::STRANGE`] unless the number is 0 or usual.
+#[inline(always)]
+fn is_odd(x: f32) -> u32 {
+    if x.to_bits() == 0 { 0 } else { x.strangeness() }
+}
+
+/// The sum over a row's bins, brought to the same mass.
+#[inline(always)]
+fn sum<T: Element, F: Form, const FUSED: bool>(p: &[T], q: &[T], delta: f64) -> f64 {
+    let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
+    let mut sums = [0.0_f64; LANES];
+    let mut first = 0;
+    while first < p.len() {
+        let mut chain: Vector = [0.0; LANES];
+        for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
+            let (p, q) = (block(p, at), block(q, at));
+            for lane in 0..LANES {
+                let (p, q) = (p[lane], q[lane]);
+                let n = mul_add::<FUSED>(-delta, p + q, p - q);
+                chain[lane] += F::bin::<FUSED>(p * p_by, q * q_by, n);
+            }
+        }
+        for lane in 0..LANES {
+            sums[lane] += f64::from(chain[lane]);
+        }
+        first += CHAIN * LANES;
+    }
+    tree_sum(sums)
+}
+
+/// The bins from one on, and zeros behind the last.
+#[inline(always)]
+fn block<T: Element>(row: &[T], at: usize) -> Vector {
+    match row[at..].first_chunk::<LANES>() {
+        Some(whole) => widen(whole),
+        None => {
+            let mut block = [T::default(); LANES];
+            block.iter_mut().zip(&row[at..]).for_each(|(to, bin)| *to = *bin);
+            widen(&block)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::tests::on_every_vector_unit;
+
+    struct Sum<'a, F> {
+        p: &'a [f32],
+        q: &'a [f32],
+        form: PhantomData<F>,
+    }
+
+    impl<F: Form> pulp::WithSimd for Sum<'_, F> {
+        type Output = f64;
+
+        fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+            let Sum { p, q, .. } = self;
+            match S::IS_SCALAR {
+                true => sum::<f32, F, false>(p, q, 1e-3),
+                false => sum::<f32, F, true>(p, q, 1e-3),
+            }
+        }
+    }
+
+    fn check<F: Form>() {
+        let side = |step: u32| -> Vec<f32> {
+            (0..300).map(|at| ((at * step % 101) as f32 - 3.0).max(0.0) / 15_000.0).collect()
+        };
+        let (p, q) = (side(37), side(53));
+        on_every_vector_unit(|| Sum { p: &p, q: &q, form: PhantomData::<F> }, |sum| *sum);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_the_vector_unit() {
+        check::<JensenShannon>();
+        check::<Roots>();
+        check::<Variation>();
+        check::<ChiSquared>();
+        check::<Jeffreys>();
+    }
+}

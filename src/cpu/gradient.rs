@@ -381,7 +381,7 @@ impl<'a, V: Value> Target<'a, V> {
     /// Puts what is in that space where it belongs.
     fn put_space(&mut self, space: &[f32]) {
         match self {
-            Target::Row(row) if !space.is_empty() => {
+            Target::Row(row) => {
                 row.iter_mut().zip(space).for_each(|(to, &x)| *to = V::from_f64(x.into()));
             }
             Target::Sum(sum) => {

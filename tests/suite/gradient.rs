@@ -338,7 +338,8 @@ fn repeated_rows_are_summed_over() {
         let (p, q): (Array2<f64>, Array2<f64>) =
             (distributions(rows, bins, 1), distributions(1, bins, 2));
         let every = q.broadcast((rows, bins)).unwrap().to_owned();
-        let weights = Array1::from_shape_fn(rows, |row| 1.0 + row as f64);
+        // A weight of 0 adds nothing to the sum.
+        let weights = Array1::from_shape_fn(rows, |row| (row % 7) as f64);
         for divergence in [Divergence::Kl, Divergence::Hellinger, Divergence::Renyi(2.0)] {
             let gradient = |p: &Array2<f64>, q: &Array2<f64>| {
                 let batch = Batch::probs(p, q).unwrap();
@@ -358,6 +359,39 @@ fn repeated_rows_are_summed_over() {
                 let size = each.mapv(f64::abs).sum_axis(Axis(0));
                 for ((got, want), size) in got.iter().zip(each.sum_axis(Axis(0))).zip(size) {
                     assert!((got - want).abs() <= 1e-13 * size, "{got:e}, not {want:e}");
+                }
+            }
+        }
+    }
+}
+
+/// In each copy of what a row repeats the gradient is that of one, by their number.
+#[test]
+fn long_rows_have_the_gradients_of_what_they_repeat() {
+    let (bins, copies) = (6_000, 23);
+    let probs: [Array2<f64>; 2] = [distributions(2, bins, 1), distributions(1, bins, 2)];
+    for kind in [Kind::Probs, Kind::Logits] {
+        let short = probs.each_ref().map(|side| of_kind::<f64>(kind, side, 1.0));
+        let long = short
+            .each_ref()
+            .map(|side| ndarray::concatenate(Axis(1), &vec![side.view(); copies]).unwrap());
+        for divergence in [
+            Divergence::Kl,
+            Divergence::Hellinger,
+            Divergence::JensenShannon(0.5),
+            Divergence::Renyi(f64::INFINITY),
+        ] {
+            let gradients = |[p, q]: &[Array2<f64>; 2]| {
+                let batch = Batch::of(kind, p, kind, q).unwrap().with_mass(Mass::Normalize);
+                let made = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+                [made.p.unwrap(), made.q.unwrap()]
+            };
+            for (got, want) in gradients(&long).iter().zip(&gradients(&short)) {
+                let largest = want.fold(0.0_f64, |largest, x| largest.max(x.abs()));
+                for ((row, bin), x) in got.indexed_iter() {
+                    let (x, want) = (x * copies as f64, want[[row, bin % bins]]);
+                    let what = format!("{divergence}, {kind}, row {row}, bin {bin}");
+                    assert!((x - want).abs() <= 1e-10 * largest, "{what}: {x:e}, not {want:e}");
                 }
             }
         }

@@ -471,13 +471,19 @@ fn one_mass_out_of_range() {
     let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 50, 51), distributions(3, 50, 52));
     for [p_by, q_by] in [[664, -336], [-336, 664], [664, 0], [-700, 0]] {
         let (far_p, far_q) = (&p * 2.0_f64.powi(p_by), &q * 2.0_f64.powi(q_by));
-        let batch = Batch::probs(&far_p, &far_q).unwrap().with_mass(Mass::Normalize);
-        let plain = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
-        for divergence in all_divergences() {
-            let values = |batch| Engine::cpu().rows(divergence, batch).unwrap().values;
-            for (got, want) in values(&batch).iter().zip(&values(&plain)) {
-                let what = format!("{divergence}, 2^{p_by}, 2^{q_by}");
-                assert!(close(*got, *want, 1e-12), "{what}: {got:e}, not {want:e}");
+        for q_kind in [Kind::Probs, Kind::LogProbs] {
+            let of = |p, q: &Array2<f64>, divergence| {
+                let q = of_kind::<f64>(q_kind, q, 1.0);
+                let batch = Batch::of(Kind::Probs, p, q_kind, &q).unwrap();
+                let batch = batch.with_mass(Mass::Normalize);
+                Engine::cpu().rows(divergence, &batch).unwrap().values
+            };
+            for divergence in all_divergences() {
+                let (far, plain) = (of(&far_p, &far_q, divergence), of(&p, &q, divergence));
+                for (&got, &want) in far.iter().zip(&plain) {
+                    let what = format!("{divergence}, 2^{p_by}, 2^{q_by} of {q_kind}");
+                    assert!(close(got, want, 1e-11), "{what}: {got:e}, not {want:e}");
+                }
             }
         }
     }
@@ -626,6 +632,18 @@ fn golden_rows_of_f64() {
 }
 
 /// A bin that is left out is as if it were not there, whatever stands in it.
+#[test]
+fn the_first_invalid_bin_that_counts_is_named() {
+    let (p, q) = (array![[f32::NAN, 0.5, -1.0]], array![[0.5_f32, 0.5, 0.5]]);
+    let weights = [0.0, 1.0, 2.0];
+    let batch = Batch::probs(&p, &q).unwrap().with_bin_weights(&weights).unwrap();
+    for engine in engines() {
+        let error = engine.rows(Divergence::Kl, &batch);
+        let Err(Error::Invalid(at)) = error else { panic!("{error:?}") };
+        assert_eq!((at.side, at.row, at.bin, at.rule), (Side::P, 0, Some(2), Rule::Negative));
+    }
+}
+
 #[test]
 fn weights_of_0_leave_bins_out() {
     let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 20, 31), distributions(3, 20, 32));

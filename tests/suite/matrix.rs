@@ -166,6 +166,31 @@ fn f64_has_the_digits_of_rows() {
 }
 
 #[test]
+fn logarithms_near_each_other_have_the_digits_of_rows() {
+    let p: Array2<f64> = distributions(4, 100, 1);
+    let q = nearby(&p, 1e-5, 2);
+    for kind in [Kind::LogProbs, Kind::Logits] {
+        let (p, q) = (of_kind::<f64>(kind, &p, 1.5), of_kind::<f64>(kind, &q, 1.5));
+        let pairs = Pairs::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+        let temperature = if kind == Kind::Logits { 1.5 } else { 1.0 };
+        let pairs = pairs.with_temperature(temperature).unwrap();
+        for divergence in divergences() {
+            check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-10);
+        }
+    }
+}
+
+/// A tile without a pair that is near.
+#[test]
+fn pairs_all_far_apart() {
+    let (p, q) = (array![[0.98_f32, 0.01, 0.01]], array![[0.001_f32, 0.009, 0.99]]);
+    for divergence in divergences() {
+        let pairs = Pairs::probs(&p, &q).unwrap();
+        check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED);
+    }
+}
+
+#[test]
 fn engines_agree() {
     let (p, q) = (side(40, 3), side(40, 5));
     let (p, q) = (p.mapv(|x| x as f32), q.mapv(|x| x as f32));

@@ -313,6 +313,14 @@ fn what_is_symmetric_is_so_in_its_bits_and_0_on_the_diagonal() {
     }
 }
 
+/// The same numbers, read in two ways, are two sides.
+#[test]
+fn numbers_read_in_two_ways_are_not_one_side() {
+    let both = array![[1.0_f32, 0.0], [0.5, 0.5], [0.25, 0.75]];
+    let pairs = Pairs::of(Kind::Probs, &both, Kind::Logits, &both).unwrap();
+    check_against_rows(&Engine::cpu(), Divergence::Hellinger, &pairs, PROMISED);
+}
+
 #[test]
 fn bands_are_parts_of_the_matrix() {
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(45, 30, 1), distributions(7, 30, 2));

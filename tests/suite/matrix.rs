@@ -321,6 +321,16 @@ fn numbers_read_in_two_ways_are_not_one_side() {
     check_against_rows(&Engine::cpu(), Divergence::Hellinger, &pairs, PROMISED);
 }
 
+/// e^−800 is too small for a number, and what is divided by it too large.
+#[test]
+fn what_is_divided_by_almost_nothing_is_too_large() {
+    let (p, q) = (array![[0.0_f32, 0.0]], array![[0.0_f32, -800.0]]);
+    let pairs = Pairs::logits(&p, &q).unwrap();
+    let row = Engine::cpu().rows(Divergence::ChiSquared, &pairs.pair(0, 0)).unwrap_err();
+    let error = Engine::cpu().matrix(Divergence::ChiSquared, &pairs).unwrap_err();
+    assert_eq!(error.to_string(), row.to_string());
+}
+
 #[test]
 fn bands_are_parts_of_the_matrix() {
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(45, 30, 1), distributions(7, 30, 2));

@@ -104,7 +104,7 @@ impl Distribution {
     #[cold]
     fn tiny_logarithms(&mut self, ln_by: f64) {
         for (ln, (&raw, &x)) in self.ln.iter_mut().zip(self.ln_rest.iter().zip(&self.x)) {
-            if raw > 0.0 && x < TINY * UNIT {
+            if x < TINY * UNIT {
                 *ln = raw.ln() + ln_by;
             }
         }

@@ -464,7 +464,7 @@ impl<'a, V: Value> Target<'a, V> {
     /// Puts what is in that space, or was made elsewhere, where it belongs.
     fn put_space(&mut self, space: &[f32]) {
         match self {
-            Target::Row(row) if !space.is_empty() => {
+            Target::Row(row) => {
                 row.iter_mut().zip(space).for_each(|(to, &x)| *to = V::from_f64(x.into()));
             }
             Target::Sum(sum) => {
@@ -576,6 +576,45 @@ impl Bins for Products<'_> {
         for at in 0..vectors {
             for lane in 0..LANES {
                 [of_p[at][lane], of_q[at][lane]] = products(block.bin(at, lane));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::batch::Mass;
+
+    /// Rows of f32 that are not near each other.
+    fn side(kind: Kind, bins: usize, step: usize) -> Array2<f32> {
+        let spread = |bin: usize| 0.5 + ((bin * step) % 1013) as f64 / 1013.0;
+        let mass: f64 = (0..bins).map(spread).sum();
+        Array2::from_shape_fn((1, bins), |(_, bin)| match kind {
+            Kind::Probs => (spread(bin) / mass) as f32,
+            _ => (spread(bin) / mass).ln() as f32,
+        })
+    }
+
+    #[test]
+    fn ordinary_rows_are_not_left_to_f64() {
+        for (kind, mass) in [
+            (Kind::Probs, Mass::Check),
+            (Kind::LogProbs, Mass::Normalize),
+            (Kind::Logits, Mass::Check),
+            (Kind::Logits, Mass::AsGiven),
+        ] {
+            for bins in [16, 255, 256, 257, 2_049, 50_000] {
+                let (p, q) = (side(kind, bins, 377), side(kind, bins, 610));
+                let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(mass);
+                let job = Job::new(Divergence::Kl, &batch, None, [false; 2]);
+                let mut places = [p.clone(), q.clone()];
+                let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
+                let mut space = [Vec::new(), Vec::new()];
+                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
             }
         }
     }

@@ -415,6 +415,34 @@ mod tests {
     const LENGTHS: [usize; 16] =
         [1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 100, 256, 257, 1_000, 5_000, 65_000];
 
+    /// Tells manners apart.
+    struct Name<'a>(&'a mut &'static str);
+
+    impl User<f32> for Name<'_> {
+        fn take<M: Manner<f32>>(self) {
+            *self.0 = std::any::type_name::<M>();
+        }
+    }
+
+    fn manner(bins: usize, rows: usize) -> &'static str {
+        let mut name = "";
+        in_manner_of(bins, rows, Name(&mut name));
+        name
+    }
+
+    #[test]
+    fn each_length_has_its_manner() {
+        const MIDDLING: usize = Middling::<f32>::BINS;
+        let lengths = [1, 2, 3, 4, 5, 6, 7, 8, MIDDLING, MIDDLING + 1];
+        let manners: std::collections::BTreeSet<_> = lengths.map(|bins| manner(bins, 5)).into();
+        assert_eq!(manners.len(), lengths.len(), "{manners:?}");
+        assert_eq!(manner(9, 2), manner(MIDDLING, 1_000));
+        assert_eq!(manner(MIDDLING + 1, 1), manner(SEGMENT, 5));
+        assert_eq!(manner(8, 1), manner(8, 5));
+        assert_eq!(manner(9, 1), manner(MIDDLING, 1));
+        assert!(!manners.contains(manner(9, 1)));
+    }
+
     /// Some equal rows of each side.
     fn equal_rows(bins: usize, rows: usize) -> [Array2<f32>; 2] {
         sides(bins).map(|side| Array2::from_shape_fn((rows, bins), |(_, bin)| side[bin]))

@@ -413,6 +413,12 @@ impl Form<3> for ChiSquared {
         [high, low, if x > 0.0 { (1.0 / x) as f32 } else { 0.0 }]
     }
 
+    /// What is too small to divide by is a probability all the same.
+    #[inline(always)]
+    fn takes(x: f64, ln: f64) -> bool {
+        x > 0.0 || ln == f64::NEG_INFINITY
+    }
+
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,

@@ -423,10 +423,81 @@ fn several_at_once_are_what_each_is() {
     }
 }
 
+/// By how much one mass is larger counts, be it much or little.
+#[test]
+fn several_as_given_are_what_each_is() {
+    let p: Array2<f64> = distributions(4, 60, 61);
+    let mut q = nearby(&p, 1e-5, 62);
+    q.row_mut(1).mapv_inplace(|x| 0.25 * x);
+    q.row_mut(2).mapv_inplace(|x| x * (1.0 + 1e-6));
+    q.row_mut(3).mapv_inplace(|x| 3.0 * x);
+    for (p_kind, q_kind) in [
+        (Kind::Probs, Kind::Probs),
+        (Kind::LogProbs, Kind::LogProbs),
+        (Kind::LogProbs, Kind::Probs),
+        (Kind::Probs, Kind::LogProbs),
+        (Kind::Logits, Kind::Probs),
+        (Kind::LogProbs, Kind::Logits),
+    ] {
+        let (p, q) = (of_kind::<f64>(p_kind, &p, 1.0), of_kind::<f64>(q_kind, &q, 1.0));
+        let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap().with_mass(Mass::AsGiven);
+        let divergences = [Divergence::Kl, Divergence::ReverseKl];
+        let several = Engine::cpu().several(&divergences, &batch).unwrap();
+        for (divergence, several) in divergences.into_iter().zip(several) {
+            let one = Engine::cpu().rows(divergence, &batch).unwrap();
+            for (&got, &want) in several.values.iter().zip(&one.values) {
+                let what = format!("{divergence}, {p_kind}, {q_kind}");
+                // The difference of two masses has a rounding error of theirs.
+                let near = (got - want).abs() <= 1e-12 * want.abs() + 1e-15;
+                assert!(near, "{what}: {got:e}, not {want:e}");
+            }
+        }
+    }
+}
+
+/// `−ln Σ √(p·q)` of rows that overlap too little for a number, the most in their last bin.
+#[test]
+fn overlaps_too_small_for_a_number() {
+    let (p, q) = (array![[0.0_f64, -799.0]], array![[-800.0_f64, 0.0]]);
+    let batch = Batch::log_probs(&p, &q).unwrap();
+    let got = Engine::cpu().rows(Divergence::Bhattacharyya, &batch).unwrap().values[0];
+    let want = 399.5 - (-0.5_f64).exp().ln_1p();
+    assert!(close(got, want, 1e-14), "{got:e}, not {want:e}");
+}
+
+/// Of masses of which one is out of range, and what brings it back next to the other.
+#[test]
+fn one_mass_out_of_range() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 50, 51), distributions(3, 50, 52));
+    for [p_by, q_by] in [[664, -336], [-336, 664], [664, 0], [-700, 0]] {
+        let (far_p, far_q) = (&p * 2.0_f64.powi(p_by), &q * 2.0_f64.powi(q_by));
+        for q_kind in [Kind::Probs, Kind::LogProbs] {
+            let of = |p, q: &Array2<f64>, divergence| {
+                let q = of_kind::<f64>(q_kind, q, 1.0);
+                let batch = Batch::of(Kind::Probs, p, q_kind, &q).unwrap();
+                let batch = batch.with_mass(Mass::Normalize);
+                Engine::cpu().rows(divergence, &batch).unwrap().values
+            };
+            for divergence in all_divergences() {
+                let (far, plain) = (of(&far_p, &far_q, divergence), of(&p, &q, divergence));
+                for (&got, &want) in far.iter().zip(&plain) {
+                    let what = format!("{divergence}, 2^{p_by}, 2^{q_by} of {q_kind}");
+                    assert!(close(got, want, 1e-11), "{what}: {got:e}, not {want:e}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_that_are_none_are_named_whatever_the_divergence() {
     for engine in engines() {
         for divergence in all_divergences() {
+            let none = f32::NEG_INFINITY;
+            let (masked, good) = (array![[0.0_f32, 0.0], [none, none]], array![[0.0_f32, 1.0]]);
+            let error = engine.rows(divergence, &Batch::logits(&good, &masked).unwrap());
+            let Err(Error::Invalid(at)) = error else { panic!("{divergence}: {error:?}") };
+            assert_eq!((at.side, at.row, at.bin), (Side::Q, 1, None), "{divergence}");
             let (p, q) = (array![[0.5_f32, 0.5], [0.5, 0.5]], array![[0.5_f32, 0.5], [0.5, -0.5]]);
             let error = engine.rows(divergence, &Batch::probs(&p, &q).unwrap()).unwrap_err();
             let Error::Invalid(at) = error else { panic!("{divergence}: {error}") };
@@ -561,6 +632,18 @@ fn golden_rows_of_f64() {
 }
 
 /// A bin that is left out is as if it were not there, whatever stands in it.
+#[test]
+fn the_first_invalid_bin_that_counts_is_named() {
+    let (p, q) = (array![[f32::NAN, 0.5, -1.0]], array![[0.5_f32, 0.5, 0.5]]);
+    let weights = [0.0, 1.0, 2.0];
+    let batch = Batch::probs(&p, &q).unwrap().with_bin_weights(&weights).unwrap();
+    for engine in engines() {
+        let error = engine.rows(Divergence::Kl, &batch);
+        let Err(Error::Invalid(at)) = error else { panic!("{error:?}") };
+        assert_eq!((at.side, at.row, at.bin, at.rule), (Side::P, 0, Some(2), Rule::Negative));
+    }
+}
+
 #[test]
 fn weights_of_0_leave_bins_out() {
     let (p, q): (Array2<f64>, Array2<f64>) = (distributions(3, 20, 31), distributions(3, 20, 32));

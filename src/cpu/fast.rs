@@ -47,7 +47,8 @@ pub(super) fn fill_in<T: Element>(
 ) -> bool {
     let divided = matches!(batch.mass(), Mass::Check | Mass::Normalize);
     let in_f32 = size_of::<T::Value>() == size_of::<f32>();
-    if !(batch.is_probs() && divided && in_f32 && batch.bins() <= SEGMENT) {
+    let plain = batch.is_probs() && batch.bin_weights().is_none();
+    if !(plain && divided && in_f32 && batch.bins() <= SEGMENT) {
         return false;
     }
     let job = |factor| Job { divergence, batch, family, factor };

@@ -686,6 +686,16 @@ fn weights_of_bins_multiply_both_sides() {
     };
     let (weighted_p, weighted_q) = (by_weights(&p), by_weights(&q));
     let want = Batch::probs(&weighted_p, &weighted_q).unwrap().with_mass(Mass::Normalize);
+    let in_f32 = [&p, &q].map(|side| side.mapv(|x| x as f32));
+    let batch = Batch::probs(&in_f32[0], &in_f32[1]).unwrap().with_mass(Mass::Normalize);
+    let batch = batch.with_bin_weights(&weights).unwrap();
+    for divergence in all_divergences() {
+        let got = Engine::cpu().rows(divergence, &batch).unwrap().values;
+        let want = Engine::cpu().rows(divergence, &want).unwrap().values;
+        for (got, want) in got.iter().zip(&want) {
+            assert!(close((*got).into(), *want, 1e-5), "{divergence}: {got:e}, not {want:e}");
+        }
+    }
     for &kind in Kind::ALL {
         let (p, q) = (of_kind::<f64>(kind, &p, 0.5), of_kind::<f64>(kind, &q, 0.5));
         let mut batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);

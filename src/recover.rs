@@ -4,7 +4,7 @@
 //! Rows count as done when their records are verified and their results written. The input stays
 //! with the caller all the while, so that nothing is lost with a device.
 
-use std::sync::Arc;
+use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_intrusive::sync::{Mutex, MutexGuard};
@@ -42,7 +42,10 @@ pub(crate) struct Recovering {
     adapter: Adapter,
     cap: Option<Limits>,
     clock: Arc<Clock>,
-    state: Mutex<State>,
+    /// Held while a device is opened in the place of one that failed: calls that begin then wait for it.
+    opening: Mutex<()>,
+    /// Never held while something is waited for.
+    state: sync::Mutex<State>,
 }
 
 struct State {
@@ -97,7 +100,13 @@ impl Recovering {
             rest: None,
             next_rest: FIRST_REST,
         };
-        Ok(Recovering { adapter: adapter.clone(), cap, clock, state: Mutex::new(state, true) })
+        Ok(Recovering {
+            adapter: adapter.clone(),
+            cap,
+            clock,
+            opening: Mutex::new((), true),
+            state: sync::Mutex::new(state),
+        })
     }
 
     /// Opens the first adapter of the machine that is eligible and can be opened.
@@ -135,17 +144,22 @@ impl Recovering {
 
     /// The device that calls are to use; an error while they do without.
     async fn current(&self, until: Instant) -> Result<Opened, Error> {
-        let state = self.lock(until).await?;
+        drop(self.while_none_opens(until).await?);
+        let state = self.state();
         match &state.rest {
             Some((until, error)) if Instant::now() < *until => Err(error.clone()),
             _ => Ok(state.device.clone()),
         }
     }
 
-    /// Other calls hold the lock while they wait for a device to open.
-    async fn lock(&self, until: Instant) -> Result<MutexGuard<'_, State>, Error> {
-        let state = self.clock.within(until, self.state.lock()).await;
-        state.ok_or_else(|| Fault::late().on(&self.adapter))
+    fn state(&self) -> sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for whoever opens a device, and keeps others from it.
+    async fn while_none_opens(&self, until: Instant) -> Result<MutexGuard<'_, ()>, Error> {
+        let guard = self.clock.within(until, self.opening.lock()).await;
+        guard.ok_or_else(|| Fault::late().on(&self.adapter))
     }
 
     /// Lets devices finish a call, one after the other if they fail.
@@ -174,7 +188,7 @@ impl Recovering {
             };
         }
         if reopened > 0 && result.is_ok() {
-            self.lock(call.until).await?.next_rest = FIRST_REST;
+            self.state().next_rest = FIRST_REST;
         }
         result
     }
@@ -188,27 +202,31 @@ impl Recovering {
         attempt: usize,
         call: &mut Call<V>,
     ) -> Result<Opened, Error> {
-        let mut state = self.lock(call.until).await?;
-        if state.device.generation != failed.generation {
-            return Ok(state.device.clone());
-        }
-        state.chunk_bytes = shrunk(state.chunk_bytes, self.cap, &self.adapter, error);
+        let _alone = self.while_none_opens(call.until).await?;
+        let chunk_bytes = {
+            let mut state = self.state();
+            if state.device.generation != failed.generation {
+                return Ok(state.device.clone());
+            }
+            state.chunk_bytes = shrunk(state.chunk_bytes, self.cap, &self.adapter, error);
+            state.chunk_bytes
+        };
         // Then the driver may have to be looked for again too.
         let again = (attempt > 1).then(|| self.adapter.found_again(call.until)).flatten();
         let adapter = again.as_ref().unwrap_or(&self.adapter);
-        let gpu = opened(adapter, self.cap, state.chunk_bytes, &self.clock, call.until).await?;
+        let gpu = opened(adapter, self.cap, chunk_bytes, &self.clock, call.until).await?;
         log::info!("{} was opened anew", adapter.name());
         call.recovery.reopened += 1;
-        let generation = failed.generation + 1;
-        state.device = Opened { gpu: Arc::new(gpu), generation };
+        let device = Opened { gpu: Arc::new(gpu), generation: failed.generation + 1 };
+        let mut state = self.state();
+        state.device = device.clone();
         state.rest = None;
-        Ok(state.device.clone())
+        Ok(device)
     }
 
     /// Lets later calls do without a device that was given up.
     fn leave_alone(&self, device: &Opened, error: &Error) {
-        // Whoever has the lock is opening another one.
-        let Some(mut state) = self.state.try_lock() else { return };
+        let mut state = self.state();
         if state.device.generation == device.generation {
             let rest = state.next_rest;
             state.rest = Some((Instant::now() + rest, error.clone()));

@@ -11,8 +11,11 @@ use crate::kind::Kind;
 use crate::sums::Total;
 use crate::term::{exp, ln};
 
-/// Quotients below it are looked at once more.
-const TINY: f64 = 1e-290;
+/// Numbers below it may be too small for a quotient, and are lifted by so much for their logarithms.
+const TINY: f64 = 1e-280;
+const LIFT: f64 =
+    1_606_938_044_258_990_275_541_962_092_341_162_602_522_202_993_782_792_835_301_376.0; // 2^200
+const LN_LIFT: f64 = 200.0 * std::f64::consts::LN_2;
 
 /// A row as a distribution. All vectors are as long as a multiple of `LANES`.
 pub(crate) struct Distribution {
@@ -81,32 +84,14 @@ impl Distribution {
         let (sum, sum_rest) = total.parts();
         self.mass = sum / by;
         let (mass, mass_rest) = if divided { (sum, sum_rest) } else { (by, 0.0) };
-        let mut some_tiny = false;
         for (at, x) in self.x.iter_mut().enumerate() {
-            let raw = *x;
-            let scaled = raw * by;
+            let scaled = *x * by;
+            let (lift, ln_lift) = if scaled < TINY { (LIFT, LN_LIFT) } else { (1.0, 0.0) };
             let quotient = scaled / mass;
             let rest = (-quotient).mul_add(mass, scaled) - quotient * mass_rest;
-            some_tiny |= (raw > 0.0) & (quotient < TINY);
-            self.ln_rest[at] = raw;
             self.x_rest[at] = UNIT * (rest / mass);
-            self.ln[at] = ln(quotient);
+            self.ln[at] = ln(scaled * lift / mass) - ln_lift;
             *x = quotient * UNIT;
-        }
-        if some_tiny {
-            self.tiny_logarithms(by.ln() - mass.ln());
-        }
-        self.ln_rest.fill(0.0);
-    }
-
-    /// The logarithms of probabilities that may be too small for a quotient, whose numbers stand where
-    /// the rests of logarithms will.
-    #[cold]
-    fn tiny_logarithms(&mut self, ln_by: f64) {
-        for (ln, (&raw, &x)) in self.ln.iter_mut().zip(self.ln_rest.iter().zip(&self.x)) {
-            if x < TINY * UNIT {
-                *ln = raw.ln() + ln_by;
-            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::bins::{Block, windows};
 use super::distribution::Distribution;
 use super::family::{Family, Sums};
 use super::pairing::{Of, Row, SIDE_BYTES, TILE_ROWS, is_apart, mirror};
-use super::tile::{self, Far, Form, Kept, Overlap, WithForm};
+use super::tile::{self, Form, Kept, Overlap, WithForm};
 use crate::batch::{Mass, OnInvalid};
 use crate::element::Element;
 use crate::error::Side;
@@ -114,10 +114,7 @@ impl<T: Element, F: Form<N>, const N: usize> Manner for Fast<'_, '_, T, F, N> {
 
     fn values(&self, p: &[Row<Kept<N>>], q: &[Row<Kept<N>>], into: &mut [f64]) {
         let divergence = self.of.divergence;
-        match F::FAR.is_finite() {
-            true => near_and_far::<F, N>(p, q, into),
-            false => tile::sums::<F, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into),
-        }
+        near_and_far::<F, N>(p, q, into);
         let mut overlaps = Vec::new();
         if divergence.integrands()[1].is_some() && into.iter().any(|&sum| is_apart(sum * F::FACTOR))
         {
@@ -142,11 +139,11 @@ fn near_and_far<F: Form<N>, const N: usize>(
     q: &[Row<Kept<N>>],
     into: &mut [f64],
 ) {
-    tile::sums::<Far<F>, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into);
+    tile::sums::<F::Far, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into);
     let (mut near, mut again) = (Vec::new(), Vec::new());
     for (p, into) in p.iter().zip(into.chunks_mut(q.len())) {
         near.clear();
-        near.extend((0..q.len()).filter(|&column| into[column] < F::FAR));
+        near.extend((0..q.len()).filter(|&column| into[column] < F::FAR_FROM));
         again.resize(near.len(), 0.0);
         let columns = near.iter().map(|&column| q[column].kept());
         tile::sums::<F, N>(std::iter::once(p.kept()), columns, &mut again);

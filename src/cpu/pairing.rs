@@ -322,3 +322,72 @@ pub(crate) fn mirror<V: Value>(matrix: &mut Matrix<V>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use ndarray::{Array2, array};
+
+    use super::*;
+
+    fn fast<T: Element>(divergence: Divergence, numbers: &Array2<T>, mass: Mass) -> Option<Sum> {
+        let pairs = Pairs::probs(numbers, numbers).unwrap().with_mass(mass);
+        Of { divergence, pairs: &pairs }.fast()
+    }
+
+    /// Values do not tell: what is left to f64 is right as well, and comes later.
+    #[test]
+    fn what_has_a_form_in_f32_takes_it() {
+        let numbers = array![[0.25_f32, 0.75]];
+        for divergence in Divergence::ALL {
+            let want = match *divergence {
+                Divergence::Kl => Some(Sum::Kl),
+                Divergence::ReverseKl => Some(Sum::ReverseKl),
+                Divergence::Jeffreys => Some(Sum::Jeffreys),
+                Divergence::JensenShannon(_) | Divergence::JsDistance => Some(Sum::JensenShannon),
+                Divergence::Hellinger | Divergence::Bhattacharyya => Some(Sum::Roots),
+                Divergence::Renyi(order)
+                | Divergence::Tsallis(order)
+                | Divergence::Alpha(order) => (order == 0.5).then_some(Sum::Roots),
+                Divergence::TotalVariation => Some(Sum::Variation),
+                Divergence::ChiSquared => Some(Sum::ChiSquared),
+                Divergence::CrossEntropy => Some(Sum::CrossEntropy),
+                Divergence::Entropy => None,
+            };
+            assert_eq!(fast(*divergence, &numbers, Mass::Check), want, "{divergence}");
+            assert_eq!(fast(*divergence, &numbers, Mass::Normalize), want, "{divergence}");
+            let in_f16 = numbers.mapv(f16::from_f32);
+            assert_eq!(fast(*divergence, &in_f16, Mass::Check), want, "{divergence}");
+            let in_f64 = numbers.mapv(f64::from);
+            assert_eq!(fast(*divergence, &in_f64, Mass::Check), None, "{divergence}");
+        }
+        assert_eq!(fast(Divergence::Kl, &numbers, Mass::AsGiven), None);
+        assert_eq!(fast(Divergence::JensenShannon(0.3), &numbers, Mass::Check), None);
+    }
+
+    #[test]
+    fn a_support_knows_its_bins() {
+        let some = |bins: &[usize], of: usize| {
+            let ln: Vec<f64> = (0..of)
+                .map(|bin| if bins.contains(&bin) { -1.0 } else { f64::NEG_INFINITY })
+                .collect();
+            Support::of(&ln)
+        };
+        let (one, other) = (some(&[0, 70], 71), some(&[0, 69], 71));
+        assert_eq!(one.beside(&other), ([true, true], true));
+        assert_eq!(one.beside(&some(&[70], 71)), ([true, false], true));
+        assert_eq!(some(&[64], 71).beside(&other), ([true, true], false));
+        assert_eq!(some(&[], 71).beside(&other), ([false, true], false));
+        assert!(some(&[0, 1, 2], 3).is_full && !one.is_full);
+    }
+
+    /// The first too large value is that of the first row, whichever tile it is in.
+    #[test]
+    fn what_was_met_adds_up() {
+        let found = |closer_looks, too_large| Found { closer_looks, too_large };
+        let both = found(2, Some((7, 1e39))).and(found(3, Some((4, 1e40))));
+        assert_eq!((both.closer_looks, both.too_large), (5, Some((4, 1e40))));
+        let one = found(1, None).and(found(0, Some((2, 1e39))));
+        assert_eq!((one.closer_looks, one.too_large), (1, Some((2, 1e39))));
+    }
+}

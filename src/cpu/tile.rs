@@ -35,27 +35,25 @@ impl Lanes {
 
 type Vector = [f32; LANES];
 
-/// A sum over the bins of a pair, and what it needs of each row: `N` numbers for each bin.
-pub(super) trait Form<const N: usize>: Sync {
+/// A sum over the bins of a pair, of which `N` numbers are kept for each bin of a row.
+pub(super) trait Summed<const N: usize>: Sync {
+    /// Adds what each bin comes to.
+    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector;
+}
+
+/// A sum that is the greater part of a divergence, and what it needs of each row.
+pub(super) trait Form<const N: usize>: Summed<N> {
     /// Sums below it owe digits to rounding.
     const LEAST: f64;
     /// What the sum is to be multiplied by.
     const FACTOR: f64;
+    /// The same with fewer operations, for pairs so far apart that cancellation does no harm: good for
+    /// sums from [`FAR_FROM`](Self::FAR_FROM) on.
+    type Far: Summed<N>;
+    const FAR_FROM: f64;
 
     /// What is kept of a probability and its logarithm.
     fn fields(x: f64, ln: f64) -> [f32; N];
-
-    /// Adds what each bin comes to.
-    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector;
-
-    /// Sums from which on [`add_far`](Self::add_far) is as good, if it is another.
-    const FAR: f64 = f64::INFINITY;
-
-    /// The same with fewer operations, for pairs so far apart that cancellation does no harm.
-    #[inline(always)]
-    fn add_far<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
-        Self::add::<FUSED>(sums, p, q)
-    }
 
     /// Whether f32 can tell what a bin comes to.
     #[inline(always)]
@@ -103,8 +101,9 @@ impl Sum {
             Sum::Jeffreys => what.with::<Jeffreys, 4>(),
             Sum::JensenShannon => what.with::<JensenShannon, 4>(),
             Sum::Roots => what.with::<Roots, 2>(),
+            // It comes beside the former, of what is kept for them.
             #[cfg(feature = "gpu")]
-            Sum::Overlap => what.with::<Overlap, 2>(),
+            Sum::Overlap => what.with::<Roots, 2>(),
             Sum::Variation => what.with::<Variation, 2>(),
             Sum::ChiSquared => what.with::<ChiSquared, 3>(),
             Sum::CrossEntropy => what.with::<CrossEntropy, 2>(),
@@ -177,16 +176,7 @@ pub(crate) const EXP_TAIL: [f32; 8] = [
     2.781_476e-6,
 ];
 
-impl Form<3> for Kl {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 1.0;
-
-    #[inline(always)]
-    fn fields(x: f64, ln: f64) -> [f32; 3] {
-        let [high, low] = split_ln(ln);
-        [x as f32, high, low]
-    }
-
+impl Summed<3> for Kl {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -206,13 +196,29 @@ impl Form<3> for Kl {
         }
         sums
     }
+}
 
+impl Form<3> for Kl {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 1.0;
+    type Far = FarKl;
     /// The negative terms of `p·ln(p/q)` come to the total variation at most, since `ln x ≤ x − 1`, and
     /// that is at most `√(D/2)` (Pinsker 1960): so the terms' sizes sum up to less than four times D here.
-    const FAR: f64 = 0.25;
+    const FAR_FROM: f64 = 0.25;
 
     #[inline(always)]
-    fn add_far<const FUSED: bool>(
+    fn fields(x: f64, ln: f64) -> [f32; 3] {
+        let [high, low] = split_ln(ln);
+        [x as f32, high, low]
+    }
+}
+
+/// `p·ln(p/q)`, the same of rows that have equal masses.
+pub(super) struct FarKl;
+
+impl Summed<3> for FarKl {
+    #[inline(always)]
+    fn add<const FUSED: bool>(
         mut sums: Vector,
         [p, ln_p, ln_p_rest]: &[Lanes; 3],
         [_, ln_q, ln_q_rest]: &[Lanes; 3],
@@ -228,41 +234,39 @@ impl Form<3> for Kl {
 /// `q·ln(q/p) − q + p`.
 pub(super) struct ReverseKl;
 
+impl Summed<3> for ReverseKl {
+    #[inline(always)]
+    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; 3], q: &[Lanes; 3]) -> Vector {
+        Kl::add::<FUSED>(sums, q, p)
+    }
+}
+
 impl Form<3> for ReverseKl {
     const LEAST: f64 = Kl::LEAST;
     const FACTOR: f64 = Kl::FACTOR;
+    type Far = FarReverseKl;
+    const FAR_FROM: f64 = Kl::FAR_FROM;
 
     #[inline(always)]
     fn fields(x: f64, ln: f64) -> [f32; 3] {
         Kl::fields(x, ln)
     }
+}
 
+/// `q·ln(q/p)`.
+pub(super) struct FarReverseKl;
+
+impl Summed<3> for FarReverseKl {
     #[inline(always)]
     fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; 3], q: &[Lanes; 3]) -> Vector {
-        Kl::add::<FUSED>(sums, q, p)
-    }
-
-    const FAR: f64 = Kl::FAR;
-
-    #[inline(always)]
-    fn add_far<const FUSED: bool>(sums: Vector, p: &[Lanes; 3], q: &[Lanes; 3]) -> Vector {
-        Kl::add_far::<FUSED>(sums, q, p)
+        FarKl::add::<FUSED>(sums, q, p)
     }
 }
 
 /// `(p − q)·ln(p/q)`.
 pub(super) struct Jeffreys;
 
-impl Form<4> for Jeffreys {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 1.0;
-
-    #[inline(always)]
-    fn fields(x: f64, ln: f64) -> [f32; 4] {
-        let ([x, x_rest], [ln, ln_rest]) = (split(x), split_ln(ln));
-        [x, x_rest, ln, ln_rest]
-    }
-
+impl Summed<4> for Jeffreys {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -275,6 +279,19 @@ impl Form<4> for Jeffreys {
             sums[lane] = mul_add::<FUSED>(n, l, sums[lane]);
         }
         sums
+    }
+}
+
+impl Form<4> for Jeffreys {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 1.0;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
+
+    #[inline(always)]
+    fn fields(x: f64, ln: f64) -> [f32; 4] {
+        let ([x, x_rest], [ln, ln_rest]) = (split(x), split_ln(ln));
+        [x, x_rest, ln, ln_rest]
     }
 }
 
@@ -293,17 +310,7 @@ pub(crate) const NEAR: [f32; 5] =
 pub(crate) const FAR: [f32; 5] =
     [-0.999_992_5, 0.499_684_5, -0.328_789_65, 0.219_718_77, -0.098_989_28];
 
-impl Form<4> for JensenShannon {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 0.5;
-
-    #[inline(always)]
-    fn fields(x: f64, ln: f64) -> [f32; 4] {
-        let [high, low] = split_ln(ln);
-        let some = x > 1e-37;
-        [if some { x as f32 } else { 0.0 }, if some { (1.0 / x) as f32 } else { 0.0 }, high, low]
-    }
-
+impl Summed<4> for JensenShannon {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -328,18 +335,24 @@ impl Form<4> for JensenShannon {
     }
 }
 
+impl Form<4> for JensenShannon {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 0.5;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
+
+    #[inline(always)]
+    fn fields(x: f64, ln: f64) -> [f32; 4] {
+        let [high, low] = split_ln(ln);
+        let some = x > 1e-37;
+        [if some { x as f32 } else { 0.0 }, if some { (1.0 / x) as f32 } else { 0.0 }, high, low]
+    }
+}
+
 /// `(√p − √q)²`.
 pub(super) struct Roots;
 
-impl Form<2> for Roots {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 2.0;
-
-    #[inline(always)]
-    fn fields(x: f64, _: f64) -> [f32; 2] {
-        split(x.sqrt())
-    }
-
+impl Summed<2> for Roots {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -354,17 +367,22 @@ impl Form<2> for Roots {
     }
 }
 
+impl Form<2> for Roots {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 2.0;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
+
+    #[inline(always)]
+    fn fields(x: f64, _: f64) -> [f32; 2] {
+        split(x.sqrt())
+    }
+}
+
 /// `√p·√q` of what is kept for [`Roots`].
 pub(super) struct Overlap;
 
-impl<const N: usize> Form<N> for Overlap {
-    const LEAST: f64 = 0.0;
-    const FACTOR: f64 = 1.0;
-
-    fn fields(_: f64, _: f64) -> [f32; N] {
-        [0.0; N]
-    }
-
+impl<const N: usize> Summed<N> for Overlap {
     #[inline(always)]
     fn add<const FUSED: bool>(mut sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
         for lane in 0..LANES {
@@ -377,15 +395,7 @@ impl<const N: usize> Form<N> for Overlap {
 /// `|p − q|`.
 pub(super) struct Variation;
 
-impl Form<2> for Variation {
-    const LEAST: f64 = 1e-7;
-    const FACTOR: f64 = 0.5;
-
-    #[inline(always)]
-    fn fields(x: f64, _: f64) -> [f32; 2] {
-        split(x)
-    }
-
+impl Summed<2> for Variation {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -400,25 +410,22 @@ impl Form<2> for Variation {
     }
 }
 
+impl Form<2> for Variation {
+    const LEAST: f64 = 1e-7;
+    const FACTOR: f64 = 0.5;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
+
+    #[inline(always)]
+    fn fields(x: f64, _: f64) -> [f32; 2] {
+        split(x)
+    }
+}
+
 /// `(p − q)²/q`.
 pub(super) struct ChiSquared;
 
-impl Form<3> for ChiSquared {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 1.0;
-
-    #[inline(always)]
-    fn fields(x: f64, _: f64) -> [f32; 3] {
-        let [high, low] = split(x);
-        [high, low, if x > 0.0 { (1.0 / x) as f32 } else { 0.0 }]
-    }
-
-    /// What is too small to divide by is a probability all the same.
-    #[inline(always)]
-    fn takes(x: f64, ln: f64) -> bool {
-        x > 0.0 || ln == f64::NEG_INFINITY
-    }
-
+impl Summed<3> for ChiSquared {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -434,18 +441,29 @@ impl Form<3> for ChiSquared {
     }
 }
 
+impl Form<3> for ChiSquared {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 1.0;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
+
+    #[inline(always)]
+    fn fields(x: f64, _: f64) -> [f32; 3] {
+        let [high, low] = split(x);
+        [high, low, if x > 0.0 { (1.0 / x) as f32 } else { 0.0 }]
+    }
+
+    /// What is too small to divide by is a probability all the same.
+    #[inline(always)]
+    fn takes(x: f64, ln: f64) -> bool {
+        x > 0.0 || ln == f64::NEG_INFINITY
+    }
+}
+
 /// `−p·ln q`.
 pub(super) struct CrossEntropy;
 
-impl Form<2> for CrossEntropy {
-    const LEAST: f64 = 1e-13;
-    const FACTOR: f64 = 1.0;
-
-    #[inline(always)]
-    fn fields(x: f64, ln: f64) -> [f32; 2] {
-        [x as f32, split_ln(ln)[0]]
-    }
-
+impl Summed<2> for CrossEntropy {
     #[inline(always)]
     fn add<const FUSED: bool>(
         mut sums: Vector,
@@ -459,21 +477,15 @@ impl Form<2> for CrossEntropy {
     }
 }
 
-/// What a form does about pairs that are far apart.
-pub(super) struct Far<F>(PhantomData<F>);
-
-impl<F: Form<N>, const N: usize> Form<N> for Far<F> {
-    const LEAST: f64 = F::LEAST;
-    const FACTOR: f64 = F::FACTOR;
-
-    #[inline(always)]
-    fn fields(x: f64, ln: f64) -> [f32; N] {
-        F::fields(x, ln)
-    }
+impl Form<2> for CrossEntropy {
+    const LEAST: f64 = 1e-13;
+    const FACTOR: f64 = 1.0;
+    type Far = Self;
+    const FAR_FROM: f64 = 0.0;
 
     #[inline(always)]
-    fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
-        F::add_far::<FUSED>(sums, p, q)
+    fn fields(x: f64, ln: f64) -> [f32; 2] {
+        [x as f32, split_ln(ln)[0]]
     }
 }
 
@@ -512,7 +524,7 @@ impl<F: Form<N>, const N: usize> pulp::WithSimd for Keep<'_, F, N> {
 }
 
 /// The sums of some rows of P against some of Q, row by row.
-pub(super) fn sums<'a, F: Form<N>, const N: usize>(
+pub(super) fn sums<'a, F: Summed<N>, const N: usize>(
     p: impl Iterator<Item = &'a Kept<N>>,
     q: impl Iterator<Item = &'a Kept<N>>,
     into: &mut [f64],
@@ -528,7 +540,7 @@ struct Sums<'a, F, const N: usize> {
     into: &'a mut [f64],
 }
 
-impl<F: Form<N>, const N: usize> pulp::WithSimd for Sums<'_, F, N> {
+impl<F: Summed<N>, const N: usize> pulp::WithSimd for Sums<'_, F, N> {
     type Output = ();
 
     #[inline(always)]
@@ -537,7 +549,7 @@ impl<F: Form<N>, const N: usize> pulp::WithSimd for Sums<'_, F, N> {
     }
 }
 
-impl<F: Form<N>, const N: usize> Sums<'_, F, N> {
+impl<F: Summed<N>, const N: usize> Sums<'_, F, N> {
     #[inline(always)]
     fn all<const FUSED: bool>(self) {
         let Sums { p, q, into, .. } = self;
@@ -563,7 +575,7 @@ impl<F: Form<N>, const N: usize> Sums<'_, F, N> {
 
 /// The sums of `R` rows of P against one of Q.
 #[inline(always)]
-fn group_sums<F: Form<N>, const N: usize, const R: usize, const FUSED: bool>(
+fn group_sums<F: Summed<N>, const N: usize, const R: usize, const FUSED: bool>(
     mut p: [&[[Lanes; N]]; R],
     q: &[[Lanes; N]],
 ) -> [f64; R] {

@@ -295,7 +295,8 @@ impl<'a, T: Element> Batch<'a, T> {
     /// it; widths of bins make probabilities of densities. Under [`Mass::Check`] the weighted rows are to
     /// sum to 1.
     ///
-    /// Batches with weights are computed in f64 on the CPU, whatever the engine.
+    /// Batches with weights are computed in f64 on the CPU, whatever the engine. Their gradients are in the
+    /// numbers that were given, not in their products: exactly 0 in what is left out.
     ///
     /// ```
     /// use kullback::{Batch, Divergence, Engine, Mass};

@@ -225,8 +225,10 @@ impl Engine {
         divergence.check(batch.mass())?;
         let places = Places([p, q]);
         gradient::check(batch, weights, &places)?;
-        let outcome =
-            self.choice.gradient(divergence, batch, weights, places, self.settings).await?;
+        let outcome = match batch.bin_weights() {
+            Some(_) => Cpu.gradient(divergence, batch, weights, places, self.settings).await?,
+            None => self.choice.gradient(divergence, batch, weights, places, self.settings).await?,
+        };
         admit(divergence, batch, outcome)
     }
 

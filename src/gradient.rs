@@ -136,10 +136,6 @@ pub(crate) fn check<T: Element>(
     weights: Option<ArrayView1<'_, T::Value>>,
     places: &Places<'_, T::Value>,
 ) -> Result<(), Error> {
-    if batch.bin_weights().is_some() {
-        let what = "gradients of batches whose bins have weights".to_owned();
-        return Err(Error::Unsupported { backend: "cpu", what });
-    }
     for side in [Side::P, Side::Q] {
         let expected = (batch.side_rows(side), batch.bins());
         if let Some(place) = &places.0[side as usize]

@@ -304,7 +304,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 false => -constants[side],
             },
         });
-        let written = Written { slope, scale, lines };
+        let written = Written { slope, scale: &scale, lines, weights: self.batch.bin_weights() };
         if bins <= SEGMENT {
             let space = &mut work.space;
             return work.arch.dispatch(Walk { written, part: whole, into, space });
@@ -485,15 +485,17 @@ impl<'a, V: Value> Target<'a, V> {
 
 /// What is to be written of a row.
 #[derive(Clone, Copy)]
-struct Written {
+struct Written<'a> {
     slope: Slope,
-    scale: Scale,
+    scale: &'a Scale,
     lines: [Line; 2],
+    /// Those of the bins, if they have any.
+    weights: Option<&'a [f64]>,
 }
 
 /// The walk over some bins that writes it.
 struct Walk<'s, 'a, V> {
-    written: Written,
+    written: Written<'s>,
     part: Part<'s>,
     into: [Target<'a, V>; 2],
     space: &'s mut Space,
@@ -512,12 +514,12 @@ impl<V: Value> Walk<'_, '_, V> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) {
         let Walk { written, part: Part { numbers, row, bins }, mut into, space } = self;
-        let Written { slope, scale, lines } = written;
+        let Written { slope, scale, lines, weights } = written;
         let start = bins.start;
         let mut products = [[[0.0; LANES]; VECTORS]; 2];
         let mut derivatives = products;
         for bins in windows(bins) {
-            let (block, window) = space.block::<FUSED>(numbers, &scale, row, bins.clone());
+            let (block, window) = space.block::<FUSED>(numbers, scale, row, bins.clone());
             let vectors = window.vectors();
             with_products(slope, Products { block, vectors, into: &mut products });
             for side in 0..2 {
@@ -527,6 +529,9 @@ impl<V: Value> Walk<'_, '_, V> {
             if block.has_ends(vectors) {
                 written.put_ends(block, window, &mut derivatives);
             }
+            if let Some(weights) = weights {
+                written.weigh(&weights[bins.clone()], &mut derivatives);
+            }
             for (into, derivatives) in into.iter_mut().zip(&derivatives) {
                 into.put(bins.start - start, &derivatives.as_flattened()[..bins.len()]);
             }
@@ -534,12 +539,27 @@ impl<V: Value> Walk<'_, '_, V> {
     }
 }
 
-impl Written {
+impl Written<'_> {
+    /// Probabilities are functions of what was given: of its product with a weight. Logarithms have theirs
+    /// added, and what is left out is a masked one.
+    #[cold]
+    #[inline(never)]
+    fn weigh(&self, weights: &[f64], derivatives: &mut [Vectors; 2]) {
+        for (line, derivatives) in self.lines.iter().zip(derivatives) {
+            if line.kind == Kind::Probs {
+                for (derivative, &weight) in derivatives.as_flattened_mut().iter_mut().zip(weights)
+                {
+                    *derivative = if weight == 0.0 { 0.0 } else { *derivative * weight };
+                }
+            }
+        }
+    }
+
     /// The derivatives in bins in which one of the two probabilities is 0, or both are.
     #[cold]
     #[inline(never)]
     fn put_ends(&self, block: &Block, window: &Window, derivatives: &mut [Vectors; 2]) {
-        let Written { slope, scale, lines } = self;
+        let Written { slope, scale, lines, .. } = self;
         for bin in 0..window.bins().len() {
             if block.both(bin / LANES)[bin % LANES] == 1.0 {
                 continue;

@@ -28,7 +28,7 @@ impl Manner {
         let divided = policy || kinds == [Kind::Logits; 2];
         let in_f32 = size_of::<T::Value>() == size_of::<f32>();
         match batch.is_probs() {
-            _ if !(divided && in_f32) => None,
+            _ if !(divided && in_f32 && batch.bin_weights().is_none()) => None,
             true => (batch.bins() <= sums::SEGMENT).then_some(Manner::Probs),
             false => (logs::take(batch) && batch.bins() <= logs::SEGMENT).then_some(Manner::Logs),
         }

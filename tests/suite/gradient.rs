@@ -386,6 +386,77 @@ fn weights_are_factors_on<T: Element<Value = T>>(engine: &Engine, rounding: f64)
 }
 
 /// A row that is repeated has the sum of what each of them would have.
+/// A batch whose bins have weights beside one of the products, whose derivatives have those as factors; and
+/// one of the bins that are left.
+#[test]
+fn weights_of_bins_count_in_the_numbers_given() {
+    let [p, q] = sides(77);
+    let weights: Vec<f64> = (0..77).map(|bin| f64::from(bin % 5) * 0.75).collect();
+    let left: Vec<usize> = (0..77).filter(|&bin| weights[bin] > 0.0).collect();
+    for (&kind, engine) in Kind::ALL.iter().zip(engines().iter().cycle()) {
+        let numbers = [&p, &q].map(|side| of_kind::<f64>(kind, side, 0.5));
+        let products = numbers.each_ref().map(|side| {
+            let product = |row: usize, bin: usize| match kind {
+                Kind::Probs => side[[row, bin]] * weights[bin],
+                Kind::LogProbs => side[[row, bin]] + weights[bin].ln(),
+                Kind::Logits => side[[row, bin]] + 0.5 * weights[bin].ln(),
+            };
+            Array2::from_shape_fn((side.nrows(), left.len()), |(row, at)| product(row, left[at]))
+        });
+        // Whatever stands in what is left out.
+        let [p, q] = numbers.map(|mut side| {
+            side.column_mut(5).fill(f64::NAN);
+            side
+        });
+        let rows = Array1::from_iter((0..p.nrows()).map(|row| row as f64 - 1.0));
+        for repeats in [false, true] {
+            let p_rows = if repeats { 1 } else { p.nrows() };
+            let of = |p: &Array2<f64>| p.slice_axis(Axis(0), (..p_rows).into()).to_owned();
+            let (p, product) = (of(&p), of(&products[0]));
+            let batch = |p, q| {
+                let batch = Batch::of(kind, p, kind, q).unwrap().with_mass(Mass::Normalize);
+                if kind == Kind::Logits { batch.with_temperature(0.5).unwrap() } else { batch }
+            };
+            let (all, less) = (batch(&p, &q), batch(&product, &products[1]));
+            let all = all.with_bin_weights(&weights).unwrap();
+            for divergence in all_divergences() {
+                let of = |batch: &Batch<'_, f64>| {
+                    engine.gradient(divergence, batch, Wanted::Both, Some(rows.view()))
+                };
+                let got = of(&all).unwrap();
+                let want = Engine::cpu()
+                    .gradient(divergence, &less, Wanted::Both, Some(rows.view()))
+                    .unwrap();
+                for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+                    check_weighted(&got.unwrap(), &want.unwrap(), kind, &weights, &left);
+                }
+            }
+        }
+    }
+}
+
+/// Holds derivatives in numbers against those in their products with weights.
+fn check_weighted(
+    got: &Array2<f64>,
+    want: &Array2<f64>,
+    kind: Kind,
+    weights: &[f64],
+    left: &[usize],
+) {
+    for (got, want) in got.rows().into_iter().zip(want.rows()) {
+        if want.iter().any(|x| x.is_nan()) {
+            assert!(got.iter().all(|x| x.is_nan()), "{kind}");
+            continue;
+        }
+        let by = |bin: usize| if kind == Kind::Probs { weights[bin] } else { 1.0 };
+        let want: Vec<f64> = left.iter().zip(want).map(|(&bin, want)| by(bin) * want).collect();
+        let of_left: Vec<f64> = left.iter().map(|&bin| got[bin]).collect();
+        assert!(error(&of_left, &want, ROUNDING[0], |_| false) < 1e-12, "{kind}");
+        let out = (0..weights.len()).filter(|&bin| weights[bin] == 0.0);
+        assert!(out.into_iter().all(|bin| got[bin].to_bits() == 0), "{kind}");
+    }
+}
+
 #[test]
 fn repeated_rows_are_summed_over() {
     for shape in [(1, 5), (3, 5), (40, 33), (700, 100), (9, 70_000)] {

@@ -156,6 +156,17 @@ impl Slope {
         if by > 0.0 { 1.0 / by } else { 0.0 }
     }
 
+    /// The same for slopes in the manner of the f32 forms: multiples of these, but for a constant, where they
+    /// are powers of p/q by the sum of all.
+    pub(crate) fn factor_of_form(&self) -> f64 {
+        match self.divergence {
+            Divergence::Renyi(a) => ((1.0 - a) * self.value).exp(),
+            Divergence::Bhattacharyya => 0.5 * self.value.exp(),
+            Divergence::Alpha(a) => 1.0 / a,
+            _ => self.factor(),
+        }
+    }
+
     /// Whether [`at`](Self::at) is to be told how many bins share the largest ratio.
     pub(crate) fn counts_tops(&self) -> bool {
         self.divergence == Divergence::Renyi(f64::INFINITY)

@@ -241,6 +241,17 @@ pub(crate) fn ln_ratio_f32<const FUSED: bool>(p: f32, q: f32) -> f32 {
     mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)
 }
 
+/// The same with a difference `n = p − q` that has more digits than the two numbers.
+#[inline(always)]
+pub(crate) fn ln_ratio_beside_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+    let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
+    let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
+    let s = if k == 0 { n } else { p - q_near } / (p + q_near);
+    let twice = s + s;
+    let ln_near = mul_add::<FUSED>(twice, atanh_tail_f32::<FUSED>(s * s), twice);
+    mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)
+}
+
 /// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for the s that [`octaves_f32`] leaves.
 #[inline(always)]
 fn atanh_tail_f32<const FUSED: bool>(z: f32) -> f32 {

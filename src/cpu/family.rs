@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
-use super::fast;
+use super::form;
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
@@ -32,7 +32,7 @@ pub(super) fn outcomes<T: Element>(
     let new = |_: &Divergence| Outcome::of(batch, "cpu");
     let mut outcomes = divergences.iter().map(new).collect::<Result<Vec<_>, _>>()?;
     if let ([divergence], [outcome]) = (divergences, &mut outcomes[..])
-        && fast::fill_in(*divergence, batch, &family, outcome)
+        && form::fill_in(*divergence, batch, &family, outcome)
     {
         return Ok(outcomes);
     }

@@ -21,6 +21,7 @@ use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
+use super::form_gradient;
 use super::kl_gradient::Manner;
 use super::logs::Kept;
 use super::rows::rows_per_task;
@@ -137,6 +138,7 @@ impl<'a, 'b, 'p, T: Element> Gradients<'a, 'b, 'p, T> {
 
 /// What is the same for all rows.
 struct Job<'a, 'b, T: Element> {
+    divergence: Divergence,
     batch: &'a Batch<'b, T>,
     weights: Option<ArrayView1<'a, T::Value>>,
     family: Family,
@@ -145,7 +147,14 @@ struct Job<'a, 'b, T: Element> {
     is_summed: [bool; 2],
     rows_per_task: usize,
     /// How ordinary rows are gone through in f32, if they are.
-    in_f32: Option<Manner>,
+    in_f32: Option<InF32>,
+}
+
+/// What makes gradients in f32.
+#[derive(Clone, Copy)]
+enum InF32 {
+    Kl(Manner),
+    Form,
 }
 
 /// Some rows, and where their results go.
@@ -175,9 +184,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let family = Family::with_slope(divergence, slope, Reading::of(batch));
         let least = if is_summed.contains(&true) { SUMMED } else { 1 };
         let rows_per_task = rows_per_task(batch.bins()).max(least);
-        let is_kl = divergence.at_its_limit() == Divergence::Kl;
-        let in_f32 = if is_kl { Manner::of(batch) } else { None };
-        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
+        let in_f32 = match divergence.at_its_limit() {
+            Divergence::Kl => Manner::of(batch).map(InF32::Kl),
+            other => form_gradient::takes(other, batch).then_some(InF32::Form),
+        };
+        Job { divergence, batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -247,13 +258,16 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         into: &mut [Target<'_, T::Value>; 2],
         space: &mut [Vec<f32>; 2],
     ) -> Option<Row<T::Value>> {
-        let (manner, weight) = (self.in_f32?, self.weight(row));
+        let (in_f32, weight) = (self.in_f32?, self.weight(row));
         if weight == 0.0 {
             return None;
         }
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
         let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
-        let row = manner.row(self.batch, row, weight, kept, places)?;
+        let row = match in_f32 {
+            InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
+            InF32::Form => form_gradient::row(self.divergence, self.batch, row, weight, places)?,
+        };
         for (into, space) in into.iter_mut().zip(space) {
             into.put_space(space);
         }
@@ -635,6 +649,35 @@ mod tests {
                 let mut space = [Vec::new(), Vec::new()];
                 let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
                 assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
+            }
+        }
+    }
+
+    #[test]
+    fn nor_are_those_of_other_divergences() {
+        for divergence in [
+            Divergence::JensenShannon(0.5),
+            Divergence::JsDistance,
+            Divergence::Jeffreys,
+            Divergence::Hellinger,
+            Divergence::Renyi(2.0),
+            Divergence::ChiSquared,
+            Divergence::TotalVariation,
+        ] {
+            for bins in [1, 16, 255] {
+                let (p, q) = (side(Kind::Probs, bins, 377), side(Kind::Probs, bins, 610));
+                let batch = Batch::probs(&p, &q).unwrap();
+                let job = Job::new(divergence, &batch, None, [false; 2]);
+                let mut places = [p.clone(), q.clone()];
+                let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
+                let mut space = [Vec::new(), Vec::new()];
+                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                // One bin is equal to another, and owes its digits to f64.
+                assert_eq!(
+                    row.is_some_and(|row| row.value > 0.0),
+                    bins > 1,
+                    "{divergence}, {bins}"
+                );
             }
         }
     }

@@ -3,7 +3,8 @@
 mod bins;
 mod distribution;
 pub(crate) mod family;
-mod fast;
+mod form;
+mod form_gradient;
 pub(crate) mod gradient;
 mod kl_gradient;
 mod logs;

@@ -329,6 +329,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     use super::*;
+    use crate::kind::Kind;
 
     fn fast<T: Element>(divergence: Divergence, numbers: &Array2<T>, mass: Mass) -> Option<Sum> {
         let pairs = Pairs::probs(numbers, numbers).unwrap().with_mass(mass);
@@ -363,6 +364,17 @@ mod tests {
         }
         assert_eq!(fast(Divergence::Kl, &numbers, Mass::AsGiven), None);
         assert_eq!(fast(Divergence::JensenShannon(0.3), &numbers, Mass::Check), None);
+    }
+
+    #[test]
+    fn symmetric_divergences_of_one_side_are_computed_once() {
+        let (numbers, copy) = (array![[0.25_f32, 0.75]], array![[0.25_f32, 0.75]]);
+        let one = Pairs::probs(&numbers, &numbers).unwrap();
+        let two = Pairs::probs(&numbers, &copy).unwrap();
+        let mixed = Pairs::of(Kind::Probs, &numbers, Kind::Logits, &numbers).unwrap();
+        let is = |divergence, pairs| Of { divergence, pairs }.is_mirrored();
+        assert!(is(Divergence::Hellinger, &one) && !is(Divergence::Kl, &one));
+        assert!(!is(Divergence::Hellinger, &two) && !is(Divergence::Hellinger, &mixed));
     }
 
     #[test]

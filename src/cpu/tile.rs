@@ -625,3 +625,55 @@ fn lanes_added(lanes: Vector) -> f32 {
     );
     (four[0] + four[2]) + (four[1] + four[3])
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::super::bins::Reading;
+    use super::*;
+    use crate::batch::Batch;
+    use crate::error::Side;
+
+    /// What a form keeps of a row of probabilities.
+    fn made<F: Form<N>, const N: usize>(row: &[f64]) -> Kept<N> {
+        let numbers = Array2::from_shape_fn((1, row.len()), |(_, bin)| row[bin]);
+        let batch = Batch::probs(&numbers, &numbers).unwrap();
+        kept::<F, N>(&Distribution::new(Side::P, row.to_vec(), &Reading::of(&batch))).0
+    }
+
+    /// Pairs that are not near are summed with fewer operations, and what lacks digits once more: so values
+    /// do not tell what of it is wrong.
+    #[test]
+    fn sums_of_pairs_far_apart_are_right_by_themselves() {
+        for bins in [2, 16, 50, 700] {
+            let side = |step: usize| -> Vec<f64> {
+                let weight = |bin: usize| 1.0 + (bin * step % 31) as f64;
+                let mass: f64 = (0..bins).map(weight).sum();
+                (0..bins).map(|bin| weight(bin) / mass).collect()
+            };
+            let (p, q) = (side(7), side(12));
+            let sum = |term: &dyn Fn(f64, f64) -> f64| -> f64 {
+                p.iter().zip(&q).map(|(&p, &q)| term(p, q)).sum()
+            };
+            let check = |got: f64, want: f64| {
+                assert!((got - want).abs() < 1e-6 * want, "{bins} bins: {got:e}, not {want:e}");
+            };
+            let of = |sums: &dyn Fn(&mut [f64])| {
+                let mut into = [0.0];
+                sums(&mut into);
+                into[0]
+            };
+            let (kept_p, kept_q) = (made::<Kl, 3>(&p), made::<Kl, 3>(&q));
+            let one = || (std::iter::once(&kept_p), std::iter::once(&kept_q));
+            let got = of(&|into| sums::<FarKl, 3>(one().0, one().1, into));
+            check(got, sum(&|p, q| p * (p / q).ln()));
+            let got = of(&|into| sums::<FarReverseKl, 3>(one().0, one().1, into));
+            check(got, sum(&|p, q| q * (q / p).ln()));
+            let (kept_p, kept_q) = (made::<Roots, 2>(&p), made::<Roots, 2>(&q));
+            let one = || (std::iter::once(&kept_p), std::iter::once(&kept_q));
+            let got = of(&|into| sums::<Overlap, 2>(one().0, one().1, into));
+            check(got, sum(&|p, q| (p * q).sqrt()));
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Rows of some divergences in f32, for those that it is right for: of probabilities of at most 32 bits
-//! that are divided by their masses. A row is gone through twice, for its masses and for its sum, the
+//! that are divided by their masses. [`form_gradient`](super::form_gradient) has their gradients. A row is gone through twice, for its masses and for its sum, the
 //! second time from the cache. What lacks digits in f32 is left to [`family`](super::family).
 //!
 //! With `δ = (P − Q)/(P + Q)` of the masses `p·(1 − δ)` and `q·(1 + δ)` have the same mass, and their
@@ -19,12 +19,12 @@ use crate::error::Side;
 use crate::integrand::Integrand;
 use crate::outcome::Slots;
 use crate::sums::DOUBT;
-use crate::term::{Term, ln_ratio_f32, mul_add};
+use crate::term::{Term, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
 use crate::verdict::{Judged, Verdict, refused_mass};
 use crate::{Divergence, Outcome};
 
 /// Blocks of lanes that are added one after the other, before f64 takes over.
-const CHAIN: usize = 8;
+pub(super) const CHAIN: usize = 8;
 /// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
 /// beside δ.
 const LEAST: f64 = 1e-6;
@@ -36,7 +36,7 @@ const MOST: f64 = 1e30;
 /// An overlap that is so much less than 1 has digits that its distance from 1 has not.
 const FAR: f64 = 0.5;
 
-type Vector = [f32; LANES];
+pub(super) type Vector = [f32; LANES];
 
 /// Fills in the rows of a batch, if there is an f32 form of the divergence for it.
 pub(super) fn fill_in<T: Element>(
@@ -45,29 +45,67 @@ pub(super) fn fill_in<T: Element>(
     family: &Family,
     outcome: &mut Outcome<T::Value>,
 ) -> bool {
+    with_form(divergence, batch, FillIn { batch, family, divergence, outcome }).is_some()
+}
+
+/// What is done with the form of a divergence, and with what its sums are to be multiplied by.
+pub(super) trait WithForm {
+    type Output;
+
+    fn with<F: Form>(self, factor: f64) -> Self::Output;
+}
+
+/// Does it, if there is an f32 form of the divergence for the rows of a batch.
+pub(super) fn with_form<T: Element, W: WithForm>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    what: W,
+) -> Option<W::Output> {
     let divided = matches!(batch.mass(), Mass::Check | Mass::Normalize);
     let in_f32 = size_of::<T::Value>() == size_of::<f32>();
     let plain = batch.is_probs() && batch.bin_weights().is_none();
     if !(plain && divided && in_f32 && batch.bins() <= SEGMENT) {
-        return false;
+        return None;
     }
-    let job = |factor| Job { divergence, batch, family, factor };
-    match divergence.integrands()[0] {
-        Some(Integrand::JensenShannon(0.5)) => job(0.25).fill_in::<JensenShannon>(outcome),
-        Some(Integrand::Jeffreys) => job(1.0).fill_in::<Jeffreys>(outcome),
-        Some(Integrand::Power(0.5)) => job(2.0).fill_in::<Roots>(outcome),
-        Some(Integrand::Power(2.0)) => job(0.5).fill_in::<ChiSquared>(outcome),
-        Some(Integrand::Variation) => job(0.5).fill_in::<Variation>(outcome),
-        Some(Integrand::ChiSquared) => job(1.0).fill_in::<ChiSquared>(outcome),
-        _ => return false,
-    }
-    true
+    Some(match divergence.integrands()[0]? {
+        Integrand::JensenShannon(0.5) => what.with::<JensenShannon>(0.25),
+        Integrand::Jeffreys => what.with::<Jeffreys>(1.0),
+        Integrand::Power(0.5) => what.with::<Roots>(2.0),
+        Integrand::Power(2.0) => what.with::<ChiSquared>(0.5),
+        Integrand::Variation => what.with::<Variation>(0.5),
+        Integrand::ChiSquared => what.with::<ChiSquared>(1.0),
+        _ => return None,
+    })
 }
 
-/// What a bin adds to a sum, none of whose terms cancel.
-trait Form: Copy + Send + Sync {
+struct FillIn<'a, 'b, 'o, T: Element> {
+    divergence: Divergence,
+    batch: &'a Batch<'b, T>,
+    family: &'a Family,
+    outcome: &'o mut Outcome<T::Value>,
+}
+
+impl<T: Element> WithForm for FillIn<'_, '_, '_, T> {
+    type Output = ();
+
+    fn with<F: Form>(self, factor: f64) {
+        let FillIn { divergence, batch, family, outcome } = self;
+        let job = Job { divergence, batch, family, factor };
+        let arch = pulp::Arch::new();
+        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
+            arch.dispatch(Rows { job, first, slots, form: PhantomData::<F> })
+        });
+    }
+}
+
+/// What a bin adds to a sum, none of whose terms cancel, and how fast the sum grows with its probabilities.
+pub(super) trait Form: Copy + Send + Sync {
     /// From p and q, and from `n = p − q`.
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32;
+
+    /// What the derivatives in p and in q are, but for a constant that leaves 0 where p = q, and a factor of
+    /// the row. Neither number is 0.
+    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2];
 
     /// About how far apart rows are that have a sum. Sums are of second order in that.
     #[inline(always)]
@@ -77,7 +115,7 @@ trait Form: Copy + Send + Sync {
 }
 
 /// Small enough to be a divisor in the place of 0.
-const TINY: f32 = 1e-36;
+pub(super) const TINY: f32 = 1e-36;
 
 /// `½·p·ln(p/m) + ½·q·ln(q/m)` with `m = (p + q)/2`.
 ///
@@ -110,6 +148,13 @@ impl Form for JensenShannon {
         let far = 2.0 * fma(a, ln, less * ln_ratio_f32::<FUSED>(below, above));
         if s <= NEARBY { a * z * near } else { far }
     }
+
+    /// `½·ln(p/m)` and `½·ln(q/m)`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+        let (m, n) = (0.5 * (p + q), 0.5 * n);
+        [0.5 * ln_ratio_beside_f32::<FUSED>(p, m, n), 0.5 * ln_ratio_beside_f32::<FUSED>(q, m, -n)]
+    }
 }
 
 /// `(p − q)·ln(p/q)`.
@@ -127,6 +172,13 @@ impl Form for Jeffreys {
         let far = ln_ratio_f32::<FUSED>(more.max(TINY), less.max(TINY));
         if z < 1e-3 { n * near } else { n.abs() * far }
     }
+
+    /// `l + n/p` and `−(l + n/q)` with `l = ln(p/q)`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+        let l = ln_ratio_beside_f32::<FUSED>(p, q, n);
+        [l + n / p, -(l + n / q)]
+    }
 }
 
 /// `(√p − √q)²`, without a difference of roots.
@@ -139,6 +191,14 @@ impl Form for Roots {
         let s = n / (p.sqrt() + q.sqrt()).max(TINY);
         s * s
     }
+
+    /// `(√p − √q)/√p` and `(√q − √p)/√q`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+        let (p, q) = (p.sqrt(), q.sqrt());
+        let s = n / (p + q);
+        [s / p, -s / q]
+    }
 }
 
 /// `|p − q|`.
@@ -149,6 +209,13 @@ impl Form for Variation {
     #[inline(always)]
     fn bin<const FUSED: bool>(_: f32, _: f32, n: f32) -> f32 {
         n.abs()
+    }
+
+    /// ±½.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(_: f32, _: f32, n: f32) -> [f32; 2] {
+        let half = if n == 0.0 { 0.0 } else { 0.5_f32.copysign(n) };
+        [half, -half]
     }
 
     #[inline(always)]
@@ -166,6 +233,13 @@ impl Form for ChiSquared {
     fn bin<const FUSED: bool>(_: f32, q: f32, n: f32) -> f32 {
         n * (n / q.max(TINY))
     }
+
+    /// `2·n/q` and `−n·(p + q)/q²`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+        let s = n / q;
+        [s + s, -(s * ((p + q) / q))]
+    }
 }
 
 /// What is the same for all rows.
@@ -178,21 +252,32 @@ struct Job<'a, 'b, T> {
     factor: f64,
 }
 
-impl<T: Element> Job<'_, '_, T> {
-    fn fill_in<F: Form>(self, outcome: &mut Outcome<T::Value>) {
-        let Job { batch, .. } = self;
-        let arch = pulp::Arch::new();
-        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
-            arch.dispatch(Rows { job: self, first, slots, form: PhantomData::<F> })
-        });
-    }
+/// A row, by the divergence, the batch that it is one of, and the factor of its form.
+pub(super) struct Row<'a, 'b, T> {
+    pub divergence: Divergence,
+    pub batch: &'a Batch<'b, T>,
+    pub factor: f64,
+    pub p: &'a [T],
+    pub q: &'a [T],
+}
 
-    /// The verdict on a row, if f32 is right for it.
+/// What is known of a row that f32 is right for.
+pub(super) struct Settled {
+    pub judged: Judged,
+    /// δ of the masses.
+    pub delta: f64,
+    /// About how far apart its sides are; 0 if that is not known.
+    pub distance: f64,
+    /// Whether all bins have mass on both sides.
+    pub is_full: bool,
+}
+
+impl<T: Element> Row<'_, '_, T> {
+    /// The verdict on it, if f32 is right for it.
     #[inline(always)]
-    fn judged<F: Form, const FUSED: bool>(&self, row: usize) -> Option<Judged> {
-        let Job { divergence, batch, factor, .. } = *self;
-        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-        let look = Look::at::<T>(&p, &q);
+    pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
+        let Row { divergence, batch, factor, p, q } = *self;
+        let look = Look::at::<T>(p, q);
         if look.is_strange() {
             return None;
         }
@@ -203,8 +288,9 @@ impl<T: Element> Job<'_, '_, T> {
         if on_the_edge || faint || refused_mass(batch, masses).is_some() {
             return None;
         }
-        if divergence.is_infinite(look.alone, look.both) {
-            return Some(Judged { verdict: Verdict::Infinite, masses });
+        if divergence.is_infinite(look.alone, look.both > 0) {
+            let judged = Judged { verdict: Verdict::Infinite, masses };
+            return Some(Settled { judged, delta: 0.0, distance: 0.0, is_full: false });
         }
         let [p_mass, q_mass] = masses;
         let delta = look.difference / (p_mass + q_mass);
@@ -212,7 +298,7 @@ impl<T: Element> Job<'_, '_, T> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<T, F, FUSED>(&p, &q, delta);
+        let sum = factor * per_mass * sum::<T, F, FUSED>(p, q, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -221,11 +307,22 @@ impl<T: Element> Job<'_, '_, T> {
         };
         // What has an end has it to the last digit where rows have no bin in common.
         let has_digits = distance >= LEAST.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits || more <= -FAR || !look.both {
+        if !has_digits || more <= -FAR || look.both == 0 {
             return None;
         }
         let value = divergence.of_sums(sum, more.ln_1p(), batch.mass());
-        Some(Judged { verdict: Verdict::Value(value), masses })
+        let judged = Judged { verdict: Verdict::Value(value), masses };
+        Some(Settled { judged, delta, distance, is_full: look.both as usize == p.len() })
+    }
+}
+
+impl<T: Element> Job<'_, '_, T> {
+    #[inline(always)]
+    fn judged<F: Form, const FUSED: bool>(&self, row: usize) -> Option<Judged> {
+        let Job { divergence, batch, factor, .. } = *self;
+        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+        let row = Row { divergence, batch, factor, p: &p, q: &q };
+        row.settled::<F, FUSED>().map(|settled| settled.judged)
     }
 }
 
@@ -275,9 +372,10 @@ struct Look {
     masses: [f64; 2],
     /// Of the masses, summed by itself.
     difference: f64,
-    /// Whether bins have mass on one side alone, or on both.
+    /// Whether bins have mass on one side alone.
     alone: [bool; 2],
-    both: bool,
+    /// How many have mass on both.
+    both: u32,
     strange: u32,
 }
 
@@ -285,8 +383,8 @@ impl Look {
     #[inline(always)]
     fn at<T: Element>(p: &[T], q: &[T]) -> Look {
         let mut sums = [[0.0_f64; LANES]; 3];
-        // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone, of Q
-        // alone and of both.
+        // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone and of
+        // Q alone, and how many of both.
         let (mut strange, mut found) = ([0_u32; LANES], [[0_u32; LANES]; 3]);
         let mut first = 0;
         while first < p.len() {
@@ -299,7 +397,7 @@ impl Look {
                     strange[lane] |= is_odd(p) | is_odd(q);
                     found[0][lane] |= on_p & !on_q;
                     found[1][lane] |= on_q & !on_p;
-                    found[2][lane] |= on_p & on_q;
+                    found[2][lane] += on_p & on_q;
                     chains[0][lane] += p;
                     chains[1][lane] += q;
                     chains[2][lane] += p - q;
@@ -317,7 +415,7 @@ impl Look {
             masses: [tree_sum(sums[0]), tree_sum(sums[1])],
             difference: tree_sum(sums[2]),
             alone: [any(&found[0]) != 0, any(&found[1]) != 0],
-            both: any(&found[2]) != 0,
+            both: found[2].iter().sum(),
             strange: any(&strange),
         }
     }
@@ -359,7 +457,7 @@ fn sum<T: Element, F: Form, const FUSED: bool>(p: &[T], q: &[T], delta: f64) -> 
 
 /// The bins from one on, and zeros behind the last.
 #[inline(always)]
-fn block<T: Element>(row: &[T], at: usize) -> Vector {
+pub(super) fn block<T: Element>(row: &[T], at: usize) -> Vector {
     match row[at..].first_chunk::<LANES>() {
         Some(whole) => widen(whole),
         None => {
@@ -450,6 +548,56 @@ mod tests {
                 assert!(fast >= least, "{divergence}, {bins} bins, {apart:e}: {fast}");
             }
         }
+    }
+
+    /// The name of a form, and the factor that comes with it.
+    struct Named;
+
+    impl WithForm for Named {
+        type Output = (&'static str, f64);
+
+        fn with<F: Form>(self, factor: f64) -> Self::Output {
+            (std::any::type_name::<F>().rsplit("::").next().unwrap(), factor)
+        }
+    }
+
+    /// Values do not tell: what is left to f64 is right as well, and comes later.
+    #[test]
+    fn what_has_a_form_takes_it() {
+        let named = |divergence, bins: usize, mass| {
+            let p = Array2::from_elem((1, bins), 1.0_f32 / bins as f32);
+            let batch = Batch::probs(&p, &p).unwrap().with_mass(mass);
+            let outcome = &mut Outcome::of(&batch, "cpu").unwrap();
+            let family = Family::new(&[divergence], Reading::of(&batch));
+            let found = with_form(divergence, &batch, Named);
+            assert_eq!(fill_in(divergence, &batch, &family, outcome), found.is_some());
+            found
+        };
+        for (divergence, want) in [
+            (Divergence::JensenShannon(0.5), Some(("JensenShannon", 0.25))),
+            (Divergence::JsDistance, Some(("JensenShannon", 0.25))),
+            (Divergence::JensenShannon(0.3), None),
+            (Divergence::Jeffreys, Some(("Jeffreys", 1.0))),
+            (Divergence::Hellinger, Some(("Roots", 2.0))),
+            (Divergence::Renyi(2.0), Some(("ChiSquared", 0.5))),
+            (Divergence::Renyi(3.0), None),
+            (Divergence::TotalVariation, Some(("Variation", 0.5))),
+            (Divergence::ChiSquared, Some(("ChiSquared", 1.0))),
+            (Divergence::Entropy, None),
+        ] {
+            assert_eq!(named(divergence, 16, Mass::Check), want, "{divergence}");
+            assert_eq!(named(divergence, SEGMENT, Mass::Normalize), want, "{divergence}");
+            assert_eq!(named(divergence, SEGMENT + 1, Mass::Check), None, "{divergence}");
+            assert_eq!(named(divergence, 16, Mass::Generalized), None, "{divergence}");
+        }
+        let p = Array2::from_elem((1, 2), 0.5_f64);
+        assert!(with_form(Divergence::Jeffreys, &Batch::probs(&p, &p).unwrap(), Named).is_none());
+        let logits = Array2::from_elem((1, 2), 0.5_f32);
+        let batch = Batch::logits(&logits, &logits).unwrap();
+        assert!(with_form(Divergence::Jeffreys, &batch, Named).is_none());
+        let weights = [1.0, 1.0];
+        let batch = Batch::probs(&logits, &logits).unwrap().with_bin_weights(&weights).unwrap();
+        assert!(with_form(Divergence::Jeffreys, &batch, Named).is_none());
     }
 
     #[test]

@@ -296,7 +296,7 @@ impl<'a, T: Element> Batch<'a, T> {
     /// sum to 1.
     ///
     /// Batches with weights are computed in f64 on the CPU, whatever the engine. Their gradients are in the
-    /// numbers that were given, not in their products: exactly 0 in what is left out.
+    /// numbers that were given, not in their products: exactly 0 in what is left out, unless the whole row has none.
     ///
     /// ```
     /// use kullback::{Batch, Divergence, Engine, Mass};

@@ -210,12 +210,13 @@ impl Engine {
     /// | P = Q bit for bit | exactly 0, `cross-entropy` and `entropy` apart. `js-distance`, `hellinger`, `tv` and `renyi:inf` have no derivative there; 0 is the middle of their slopes |
     /// | `tv` where p = q; `renyi:inf` where bins share the largest ratio | kinks: 0, and an even share |
     /// | a side with a single row | one row, the sum over all rows, as autograd gives through broadcasting |
-    /// | [weights of bins](Batch::with_bin_weights) | the derivatives are still those in the numbers given; of what is left out they are 0 |
+    /// | [weights of bins](Batch::with_bin_weights) | the derivatives are still those in the numbers given; of what is left out they are 0, unless the whole row has none |
     /// | a weight of 0 | the row has no part in the gradients, whatever it is |
     ///
     /// Relative to the largest of a row derivatives in f32 are right to 5e-6, or to 1e-5 on a GPU, and
-    /// those in f64 to 1e-12. Ordinary rows of `kl` and `reverse-kl` are computed in f32 if their numbers
-    /// are of at most 32 bits, all others in f64; values may differ from those of [`rows`](Self::rows) in
+    /// those in f64 to 1e-12. If their numbers are of at most 32 bits, ordinary rows of `kl`, `reverse-kl`, `js`
+    /// of weight ½ and its root, `jeffreys`, `hellinger`, `bhattacharyya`, `tv`, `chi2`, and `renyi`, `tsallis` and
+    /// `alpha` of ½ and 2 are computed in f32, all others in f64; values may differ from those of [`rows`](Self::rows) in
     /// their last places. The same batch has the same bits whatever the number of threads.
     ///
     /// A GPU computes them of numbers of at most 32 bits, and leaves to the CPU what f32 is not right for:

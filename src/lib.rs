@@ -26,7 +26,7 @@
 //! down.
 //!
 //! [`Divergence`] has the other measures, from Jensen-Shannon to Rényi, each as a sum of terms that are
-//! never negative, in f64 on the CPU; [`Engine::several`] computes several in one pass over memory.
+//! never negative; [`Engine::several`] computes several in one pass over memory.
 //! [`Engine::gradient`] has the derivatives as well, [`Engine::matrix`] and [`Engine::nearest`] take all
 //! rows against all rows. [`Outcome::mean`] and its like make rows one number, and [`top_k`] takes
 //! distributions of which only the largest entries are known.

@@ -227,7 +227,9 @@ impl Recovering {
     /// Lets later calls do without a device that was given up.
     fn leave_alone(&self, device: &Opened, error: &Error) {
         let mut state = self.state();
-        if state.device.generation == device.generation {
+        // Many calls may give it up at a time: that is one failure.
+        let is_resting = state.rest.as_ref().is_some_and(|(until, _)| Instant::now() < *until);
+        if state.device.generation == device.generation && !is_resting {
             let rest = state.next_rest;
             state.rest = Some((Instant::now() + rest, error.clone()));
             state.next_rest = (2 * rest).min(LONGEST_REST);

@@ -156,8 +156,8 @@ impl Slope {
         if by > 0.0 { 1.0 / by } else { 0.0 }
     }
 
-    /// The same for slopes in the manner of the f32 forms: multiples of these, but for a constant, where they
-    /// are powers of p/q by the sum of all.
+    /// What the slopes of the f32 forms ([`cpu::form`](crate::cpu)) are yet to be multiplied by: those of orders
+    /// ½ and 2 are of powers of p/q that are not divided by the overlap.
     pub(crate) fn factor_of_form(&self) -> f64 {
         match self.divergence {
             Divergence::Renyi(a) => ((1.0 - a) * self.value).exp(),

@@ -235,10 +235,7 @@ pub(crate) fn exponent(k: i64) -> f64 {
 pub(crate) fn ln_ratio_f32<const FUSED: bool>(p: f32, q: f32) -> f32 {
     let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
     let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
-    let s = (p - q_near) / (p + q_near);
-    let twice = s + s;
-    let ln_near = mul_add::<FUSED>(twice, atanh_tail_f32::<FUSED>(s * s), twice);
-    mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)
+    ln_f32::<FUSED>(k, (p - q_near) / (p + q_near))
 }
 
 /// The same with a difference `n = p − q` that has more digits than the two numbers.
@@ -246,7 +243,12 @@ pub(crate) fn ln_ratio_f32<const FUSED: bool>(p: f32, q: f32) -> f32 {
 pub(crate) fn ln_ratio_beside_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
     let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
     let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
-    let s = if k == 0 { n } else { p - q_near } / (p + q_near);
+    ln_f32::<FUSED>(k, if k == 0 { n } else { p - q_near } / (p + q_near))
+}
+
+/// The logarithm of a ratio that is some octaves, by their bits, and `(1 + s)/(1 − s)`.
+#[inline(always)]
+fn ln_f32<const FUSED: bool>(k: i32, s: f32) -> f32 {
     let twice = s + s;
     let ln_near = mul_add::<FUSED>(twice, atanh_tail_f32::<FUSED>(s * s), twice);
     mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)

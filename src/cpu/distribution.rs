@@ -11,11 +11,8 @@ use crate::kind::Kind;
 use crate::sums::Total;
 use crate::term::{exp, ln};
 
-/// Numbers below it may be too small for a quotient, and are lifted by so much for their logarithms.
-const TINY: f64 = 1e-280;
-const LIFT: f64 =
-    1_606_938_044_258_990_275_541_962_092_341_162_602_522_202_993_782_792_835_301_376.0; // 2^200
-const LN_LIFT: f64 = 200.0 * std::f64::consts::LN_2;
+/// Quotients below it may have lost digits.
+const TINY: f64 = 1e-290;
 
 /// A row as a distribution. All vectors are as long as a multiple of `LANES`.
 pub(crate) struct Distribution {
@@ -84,13 +81,15 @@ impl Distribution {
         let (sum, sum_rest) = total.parts();
         self.mass = sum / by;
         let (mass, mass_rest) = if divided { (sum, sum_rest) } else { (by, 0.0) };
+        let ln_per_mass = by.ln() - mass.ln();
         for (at, x) in self.x.iter_mut().enumerate() {
-            let scaled = *x * by;
-            let (lift, ln_lift) = if scaled < TINY { (LIFT, LN_LIFT) } else { (1.0, 0.0) };
+            let raw = *x;
+            let scaled = raw * by;
             let quotient = scaled / mass;
             let rest = (-quotient).mul_add(mass, scaled) - quotient * mass_rest;
             self.x_rest[at] = UNIT * (rest / mass);
-            self.ln[at] = ln(scaled * lift / mass) - ln_lift;
+            let (of, more) = if quotient < TINY { (raw, ln_per_mass) } else { (quotient, 0.0) };
+            self.ln[at] = ln(of) + more;
             *x = quotient * UNIT;
         }
     }

@@ -11,6 +11,7 @@ use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
+use crate::error::{Rule, Side};
 use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::outcome::in_common_tasks;
 use crate::pairs::blocks;
@@ -88,7 +89,11 @@ pub(super) fn refusal<T: Element>(
     masses: [f64; 2],
 ) -> Option<Judged> {
     match look.is_invalid() {
-        true => batch.offender(row).map(|offender| Judged::invalid(&offender)),
+        // If no number is wrong, its product with a weight is.
+        true => Some(batch.offender(row).map_or_else(
+            || Judged { verdict: Verdict::Invalid(Side::P, Rule::Overflow), masses },
+            |offender| Judged::invalid(&offender),
+        )),
         false => refused_mass(batch, masses)
             .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
     }

@@ -1,6 +1,8 @@
-//! Rows of some divergences in f32, for those that it is right for: of probabilities of at most 32 bits
-//! that are divided by their masses. [`form_gradient`](super::form_gradient) has their gradients. A row is gone through twice, for its masses and for its sum, the
-//! second time from the cache. What lacks digits in f32 is left to [`family`](super::family).
+//! Rows of some divergences in f32, for those that it is right for: of numbers of at most 32 bits that are
+//! divided by their masses. Logarithms are made probabilities first, which takes a digit of their differences.
+//! A row is gone through twice, for its masses and for its sum, the second time from the cache. What lacks
+//! digits in f32 is left to [`family`](super::family). [`form_gradient`](super::form_gradient) has the gradients
+//! of such rows.
 //!
 //! With `δ = (P − Q)/(P + Q)` of the masses `p·(1 − δ)` and `q·(1 + δ)` have the same mass, and their
 //! difference is `(p − q) − δ·(p + q)`: it keeps its digits where rows are nearly equal, since `P − Q` is
@@ -8,8 +10,8 @@
 
 use std::marker::PhantomData;
 
-use super::family::{Family, SEGMENT, Work, each};
-use super::logs::widen;
+use super::family::{Family, Work, each};
+use super::logs::{self, Exponentials, widen};
 use super::rows::rows_per_task;
 use super::sums::LANES;
 use crate::batch::{Batch, Mass};
@@ -17,6 +19,7 @@ use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::error::Side;
 use crate::integrand::Integrand;
+use crate::kind::Kind;
 use crate::outcome::Slots;
 use crate::sums::DOUBT;
 use crate::term::{Term, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
@@ -29,6 +32,10 @@ pub(super) const CHAIN: usize = 8;
 /// beside δ.
 const LEAST: f64 = 1e-6;
 const LEAST_BESIDE: f64 = 0.1;
+/// The least distance of two rows of which one is of logarithms.
+const LEAST_OF_LOGS: f64 = 0.03;
+/// The most bins of a row: one thread goes through all of them.
+const LONGEST: usize = 1 << 18;
 /// The largest δ with which the smaller of the two keeps its digits.
 const MOST_APART: f64 = 1.0 / 3.0;
 /// Sums from here on may have overflowed.
@@ -61,10 +68,12 @@ pub(super) fn with_form<T: Element, W: WithForm>(
     batch: &Batch<'_, T>,
     what: W,
 ) -> Option<W::Output> {
-    let divided = matches!(batch.mass(), Mass::Check | Mass::Normalize);
+    let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
+    let policy = matches!(batch.mass(), Mass::Check | Mass::Normalize);
+    let divided = policy || kinds == [Kind::Logits; 2];
     let in_f32 = size_of::<T::Value>() == size_of::<f32>();
-    let plain = batch.is_probs() && batch.bin_weights().is_none();
-    if !(plain && divided && in_f32 && batch.bins() <= SEGMENT) {
+    let plain = batch.bin_weights().is_none() && batch.bins() <= LONGEST;
+    if !(plain && divided && in_f32) {
         return None;
     }
     Some(match divergence.integrands()[0]? {
@@ -106,6 +115,9 @@ pub(super) trait Form: Copy + Send + Sync {
     /// What the derivatives in p and in q are, but for a constant that leaves 0 where p = q, and a factor of
     /// the row. Neither number is 0.
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2];
+
+    /// Whether the slopes jump where p = q.
+    const HAS_KINK: bool = false;
 
     /// About how far apart rows are that have a sum. Sums are of second order in that.
     #[inline(always)]
@@ -206,6 +218,8 @@ impl Form for Roots {
 struct Variation;
 
 impl Form for Variation {
+    const HAS_KINK: bool = true;
+
     #[inline(always)]
     fn bin<const FUSED: bool>(_: f32, _: f32, n: f32) -> f32 {
         n.abs()
@@ -252,19 +266,51 @@ struct Job<'a, 'b, T> {
     factor: f64,
 }
 
-/// A row, by the divergence, the batch that it is one of, and the factor of its form.
-pub(super) struct Row<'a, 'b, T> {
+/// A row: the divergence, the batch that it is one of, the factor of its form, and probabilities.
+pub(super) struct Row<'a, 'b, T, N> {
     pub divergence: Divergence,
     pub batch: &'a Batch<'b, T>,
     pub factor: f64,
-    pub p: &'a [T],
-    pub q: &'a [T],
+    pub p: &'a [N],
+    pub q: &'a [N],
+    /// What logarithms were, that the probabilities were made of.
+    pub logs: [Option<Exponentials>; 2],
+}
+
+/// Memory for a row's probabilities.
+pub(super) type Space = [Vec<f32>; 2];
+
+/// Makes a row probabilities, each side whose numbers are logarithms in f32 and with a mass of 1.
+#[inline(always)]
+pub(super) fn made_probabilities<T: Element, const FUSED: bool>(
+    batch: &Batch<'_, T>,
+    row: usize,
+    space: &mut Space,
+) -> Option<[Option<Exponentials>; 2]> {
+    let mut logs = [None; 2];
+    for (at, side) in [Side::P, Side::Q].into_iter().enumerate() {
+        let (numbers, into) = (batch.packed(side, row), &mut space[at]);
+        into.resize(numbers.len(), 0.0);
+        logs[at] = match batch.kind(side) {
+            Kind::Probs => {
+                into.iter_mut().zip(&*numbers).for_each(|(to, x)| *to = x.to_f32());
+                None
+            }
+            Kind::LogProbs => Some(logs::probabilities::<T, FUSED>(&numbers, 1.0, into)?),
+            Kind::Logits => {
+                let made = logs::probabilities::<T, FUSED>(&numbers, batch.temperature(), into)?;
+                Some(Exponentials { mass: 1.0, ..made })
+            }
+        };
+    }
+    Some(logs)
 }
 
 /// What is known of a row that f32 is right for.
 pub(super) struct Settled {
     pub judged: Judged,
-    /// δ of the masses.
+    /// The masses of the probabilities, and δ of them.
+    pub sums: [f64; 2],
     pub delta: f64,
     /// About how far apart its sides are; 0 if that is not known.
     pub distance: f64,
@@ -272,33 +318,36 @@ pub(super) struct Settled {
     pub is_full: bool,
 }
 
-impl<T: Element> Row<'_, '_, T> {
+impl<T: Element, N: Element> Row<'_, '_, T, N> {
     /// The verdict on it, if f32 is right for it.
     #[inline(always)]
     pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
-        let Row { divergence, batch, factor, p, q } = *self;
-        let look = Look::at::<T>(p, q);
-        if look.is_strange() {
+        let Row { divergence, batch, factor, p, q, logs } = *self;
+        let look = Look::at::<N>(p, q);
+        // What is too small for a number makes no difference, unless it makes an infinite one.
+        let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
+        if look.is_strange() || some_lost && divergence.is_infinite([true; 2], true) {
             return None;
         }
-        let masses = look.masses;
+        let sums = look.masses;
+        let masses = [0, 1].map(|side: usize| logs[side].map_or(sums[side], |logs| logs.mass));
         let doubtful = |mass: f64| ((mass - 1.0).abs() - batch.mass_tolerance()).abs() < DOUBT;
         let on_the_edge = batch.mass() == Mass::Check && masses.into_iter().any(doubtful);
-        let faint = masses.into_iter().any(|mass| mass < f32::FAINT);
+        let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
         if on_the_edge || faint || refused_mass(batch, masses).is_some() {
             return None;
         }
         if divergence.is_infinite(look.alone, look.both > 0) {
             let judged = Judged { verdict: Verdict::Infinite, masses };
-            return Some(Settled { judged, delta: 0.0, distance: 0.0, is_full: false });
+            return Some(Settled { judged, sums, delta: 0.0, distance: 0.0, is_full: false });
         }
-        let [p_mass, q_mass] = masses;
+        let [p_mass, q_mass] = sums;
         let delta = look.difference / (p_mass + q_mass);
         if delta.abs() > MOST_APART {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<T, F, FUSED>(p, q, delta);
+        let sum = factor * per_mass * sum::<N, F, FUSED>(p, q, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -306,23 +355,31 @@ impl<T: Element> Row<'_, '_, T> {
             _ => 0.0,
         };
         // What has an end has it to the last digit where rows have no bin in common.
-        let has_digits = distance >= LEAST.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
+        let of_logs = if logs.iter().any(Option::is_some) { LEAST_OF_LOGS } else { LEAST };
+        let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
         if !has_digits || more <= -FAR || look.both == 0 {
             return None;
         }
         let value = divergence.of_sums(sum, more.ln_1p(), batch.mass());
         let judged = Judged { verdict: Verdict::Value(value), masses };
-        Some(Settled { judged, delta, distance, is_full: look.both as usize == p.len() })
+        Some(Settled { judged, sums, delta, distance, is_full: look.both as usize == p.len() })
     }
 }
 
 impl<T: Element> Job<'_, '_, T> {
     #[inline(always)]
-    fn judged<F: Form, const FUSED: bool>(&self, row: usize) -> Option<Judged> {
+    fn judged<F: Form, const FUSED: bool>(&self, row: usize, space: &mut Space) -> Option<Judged> {
         let Job { divergence, batch, factor, .. } = *self;
-        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-        let row = Row { divergence, batch, factor, p: &p, q: &q };
-        row.settled::<F, FUSED>().map(|settled| settled.judged)
+        let settled = if batch.is_probs() {
+            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+            let row = Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
+            row.settled::<F, FUSED>()
+        } else {
+            let logs = made_probabilities::<T, FUSED>(batch, row, space)?;
+            let [p, q] = space;
+            Row::<T, f32> { divergence, batch, factor, p, q, logs }.settled::<F, FUSED>()
+        };
+        settled.map(|settled| settled.judged)
     }
 }
 
@@ -348,9 +405,9 @@ impl<T: Element, F: Form> Rows<'_, '_, '_, T, F> {
     #[inline(always)]
     fn all<const FUSED: bool>(self) -> usize {
         let Rows { job, first, mut slots, .. } = self;
-        let mut work = None;
+        let (mut work, mut space) = (None, Space::default());
         for at in 0..slots.values.len() {
-            let judged = job.judged::<F, FUSED>(first + at);
+            let judged = job.judged::<F, FUSED>(first + at, &mut space);
             let judged = judged.unwrap_or_else(|| in_f64(&job, first + at, &mut work));
             slots.put(at, judged.row());
         }
@@ -532,7 +589,9 @@ mod tests {
                 let job = Job { divergence, batch: &batch, family: &family, factor };
                 let (mut work, mut fast) = (None, 0);
                 for row in 0..8 {
-                    let Some(judged) = job.judged::<F, true>(row) else { continue };
+                    let Some(judged) = job.judged::<F, true>(row, &mut Space::default()) else {
+                        continue;
+                    };
                     let want = in_f64(&job, row, &mut work);
                     let what = format!("{divergence}, {bins} bins, {apart:e}, row {row}");
                     match (judged.verdict, want.verdict) {
@@ -586,15 +645,20 @@ mod tests {
             (Divergence::Entropy, None),
         ] {
             assert_eq!(named(divergence, 16, Mass::Check), want, "{divergence}");
-            assert_eq!(named(divergence, SEGMENT, Mass::Normalize), want, "{divergence}");
-            assert_eq!(named(divergence, SEGMENT + 1, Mass::Check), None, "{divergence}");
+            assert_eq!(named(divergence, LONGEST, Mass::Normalize), want, "{divergence}");
+            assert_eq!(named(divergence, LONGEST + 1, Mass::Check), None, "{divergence}");
             assert_eq!(named(divergence, 16, Mass::Generalized), None, "{divergence}");
         }
         let p = Array2::from_elem((1, 2), 0.5_f64);
         assert!(with_form(Divergence::Jeffreys, &Batch::probs(&p, &p).unwrap(), Named).is_none());
         let logits = Array2::from_elem((1, 2), 0.5_f32);
         let batch = Batch::logits(&logits, &logits).unwrap();
-        assert!(with_form(Divergence::Jeffreys, &batch, Named).is_none());
+        let batch = batch.with_mass(Mass::AsGiven);
+        assert_eq!(with_form(Divergence::Jeffreys, &batch, Named), Some(("Jeffreys", 1.0)));
+        let mixed = Batch::of(Kind::Probs, &logits, Kind::Logits, &logits).unwrap();
+        assert!(with_form(Divergence::Jeffreys, &mixed, Named).is_some());
+        let mixed = mixed.with_mass(Mass::AsGiven);
+        assert!(with_form(Divergence::Jeffreys, &mixed, Named).is_none());
         let weights = [1.0, 1.0];
         let batch = Batch::probs(&logits, &logits).unwrap().with_bin_weights(&weights).unwrap();
         assert!(with_form(Divergence::Jeffreys, &batch, Named).is_none());
@@ -614,6 +678,95 @@ mod tests {
             compare::<ChiSquared>(Divergence::ChiSquared, 1.0, zeros);
             compare::<Variation>(Divergence::TotalVariation, 0.5, zeros);
         }
+    }
+
+    /// Holds rows of which one side at least is of logarithms against f64.
+    fn compare_logs<F: Form>(divergence: Divergence, factor: f64) -> f64 {
+        let mut worst = 0.0_f64;
+        for bins in [2, 5, 33, 300, 4_000] {
+            for (at, apart) in [3.0, 1.0, 0.3, 0.1].into_iter().enumerate() {
+                let p = Array2::from_shape_fn((6, bins), |(row, bin)| 12.0 * noise(row, bin));
+                let by = |row: usize, bin: usize| apart * (2.0 * noise(row + 40 + at, bin) - 1.0);
+                let q = Array2::from_shape_fn((6, bins), |(row, bin)| p[[row, bin]] + by(row, bin));
+                let wide = [p, q];
+                for kinds in [[Kind::Logits; 2], [Kind::LogProbs; 2], [Kind::Probs, Kind::Logits]] {
+                    let side = |at: usize| {
+                        let mut side = wide[at].clone();
+                        for mut row in side.rows_mut() {
+                            let mass: f64 = row.iter().map(|x| x.exp()).sum();
+                            row.mapv_inplace(|x| match kinds[at] {
+                                Kind::Probs => x.exp() / mass,
+                                _ => x - 30.0,
+                            });
+                        }
+                        side.mapv(|x| x as f32)
+                    };
+                    let (p, q) = (side(0), side(1));
+                    let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+                    let batch = batch.with_mass(Mass::Normalize);
+                    let family = Family::new(&[divergence], Reading::of(&batch));
+                    let job = Job { divergence, batch: &batch, family: &family, factor };
+                    let (mut work, mut fast) = (None, 0);
+                    for row in 0..6 {
+                        let judged = job.judged::<F, true>(row, &mut Space::default());
+                        let Some(judged) = judged else { continue };
+                        let want = in_f64(&job, row, &mut work);
+                        let (Verdict::Value(got), Verdict::Value(want)) =
+                            (judged.verdict, want.verdict)
+                        else {
+                            panic!("{divergence}");
+                        };
+                        let off = (got - want).abs() / want;
+                        let what = format!("{divergence}, {bins} {}, {apart:e}", kinds[0]);
+                        assert!(off < 2e-6, "{what}, row {row}: {got:e}, not {want:e}: {off:e}");
+                        worst = worst.max(off);
+                        fast += 1;
+                    }
+                    let least = if bins > 2 { 4 } else { 2 };
+                    assert!(apart < 1.0 || fast >= least, "{divergence}, {bins}, {apart}: {fast}");
+                }
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn rows_of_logarithms_are_as_good_as_in_f64() {
+        let worst = [
+            compare_logs::<JensenShannon>(Divergence::JensenShannon(0.5), 0.25),
+            compare_logs::<Jeffreys>(Divergence::Jeffreys, 1.0),
+            compare_logs::<Roots>(Divergence::Hellinger, 2.0),
+            compare_logs::<Roots>(Divergence::Bhattacharyya, 2.0),
+            compare_logs::<ChiSquared>(Divergence::Renyi(2.0), 0.5),
+            compare_logs::<ChiSquared>(Divergence::ChiSquared, 1.0),
+            compare_logs::<Variation>(Divergence::TotalVariation, 0.5),
+        ];
+        println!("{worst:?}");
+    }
+
+    /// What underflows makes no finite value infinite.
+    #[test]
+    fn probabilities_too_small_for_f32_are_some() {
+        let (p, q) =
+            (ndarray::array![[0.0_f32, -200.0, 1.0]], ndarray::array![[0.5_f32, 1.0, 0.0]]);
+        let batch = Batch::logits(&p, &q).unwrap();
+        let judged = |divergence| {
+            let family = Family::new(&[divergence], Reading::of(&batch));
+            let job = Job { divergence, batch: &batch, family: &family, factor: 1.0 };
+            job.judged::<Jeffreys, true>(0, &mut Space::default())
+        };
+        assert!(judged(Divergence::Jeffreys).is_none());
+        assert!(judged(Divergence::JensenShannon(0.5)).is_some());
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let mut p = p.clone();
+            p[[0, 1]] = wrong;
+            let mut into = [0.0; 3];
+            let row = p.as_slice().unwrap();
+            assert!(logs::probabilities::<f32, true>(row, 1.0, &mut into).is_none());
+        }
+        let mut into = [0.0; 2];
+        let none = [f32::NEG_INFINITY; 2];
+        assert!(logs::probabilities::<f32, true>(&none, 1.0, &mut into).is_none());
     }
 
     #[test]

@@ -3,18 +3,20 @@
 //! are subtracted there. What lacks digits in f32, and what has a bin without mass, is left to
 //! [`gradient`](super::gradient).
 //!
-//! Slopes are 0 where p = q, and the masses are brought to the same: so they have both signs, and those of
-//! probabilities are nowhere much smaller than what their mean is subtracted from.
+//! Slopes are 0 where p = q, and the masses are brought to the same: so they have both signs, and in
+//! probabilities no derivative is much smaller than what the mean is subtracted from. In logarithms they are
+//! where one bin has nearly all of the mass, and the row is left to f64.
 
 use std::marker::PhantomData;
 
-use super::form::{self, CHAIN, Form, TINY, WithForm, block, with_form};
+use super::form::{self, CHAIN, Form, Space, TINY, WithForm, block, made_probabilities, with_form};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::error::Side;
+use crate::kind::Kind;
 use crate::outcome::{Row, Status};
 use crate::slope::Slope;
 use crate::term::mul_add;
@@ -38,31 +40,33 @@ pub(super) fn row<T: Element>(
     batch: &Batch<'_, T>,
     row: usize,
     weight: f64,
+    space: &mut Space,
     into: [&mut [f32]; 2],
 ) -> Option<Row<T::Value>> {
-    let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-    let row = form::Row { divergence, batch, factor: 1.0, p: &p, q: &q };
-    with_form(divergence, batch, Written { row, weight, into })?
+    with_form(divergence, batch, Written { divergence, batch, row, weight, space, into })?
 }
 
 /// A row whose gradients are written.
 struct Written<'a, 'b, 'i, T> {
-    row: form::Row<'a, 'b, T>,
+    divergence: Divergence,
+    batch: &'a Batch<'b, T>,
+    row: usize,
     weight: f64,
+    space: &'i mut Space,
     into: [&'i mut [f32]; 2],
 }
 
 impl<T: Element> WithForm for Written<'_, '_, '_, T> {
     type Output = Option<Row<T::Value>>;
 
-    fn with<F: Form>(mut self, factor: f64) -> Self::Output {
-        self.row.factor = factor;
-        pulp::Arch::new().dispatch(Write { written: self, form: PhantomData::<F> })
+    fn with<F: Form>(self, factor: f64) -> Self::Output {
+        pulp::Arch::new().dispatch(Write { written: self, factor, form: PhantomData::<F> })
     }
 }
 
 struct Write<'a, 'b, 'i, T, F> {
     written: Written<'a, 'b, 'i, T>,
+    factor: f64,
     form: PhantomData<F>,
 }
 
@@ -71,42 +75,114 @@ impl<T: Element, F: Form> pulp::WithSimd for Write<'_, '_, '_, T, F> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
-        let written = self.written;
-        if S::IS_SCALAR { written.all::<F, false>() } else { written.all::<F, true>() }
+        let Write { written, factor, .. } = self;
+        match S::IS_SCALAR {
+            true => written.of_any_kind::<F, false>(factor),
+            false => written.of_any_kind::<F, true>(factor),
+        }
     }
 }
 
 impl<T: Element> Written<'_, '_, '_, T> {
     #[inline(always)]
-    fn all<F: Form, const FUSED: bool>(self) -> Option<Row<T::Value>> {
-        let Written { row, weight, into: [of_p, of_q] } = self;
-        let settled = row.settled::<F, FUSED>()?;
-        // Beside a large δ single differences have not the digits that their sum has.
-        let has_digits = settled.is_full && settled.distance >= settled.delta.abs();
-        let Verdict::Value(value) = settled.judged.verdict else { return None };
-        let results = settled.judged.row::<T::Value>();
-        if !has_digits || results.status != Status::Ok {
-            return None;
+    fn of_any_kind<F: Form, const FUSED: bool>(self, factor: f64) -> Option<Row<T::Value>> {
+        let Written { divergence, batch, row, weight, space, into } = self;
+        if batch.is_probs() {
+            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+            let row = form::Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
+            return write::<T, T, F, FUSED>(&row, weight, into);
         }
-        let form::Row { divergence, p, q, .. } = row;
-        let sums = match (!of_p.is_empty(), !of_q.is_empty()) {
-            (true, true) => slopes::<T, F, FUSED, true, true>(p, q, settled.delta, of_p, of_q),
-            (true, false) => slopes::<T, F, FUSED, true, false>(p, q, settled.delta, of_p, of_q),
-            _ => slopes::<T, F, FUSED, false, true>(p, q, settled.delta, of_p, of_q),
-        };
-        let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
-        for ((into, sum), mass) in [of_p, of_q].into_iter().zip(sums).zip(settled.judged.masses) {
-            let (by, mean) = ((factor / mass) as f32, (sum / mass) as f32);
-            if !(by.is_finite() && mean.is_finite()) {
-                return None;
-            }
-            into.iter_mut().for_each(|x| *x = by * (*x - mean));
-        }
-        Some(results)
+        let logs = made_probabilities::<T, FUSED>(batch, row, space)?;
+        let [p, q] = space;
+        write::<T, f32, F, FUSED>(
+            &form::Row { divergence, batch, factor, p, q, logs },
+            weight,
+            into,
+        )
     }
 }
 
-/// Writes the slopes of the sides that are wanted, and sums their products with what was given.
+/// Of p + q: differences up to it may have the wrong sign.
+const DOUBT: f32 = 1e-6;
+
+#[inline(always)]
+fn write<T: Element, N: Element, F: Form, const FUSED: bool>(
+    row: &form::Row<'_, '_, T, N>,
+    weight: f64,
+    [of_p, of_q]: [&mut [f32]; 2],
+) -> Option<Row<T::Value>> {
+    let form::Row { divergence, batch, p, q, logs, .. } = *row;
+    let settled = row.settled::<F, FUSED>()?;
+    // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
+    // digits that their sum has.
+    let has_slopes = settled.is_full || logs.iter().all(Option::is_some);
+    let has_digits = has_slopes && settled.distance >= settled.delta.abs();
+    let Verdict::Value(value) = settled.judged.verdict else { return None };
+    let results = settled.judged.row::<T::Value>();
+    if !has_digits || results.status != Status::Ok {
+        return None;
+    }
+    let delta = settled.delta;
+    let sums = match (!of_p.is_empty(), !of_q.is_empty()) {
+        (true, true) => slopes::<N, F, FUSED, true, true>(p, q, delta, of_p, of_q)?,
+        (true, false) => slopes::<N, F, FUSED, true, false>(p, q, delta, of_p, of_q)?,
+        (false, true) => slopes::<N, F, FUSED, false, true>(p, q, delta, of_p, of_q)?,
+        (false, false) => return Some(results),
+    };
+    let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
+    for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
+        let mass = settled.sums[side];
+        let mean = (sums[side] / mass) as f32;
+        let kind = batch.kind([Side::P, Side::Q][side]);
+        let per_number = if kind == Kind::Logits { batch.temperature() } else { 1.0 };
+        let by = (factor / (mass * per_number)) as f32;
+        if !(by.is_normal() && mean.is_finite()) {
+            return None;
+        }
+        let shows = match kind {
+            Kind::Probs if batch.is_probs() => {
+                into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
+                true
+            }
+            Kind::Probs => times::<N, false>(into, numbers, mean, by),
+            _ => times::<N, true>(into, numbers, mean, by),
+        };
+        if !shows {
+            return None;
+        }
+    }
+    Some(results)
+}
+
+/// How large the largest derivative has to be beside what is subtracted in it, and beside the rounding of
+/// probabilities that were made of logarithms.
+const SHOWS: f32 = 0.05;
+
+/// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
+/// they have their digits.
+#[inline(always)]
+fn times<N: Element, const LOGS: bool>(
+    into: &mut [f32],
+    numbers: &[N],
+    mean: f32,
+    by: f32,
+) -> bool {
+    let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    for (into, numbers) in into.chunks_mut(LANES).zip(numbers.chunks(LANES)) {
+        for (lane, (slope, p)) in into.iter_mut().zip(numbers).enumerate() {
+            let p = if LOGS { p.to_f32() } else { 1.0 };
+            let (whole, derivative) = (p * *slope, p * (*slope - mean));
+            largest[lane] = largest[lane].max(derivative.abs());
+            beside[lane] = beside[lane].max(whole.abs()).max(p);
+            *slope = by * derivative;
+        }
+    }
+    let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, f32::max);
+    into.is_empty() || most(largest) >= SHOWS * most(beside).max(mean.abs())
+}
+
+/// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
+/// a slope jumps and f32 cannot tell on which side a bin is.
 #[inline(always)]
 fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
     p: &[T],
@@ -114,9 +190,9 @@ fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: 
     delta: f64,
     of_p: &mut [f32],
     of_q: &mut [f32],
-) -> [f64; 2] {
+) -> Option<[f64; 2]> {
     let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
-    let mut sums = [[0.0_f64; LANES]; 2];
+    let (mut sums, mut doubtful) = ([[0.0_f64; LANES]; 2], [0_u32; LANES]);
     let mut first = 0;
     while first < p.len() {
         let mut chains = [[0.0_f32; LANES]; 2];
@@ -130,8 +206,15 @@ fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: 
                 let (p_there, q_there) = ((p * p_by).max(TINY), (q * q_by).max(TINY));
                 let [u, v] = F::slopes::<FUSED>(p_there, q_there, n);
                 [found[0][lane], found[1][lane]] = [u, v];
-                chains[0][lane] = mul_add::<FUSED>(p, u, chains[0][lane]);
-                chains[1][lane] = mul_add::<FUSED>(q, v, chains[1][lane]);
+                if OF_P {
+                    chains[0][lane] = mul_add::<FUSED>(p, u, chains[0][lane]);
+                }
+                if OF_Q {
+                    chains[1][lane] = mul_add::<FUSED>(q, v, chains[1][lane]);
+                }
+                if F::HAS_KINK {
+                    doubtful[lane] |= u32::from((p > 0.0) & (n.abs() <= DOUBT * (p + q)));
+                }
             }
             if OF_P {
                 put(&found[0], of_p, at);
@@ -147,7 +230,8 @@ fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: 
         }
         first += CHAIN * LANES;
     }
-    sums.map(tree_sum)
+    let is_sound = doubtful.into_iter().all(|doubtful| doubtful == 0);
+    is_sound.then(|| sums.map(tree_sum))
 }
 
 #[inline(always)]

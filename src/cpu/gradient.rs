@@ -1,5 +1,6 @@
 //! Values and gradients of rows on the CPU, of any divergence: in f64, from the bins as
-//! [`bins`](super::bins) has them.
+//! [`bins`](super::bins) has them, but for rows that [`kl_gradient`](super::kl_gradient) or
+//! [`form_gradient`](super::form_gradient) make in f32.
 //!
 //! A row is gone through three times: for the masses, for the value with the means of the slopes, and
 //! for what is written, the last two from a cache unless it is very long. With the slopes u and v of
@@ -266,7 +267,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
         let row = match in_f32 {
             InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
-            InF32::Form => form_gradient::row(self.divergence, self.batch, row, weight, places)?,
+            InF32::Form => {
+                let space = &mut kept.weights;
+                form_gradient::row(self.divergence, self.batch, row, weight, space, places)?
+            }
         };
         for (into, space) in into.iter_mut().zip(space) {
             into.put_space(space);
@@ -398,9 +402,11 @@ impl Line {
     /// From a slope itself and the probability, where one of the two is 0.
     fn derivative(&self, slope: f64, p: Option<f64>) -> f64 {
         let Line { kind, by, factor, shift } = *self;
+        // An infinite one too, where that is the middle of the slopes.
+        let slope = if factor == 0.0 { 0.0 } else { factor * slope };
         match (kind, p) {
-            (Kind::Probs, _) => by * (factor * slope - shift),
-            (_, Some(p)) => by * p / UNIT * (factor * slope - shift),
+            (Kind::Probs, _) => by * (slope - shift),
+            (_, Some(p)) => by * p / UNIT * (slope - shift),
             (_, None) => 0.0,
         }
     }
@@ -554,8 +560,8 @@ impl<V: Value> Walk<'_, '_, V> {
 }
 
 impl Written<'_> {
-    /// Probabilities are functions of what was given: of its product with a weight. Logarithms have theirs
-    /// added, and what is left out is a masked one.
+    /// A probability was multiplied by its weight, and so is its derivative; a logarithm had one added, which
+    /// changes none. What is left out has 0, whatever stands in it.
     #[cold]
     #[inline(never)]
     fn weigh(&self, weights: &[f64], derivatives: &mut [Vectors; 2]) {

@@ -84,8 +84,8 @@ pub(super) fn segment<T: Element, S: pulp::Simd>(p: &[T], q: &[T], temperature: 
 /// What was made on the way to the node of up to `SEGMENT` bins, for the gradient's sake.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// `w` and `v` of all bins, those of a block in units of its largest.
-    weights: [Vec<f32>; 2],
+    /// `w` and `v` of all bins, those of a block in units of its largest. Others may make use of the memory.
+    pub(super) weights: [Vec<f32>; 2],
     /// Those largest numbers, of blocks whose weights are there.
     tops: Vec<Option<[f32; 2]>>,
 }
@@ -555,6 +555,61 @@ fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
     let low = fma(y2, fma(FIT[3], y, FIT[2]), fma(FIT[1], y, FIT[0]));
     let high = fma(y2, fma(FIT[7], y, FIT[6]), fma(FIT[5], y, FIT[4]));
     y2 * fma(y4, high, low)
+}
+
+/// What a side was before it was made probabilities.
+#[derive(Clone, Copy)]
+pub(super) struct Exponentials {
+    pub mass: f64,
+    /// Whether numbers other than −inf have no probability in f32.
+    pub some_lost: bool,
+}
+
+/// The exponentials of a side's numbers, divided by their sum, in f32. Nothing if a number is none of a
+/// logarithm, or none has a probability.
+#[inline(always)]
+pub(super) fn probabilities<T: Element, const FUSED: bool>(
+    numbers: &[T],
+    temperature: f64,
+    into: &mut [f32],
+) -> Option<Exponentials> {
+    let (blocks, rest) = numbers.as_chunks();
+    let all = || blocks.iter().map(widen).chain((!rest.is_empty()).then(|| filled_up(rest)));
+    let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
+    for block in all() {
+        for lane in 0..LANES {
+            tops[lane] = if block[lane] > tops[lane] { block[lane] } else { tops[lane] };
+            wrong[lane] |= u32::from(!(block[lane] < f32::INFINITY));
+        }
+    }
+    let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if top == f32::NEG_INFINITY || wrong.into_iter().any(|wrong| wrong > 0) {
+        return None;
+    }
+    let terms = Terms::new([top; 2], 0.0, 1.0, temperature);
+    let (mut sums, mut lost) = ([0.0_f64; LANES], [0_u32; LANES]);
+    let (places, last) = into.as_chunks_mut::<LANES>();
+    let mut places = places.iter_mut();
+    for block in all() {
+        let mut weights = [0.0; LANES];
+        for lane in 0..LANES {
+            let (weight, some) = terms.exp::<FUSED>(block[lane] - top);
+            weights[lane] = weight;
+            lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
+            sums[lane] += f64::from(weight);
+        }
+        match places.next() {
+            Some(place) => *place = weights,
+            None => last.copy_from_slice(&weights[..last.len()]),
+        }
+    }
+    let sum = tree_sum(sums);
+    let by = (1.0 / sum) as f32;
+    into.iter_mut().for_each(|weight| *weight *= by);
+    Some(Exponentials {
+        mass: sum * (f64::from(top) / temperature).exp(),
+        some_lost: lost.into_iter().any(|lost| lost > 0),
+    })
 }
 
 /// The gradient of a row of up to `SEGMENT` bins whose node is known, in f32: `p·(l − D)` and `q − p`,

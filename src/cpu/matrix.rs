@@ -144,6 +144,9 @@ fn near_and_far<F: Form<N>, const N: usize>(
     for (p, into) in p.iter().zip(into.chunks_mut(q.len())) {
         near.clear();
         near.extend((0..q.len()).filter(|&column| into[column] < F::FAR_FROM));
+        if near.is_empty() {
+            continue;
+        }
         again.resize(near.len(), 0.0);
         let columns = near.iter().map(|&column| q[column].kept());
         tile::sums::<F, N>(std::iter::once(p.kept()), columns, &mut again);

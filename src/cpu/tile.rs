@@ -47,9 +47,9 @@ pub(super) trait Form<const N: usize>: Summed<N> {
     const LEAST: f64;
     /// What the sum is to be multiplied by.
     const FACTOR: f64;
-    /// The same with fewer operations, for pairs so far apart that cancellation does no harm: good for
-    /// sums from [`FAR_FROM`](Self::FAR_FROM) on.
+    /// The same with fewer operations, for pairs so far apart that cancellation does no harm.
     type Far: Summed<N>;
+    /// The sums from which on that is as good.
     const FAR_FROM: f64;
 
     /// What is kept of a probability and its logarithm.
@@ -101,7 +101,7 @@ impl Sum {
             Sum::Jeffreys => what.with::<Jeffreys, 4>(),
             Sum::JensenShannon => what.with::<JensenShannon, 4>(),
             Sum::Roots => what.with::<Roots, 2>(),
-            // It comes beside the former, of what is kept for them.
+            // It comes beside the former, of what is kept for it.
             #[cfg(feature = "gpu")]
             Sum::Overlap => what.with::<Roots, 2>(),
             Sum::Variation => what.with::<Variation, 2>(),

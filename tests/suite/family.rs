@@ -713,6 +713,22 @@ fn weights_of_bins_multiply_both_sides() {
     }
 }
 
+/// A number may be some, and its product with a weight none.
+#[test]
+fn products_too_large_are_invalid_not_0() {
+    let (p, q) = (array![[3e38_f32, 1.0], [0.5, 0.5]], array![[1.0_f32, 1.0], [0.5, 0.5]]);
+    let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+    let batch = batch.with_bin_weights(&[1e300, 1.0]).unwrap();
+    for divergence in all_divergences() {
+        let error = Engine::cpu().rows(divergence, &batch).unwrap_err();
+        assert!(matches!(error, Error::Invalid(at) if at.row == 0 && at.rule == Rule::Overflow));
+        let batch = batch.with_on_invalid(OnInvalid::Nan);
+        let outcome = Engine::cpu().rows(divergence, &batch).unwrap();
+        assert_eq!(outcome.statuses[0], Status::Invalid(Rule::Overflow), "{divergence}");
+        assert!(outcome.values[0].is_nan() && outcome.values[1].is_finite(), "{divergence}");
+    }
+}
+
 #[test]
 fn weights_that_are_none_are_refused() {
     let p = array![[0.5_f32, 0.5]];

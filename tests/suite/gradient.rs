@@ -385,7 +385,6 @@ fn weights_are_factors_on<T: Element<Value = T>>(engine: &Engine, rounding: f64)
     assert!(matches!(error, Err(Error::Invalid(at)) if at.row == 3 && at.side == Side::P));
 }
 
-/// A row that is repeated has the sum of what each of them would have.
 /// A batch whose bins have weights beside one of the products, whose derivatives have those as factors; and
 /// one of the bins that are left.
 #[test]
@@ -457,6 +456,7 @@ fn check_weighted(
     }
 }
 
+/// A row that is repeated has the sum of what each of them would have.
 #[test]
 fn repeated_rows_are_summed_over() {
     for shape in [(1, 5), (3, 5), (40, 33), (700, 100), (9, 70_000)] {
@@ -719,7 +719,60 @@ fn a_gpu_computes_them_by_itself() {
     }
 }
 
-/// Rows in f32 near each other and far off, against the same numbers in f64.
+/// One side alone has the bits that it has beside the other, and none is asked for nothing.
+#[test]
+fn what_is_not_wanted_makes_no_difference() {
+    let [p, q] = sides(77);
+    for &kind in Kind::ALL {
+        let (p, q) = (of_kind::<f32>(kind, &p, 1.0), of_kind::<f32>(kind, &q, 1.0));
+        let batch = Batch::of(kind, &p, kind, &q).unwrap();
+        for divergence in all_divergences() {
+            let of = |wanted| Engine::cpu().gradient(divergence, &batch, wanted, None).unwrap();
+            let bits = |side: Option<Array2<f32>>| side.unwrap().mapv(f32::to_bits);
+            let (both, of_p, of_q) = (of(Wanted::Both), of(Wanted::P), of(Wanted::Q));
+            assert_eq!(bits(of_p.p), bits(both.p), "{divergence}, {kind}");
+            assert_eq!(bits(of_q.q), bits(both.q), "{divergence}, {kind}");
+            let none = Engine::cpu().gradient_into(divergence, &batch, None, None, None).unwrap();
+            assert_eq!(none.values.mapv(f32::to_bits), both.outcome.values.mapv(f32::to_bits));
+        }
+    }
+}
+
+/// The slopes of `tv` jump where p = q: that is not for rounding to decide.
+#[test]
+fn kinks_are_kinks_whatever_the_masses() {
+    let mut p = Array2::from_elem((1, 32), 1e-3_f32);
+    (p[[0, 0]], p[[0, 1]], p[[0, 16]], p[[0, 2]]) = (0.5, 0.25, 0.1, 0.05);
+    let mut q = p.clone();
+    q.swap([0, 0], [0, 1]);
+    q.swap([0, 16], [0, 2]);
+    let counts = [array![[6.0_f32, 44.0, 10.0]], array![[5.0_f32, 10.0, 35.0]]];
+    for [p, q] in [&[p, q], &counts] {
+        let batch = Batch::probs(p, q).unwrap().with_mass(Mass::Normalize);
+        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let wide = Batch::probs(&wide_p, &wide_q).unwrap().with_mass(Mass::Normalize);
+        for engine in engines() {
+            let of_tv = Divergence::TotalVariation;
+            let got = engine.gradient(of_tv, &batch, Wanted::P, None).unwrap().p.unwrap();
+            let want = Engine::cpu().gradient(of_tv, &wide, Wanted::P, None).unwrap().p.unwrap();
+            let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
+            assert!(error(&got, &want.into_raw_vec_and_offset().0, 0.0, |_| false) < 1e-5);
+        }
+    }
+}
+
+/// Where P = Q distances have no slope, in a bin without mass on both sides neither.
+#[test]
+fn bins_without_mass_have_no_slope_where_rows_are_equal() {
+    let p = array![[0.5_f64, 0.5, 0.0]];
+    let batch = Batch::probs(&p, &p).unwrap();
+    for divergence in [Divergence::Renyi(f64::INFINITY), Divergence::JsDistance] {
+        let gradient = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+        assert!(gradient.p.unwrap().iter().all(|&x| x == 0.0), "{divergence}");
+        assert!(gradient.q.unwrap().iter().all(|&x| x == 0.0), "{divergence}");
+    }
+}
+
 /// Sides of two kinds, in f32 and in f64.
 #[test]
 fn mixed_kinds_of_f32_are_as_good_as_of_f64() {
@@ -753,7 +806,7 @@ fn mixed_kinds_of_f32_are_as_good_as_of_f64() {
     }
 }
 
-/// Those whose gradients in probabilities have f32 forms on the CPU.
+/// Those whose gradients have f32 forms on the CPU.
 const IN_F32: &[Divergence] = &[
     Divergence::Kl,
     Divergence::ReverseKl,
@@ -771,6 +824,7 @@ const IN_F32: &[Divergence] = &[
     Divergence::TotalVariation,
 ];
 
+/// Rows in f32 near each other and far off, against the same numbers in f64.
 #[test]
 fn f32_is_as_good_as_f64_beside_the_largest() {
     let mut worst = 0.0_f64;
@@ -792,7 +846,7 @@ fn f32_is_as_good_as_f64_beside_the_largest() {
                 }
                 let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
                 let few = &[Divergence::Kl, Divergence::ReverseKl][..];
-                let asked = |at| if at < 2 && kind == Kind::Probs { IN_F32 } else { few };
+                let asked = |at| if at < 2 { IN_F32 } else { few };
                 for (engine, divergence) in engines().iter().enumerate().flat_map(|(at, engine)| {
                     asked(at).iter().map(move |&divergence| (engine, divergence))
                 }) {

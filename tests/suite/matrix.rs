@@ -139,6 +139,21 @@ fn ordinary_pairs_take_no_closer_look() {
     }
 }
 
+/// Sums of pairs of equal rows have no digits, and such pairs are counted, over all tiles.
+#[test]
+fn equal_rows_take_a_closer_look() {
+    let rows: Array2<f32> = distributions(40, 9, 44);
+    let copy = rows.clone();
+    for engine in engines() {
+        for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5), Divergence::ChiSquared] {
+            for pairs in [Pairs::probs(&rows, &copy), Pairs::probs(&rows, &rows)] {
+                let matrix = engine.matrix(divergence, &pairs.unwrap()).unwrap();
+                assert_eq!(matrix.closer_looks, 40, "{engine}, {divergence}");
+            }
+        }
+    }
+}
+
 /// Sums of such numbers, or what divides by them, may lie beyond the range of numbers.
 #[test]
 fn masses_far_from_1_divide_as_well() {
@@ -525,6 +540,17 @@ fn probabilities_at_the_ends_of_the_range() {
         let pairs = Pairs::logits(&logits_in_f32, &logits_in_f32).unwrap();
         let pairs = pairs.part(0..1, 0..3);
         check_against_rows(&Engine::cpu(), divergence, &pairs, PROMISED);
+    }
+}
+
+/// What is too small for a number once it is divided is some probability all the same.
+#[test]
+fn quotients_too_small_for_a_number() {
+    let p = array![[0.5_f64, 0.5]];
+    let q = array![[1e149, 1e-200], [1e200, 1e-60], [1e149, 1e-100], [1.0, 5e-324]];
+    let pairs = Pairs::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+    for divergence in [Divergence::Kl, Divergence::CrossEntropy, Divergence::Hellinger] {
+        check_against_rows(&Engine::cpu(), divergence, &pairs, 1e-12);
     }
 }
 

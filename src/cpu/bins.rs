@@ -33,7 +33,7 @@ pub(super) const VECTORS: usize = 16;
 /// Bins of one block.
 pub(super) const BLOCK: usize = LANES * VECTORS;
 /// What stands for a probability where there is none.
-const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
+pub(super) const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 /// Its logarithm: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 

@@ -3,7 +3,7 @@
 //! Probabilities and logarithms keep what rounding takes from them, so that the difference of two
 //! has its digits where they are nearly equal.
 
-use super::bins::{LANES, Reading};
+use super::bins::{FLOOR, LANES, Reading};
 use crate::chain::tree_sum;
 use crate::error::Side;
 use crate::integrand::{UNIT, exp_of};
@@ -25,6 +25,8 @@ pub(crate) struct Distribution {
     pub mass: f64,
     /// Whether some number is none of its kind.
     pub is_invalid: bool,
+    /// Whether quotients have lost digits, or are not even numbers.
+    pub some_lost: bool,
 }
 
 impl Distribution {
@@ -40,6 +42,7 @@ impl Distribution {
             ln_rest: none,
             mass: 0.0,
             is_invalid: false,
+            some_lost: false,
         };
         pulp::Arch::new().dispatch(Make { made: &mut made, side, reading });
         made
@@ -81,7 +84,7 @@ impl Distribution {
         let (sum, sum_rest) = total.parts();
         self.mass = sum / by;
         let (mass, mass_rest) = if divided { (sum, sum_rest) } else { (by, 0.0) };
-        let ln_per_mass = by.ln() - mass.ln();
+        let (ln_per_mass, mut some_lost) = (by.ln() - mass.ln(), false);
         for (at, x) in self.x.iter_mut().enumerate() {
             let raw = *x;
             let scaled = raw * by;
@@ -91,7 +94,9 @@ impl Distribution {
             let (of, more) = if quotient < TINY { (raw, ln_per_mass) } else { (quotient, 0.0) };
             self.ln[at] = ln(of) + more;
             *x = quotient * UNIT;
+            some_lost |= (raw > 0.0) & (*x < FLOOR);
         }
+        self.some_lost = some_lost;
     }
 
     #[inline(always)]

@@ -160,18 +160,25 @@ struct Exact<'a, 'b, T> {
     family: Family,
 }
 
+impl<T> Exact<'_, '_, T> {
+    fn is_kl(&self) -> bool {
+        matches!(self.of.divergence, Divergence::Kl | Divergence::ReverseKl)
+    }
+}
+
 impl<T: Element> Manner for Exact<'_, '_, T> {
     type Kept = Distribution;
     const BYTES: usize = 4 * size_of::<f64>();
 
     fn keep(&self, row: Distribution) -> (Distribution, bool) {
-        (row, true)
+        // Of `kl` rows have what quotients lack.
+        let does = !(row.some_lost && self.is_kl());
+        (row, does)
     }
 
     fn values(&self, p: &[Row<Distribution>], q: &[Row<Distribution>], into: &mut [f64]) {
-        let Of { divergence, pairs } = self.of;
-        let is_kl = matches!(divergence, Divergence::Kl | Divergence::ReverseKl);
-        if is_kl && pairs.mass() == Mass::AsGiven {
+        let pairs = self.of.pairs;
+        if self.is_kl() && pairs.mass() == Mass::AsGiven {
             // Literally, and not its integrand.
             return into.fill(f64::NAN);
         }

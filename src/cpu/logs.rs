@@ -579,7 +579,7 @@ pub(super) fn probabilities<T: Element, const FUSED: bool>(
     for block in all() {
         for lane in 0..LANES {
             tops[lane] = if block[lane] > tops[lane] { block[lane] } else { tops[lane] };
-            wrong[lane] |= u32::from(!(block[lane] < f32::INFINITY));
+            wrong[lane] |= u32::from(block[lane].is_nan() | (block[lane] == f32::INFINITY));
         }
     }
     let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);

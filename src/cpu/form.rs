@@ -744,6 +744,34 @@ mod tests {
         println!("{worst:?}");
     }
 
+    /// The masses are those that were given, and decided upon in f64 where they are next to the tolerance.
+    #[test]
+    fn masses_are_those_of_the_rows() {
+        let judged = |kind, p: [f32; 2], q: [f32; 2], mass| {
+            let (p, q) = (ndarray::array![p], ndarray::array![q]);
+            let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(mass);
+            let divergence = Divergence::Jeffreys;
+            let family = Family::new(&[divergence], Reading::of(&batch));
+            let job = Job { divergence, batch: &batch, family: &family, factor: 1.0 };
+            job.judged::<Jeffreys, true>(0, &mut Space::default()).map(|judged| judged.masses)
+        };
+        let check = |got: Option<[f64; 2]>, want: [f64; 2]| {
+            let got = got.unwrap();
+            assert!((0..2).all(|at| (got[at] - want[at]).abs() < 1e-6 * want[at]), "{got:?}");
+        };
+        let (p, q) = ([0.5, 0.5], [0.25, 0.75]);
+        check(judged(Kind::Logits, p, q, Mass::Check), [1.0, 1.0]);
+        let of_logs = [[0.5_f64, 0.5], [0.25, 0.75]].map(|x| x[0].exp() + x[1].exp());
+        check(judged(Kind::LogProbs, p, q, Mass::Normalize), of_logs);
+        check(judged(Kind::Probs, p, q, Mass::Check), [1.0, 1.0]);
+        check(judged(Kind::Probs, [0.5, 0.5005], q, Mass::Check), [1.0005, 1.0]);
+        for (first, second) in [(0.5, 0.501), (0.501, 0.498), (0.5, 0.503), (0.5, 0.497)] {
+            assert!(judged(Kind::Probs, [first, second], q, Mass::Check).is_none(), "{second}");
+            assert!(judged(Kind::Probs, q, [first, second], Mass::Check).is_none(), "{second}");
+        }
+        assert!(judged(Kind::Probs, [1e-22, 1e-22], [1e-22, 2e-22], Mass::Normalize).is_none());
+    }
+
     /// What underflows makes no finite value infinite.
     #[test]
     fn probabilities_too_small_for_f32_are_some() {

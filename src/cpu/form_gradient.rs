@@ -171,14 +171,14 @@ fn times<N: Element, const LOGS: bool>(
     for (into, numbers) in into.chunks_mut(LANES).zip(numbers.chunks(LANES)) {
         for (lane, (slope, p)) in into.iter_mut().zip(numbers).enumerate() {
             let p = if LOGS { p.to_f32() } else { 1.0 };
-            let (whole, derivative) = (p * *slope, p * (*slope - mean));
+            let derivative = p * (*slope - mean);
             largest[lane] = largest[lane].max(derivative.abs());
-            beside[lane] = beside[lane].max(whole.abs()).max(p);
+            beside[lane] = beside[lane].max(p * slope.abs().max(mean.abs()).max(1.0));
             *slope = by * derivative;
         }
     }
     let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, f32::max);
-    into.is_empty() || most(largest) >= SHOWS * most(beside).max(mean.abs())
+    into.is_empty() || most(largest) >= SHOWS * most(beside)
 }
 
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where

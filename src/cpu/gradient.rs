@@ -660,6 +660,18 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_form_is_left_to_f64() {
+        let (p, q) = (side(Kind::Probs, 16, 377), side(Kind::Probs, 16, 610));
+        let batch = Batch::probs(&p, &q).unwrap();
+        assert!(Job::new(Divergence::Entropy, &batch, None, [false; 2]).in_f32.is_none());
+        let (p, q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let wide = Batch::probs(&p, &q).unwrap();
+        for divergence in [Divergence::Kl, Divergence::Jeffreys] {
+            assert!(Job::new(divergence, &wide, None, [false; 2]).in_f32.is_none());
+        }
+    }
+
+    #[test]
     fn nor_are_those_of_other_divergences() {
         for divergence in [
             Divergence::JensenShannon(0.5),
@@ -670,20 +682,19 @@ mod tests {
             Divergence::ChiSquared,
             Divergence::TotalVariation,
         ] {
-            for bins in [1, 16, 255] {
-                let (p, q) = (side(Kind::Probs, bins, 377), side(Kind::Probs, bins, 610));
-                let batch = Batch::probs(&p, &q).unwrap();
+            let kinds =
+                Kind::ALL.iter().flat_map(|&kind| [1, 16, 255, 32_000].map(|bins| (kind, bins)));
+            for (kind, bins) in kinds {
+                let (p, q) = (side(kind, bins, 377), side(kind, bins, 610));
+                let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
                 let job = Job::new(divergence, &batch, None, [false; 2]);
                 let mut places = [p.clone(), q.clone()];
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
                 let mut space = [Vec::new(), Vec::new()];
                 let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
                 // One bin is equal to another, and owes its digits to f64.
-                assert_eq!(
-                    row.is_some_and(|row| row.value > 0.0),
-                    bins > 1,
-                    "{divergence}, {bins}"
-                );
+                let is_fast = row.is_some_and(|row| row.value > 0.0);
+                assert_eq!(is_fast, bins > 1, "{divergence}, {bins} {kind}");
             }
         }
     }

@@ -41,7 +41,7 @@
 //! | a mass further from 1 than 1e-3 (16-bit data: 1e-2) | likewise, under [`Mass::Check`]; see [`Mass`] for the other policies |
 //! | one row against many | a side with a single row is compared with every row of the other |
 //! | no rows, no bins, shapes that differ | an empty result, an error, an error: before any device work |
-//! | f16, bf16 and f32 input | f32 results; f32 arithmetic, and f64 where the CPU takes logarithms |
+//! | f16, bf16 and f32 input | f32 results; arithmetic in f32 where that has the digits, else in f64 |
 //! | f64 input | f64 arithmetic and results, on the CPU and on adapters that have f64 |
 //! | the same row | the same bits, whatever the batch, its place in it and the number of threads, on one backend and adapter |
 //!

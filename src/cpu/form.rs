@@ -1,5 +1,5 @@
 //! Rows of some divergences in f32, for those that it is right for: of numbers of at most 32 bits that are
-//! divided by their masses. Logarithms are made probabilities first, which takes a digit of their differences.
+//! divided by their masses. Logarithms are made probabilities first, which takes a digit or two of their differences.
 //! A row is gone through twice, for its masses and for its sum, the second time from the cache. What lacks
 //! digits in f32 is left to [`family`](super::family). [`form_gradient`](super::form_gradient) has the gradients
 //! of such rows.
@@ -33,7 +33,7 @@ pub(super) const CHAIN: usize = 8;
 const LEAST: f64 = 1e-6;
 const LEAST_BESIDE: f64 = 0.1;
 /// The least distance of two rows of which one is of logarithms.
-const LEAST_OF_LOGS: f64 = 0.03;
+const LEAST_OF_LOGS: f64 = 0.06;
 /// The most bins of a row: one thread goes through all of them.
 const LONGEST: usize = 1 << 18;
 /// The largest δ with which the smaller of the two keeps its digits.
@@ -324,9 +324,9 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
     pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
         let Row { divergence, batch, factor, p, q, logs } = *self;
         let look = Look::at::<N>(p, q);
-        // What is too small for a number makes no difference, unless it makes an infinite one.
+        // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
         let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
-        if look.is_strange() || some_lost && divergence.is_infinite([true; 2], true) {
+        if look.is_strange() || some_lost && divergence.is_infinite([true; 2], look.both > 0) {
             return None;
         }
         let sums = look.masses;
@@ -354,13 +354,14 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
             Some(Integrand::Overlap(order)) => order * (order - 1.0) * sum,
             _ => 0.0,
         };
-        // What has an end has it to the last digit where rows have no bin in common.
+        // What has an end has it to the last digit where rows have no bin in common. All that has a form is
+        // divided by its mass, whatever the policy.
         let of_logs = if logs.iter().any(Option::is_some) { LEAST_OF_LOGS } else { LEAST };
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
         if !has_digits || more <= -FAR || look.both == 0 {
             return None;
         }
-        let value = divergence.of_sums(sum, more.ln_1p(), batch.mass());
+        let value = divergence.of_sums(sum, more.ln_1p(), Mass::Normalize);
         let judged = Judged { verdict: Verdict::Value(value), masses };
         Some(Settled { judged, sums, delta, distance, is_full: look.both as usize == p.len() })
     }
@@ -744,6 +745,58 @@ mod tests {
         println!("{worst:?}");
     }
 
+    /// One number far above thousands that are equal, as logits of language models are: what rounding takes
+    /// from their differences is the same of all.
+    #[test]
+    fn flat_tails_are_as_good_as_others() {
+        let side = |top: f32, tail: f32| {
+            Array2::from_shape_fn((1, 20_001), |(_, bin)| if bin == 0 { top } else { tail })
+        };
+        for (at, [p, q]) in [
+            [(-0.639_758_9, -10.354_857), (-0.739_758_9, -10.354_857)],
+            [(-0.609_216_2, -10.270_434), (-0.809_216_1, -10.270_434)],
+            [(-0.609_216_2, -10.270_434), (-1.309_216_1, -10.170_434)],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (p, q) = (side(p.0, p.1), side(q.0, q.1));
+            let batch = Batch::logits(&p, &q).unwrap();
+            let check = |divergence: Divergence,
+                         judged: &dyn Fn(&Job<'_, '_, f32>) -> Option<Judged>,
+                         factor| {
+                let family = Family::new(&[divergence], Reading::of(&batch));
+                let job = Job { divergence, batch: &batch, family: &family, factor };
+                let Some(judged) = judged(&job) else {
+                    assert!(at < 2, "{divergence}");
+                    return;
+                };
+                let want = in_f64(&job, 0, &mut None);
+                let (Verdict::Value(got), Verdict::Value(want)) = (judged.verdict, want.verdict)
+                else {
+                    panic!("{divergence}");
+                };
+                let off = (got - want).abs() / want;
+                assert!(off < 3e-6, "{divergence}: {got:e}, not {want:e}: {off:e}");
+            };
+            let space = || Space::default();
+            check(Divergence::Jeffreys, &|job| job.judged::<Jeffreys, true>(0, &mut space()), 1.0);
+            check(
+                Divergence::ChiSquared,
+                &|job| job.judged::<ChiSquared, true>(0, &mut space()),
+                1.0,
+            );
+            check(Divergence::Hellinger, &|job| job.judged::<Roots, true>(0, &mut space()), 2.0);
+            check(
+                Divergence::TotalVariation,
+                &|job| job.judged::<Variation, true>(0, &mut space()),
+                0.5,
+            );
+            let js = Divergence::JensenShannon(0.5);
+            check(js, &|job| job.judged::<JensenShannon, true>(0, &mut space()), 0.25);
+        }
+    }
+
     /// The masses are those that were given, and decided upon in f64 where they are next to the tolerance.
     #[test]
     fn masses_are_those_of_the_rows() {
@@ -785,6 +838,12 @@ mod tests {
         };
         assert!(judged(Divergence::Jeffreys).is_none());
         assert!(judged(Divergence::JensenShannon(0.5)).is_some());
+        let apart = [ndarray::array![[0.0_f32, -200.0]], ndarray::array![[-200.0_f32, 0.0]]];
+        let batch = Batch::logits(&apart[0], &apart[1]).unwrap();
+        let divergence = Divergence::Bhattacharyya;
+        let family = Family::new(&[divergence], Reading::of(&batch));
+        let job = Job { divergence, batch: &batch, family: &family, factor: 2.0 };
+        assert!(job.judged::<Roots, true>(0, &mut Space::default()).is_none());
         for wrong in [f32::NAN, f32::INFINITY] {
             let mut p = p.clone();
             p[[0, 1]] = wrong;

@@ -1,7 +1,7 @@
 //! Gradients of rows in the forms of [`form`](super::form): a row is settled as there, and gone through twice
 //! more, from the cache. The slopes are written into their places while their means are summed, and the means
-//! are subtracted there. What lacks digits in f32, and what has a bin without mass, is left to
-//! [`gradient`](super::gradient).
+//! are subtracted there. What lacks digits in f32, and probabilities of 0, whose slopes may be infinite, are left
+//! to [`gradient`](super::gradient).
 //!
 //! Slopes are 0 where p = q, and the masses are brought to the same: so they have both signs, and in
 //! probabilities no derivative is much smaller than what the mean is subtracted from. In logarithms they are
@@ -156,7 +156,7 @@ fn write<T: Element, N: Element, F: Form, const FUSED: bool>(
 
 /// How large the largest derivative has to be beside what is subtracted in it, and beside the rounding of
 /// probabilities that were made of logarithms.
-const SHOWS: f32 = 0.05;
+const SHOWS: f32 = 0.1;
 
 /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
 /// they have their digits.

@@ -504,12 +504,19 @@ impl Terms {
     /// `e^(x / temperature)` for `x ≤ 0`, and whether that is at least 2^−126: if not, it is 0.
     #[inline(always)]
     fn exp<const FUSED: bool>(&self, x: f32) -> (f32, bool) {
+        self.exp_of_both::<FUSED>(x, 0.0)
+    }
+
+    /// The same of a sum of which the second number is what rounding took from the first.
+    #[inline(always)]
+    fn exp_of_both<const FUSED: bool>(&self, x: f32, rest: f32) -> (f32, bool) {
         /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
         const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
         let octaves = x * self.log2_e[0];
         let shifted = octaves + ROUND;
         let k = shifted - ROUND;
         let r = mul_add::<FUSED>(x, self.log2_e[1], mul_add::<FUSED>(x, self.log2_e[0], -k));
+        let r = mul_add::<FUSED>(rest, self.log2_e[0], r);
         // The lowest bits of `shifted` are those of k.
         let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
         let some = octaves >= -126.0;
@@ -565,14 +572,18 @@ pub(super) struct Exponentials {
     pub some_lost: bool,
 }
 
-/// The exponentials of a side's numbers, divided by their sum, in f32. Nothing if a number is none of a
-/// logarithm, or none has a probability.
+/// The exponentials of a side's numbers, divided by their sum, in f32 to some 1.5e-7 of each. Nothing if a
+/// number is none of a logarithm, or none has a probability; nor without fused products, whose rounding
+/// would take digits.
 #[inline(always)]
 pub(super) fn probabilities<T: Element, const FUSED: bool>(
     numbers: &[T],
     temperature: f64,
     into: &mut [f32],
 ) -> Option<Exponentials> {
+    if !FUSED {
+        return None;
+    }
     let (blocks, rest) = numbers.as_chunks();
     let all = || blocks.iter().map(widen).chain((!rest.is_empty()).then(|| filled_up(rest)));
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
@@ -593,7 +604,12 @@ pub(super) fn probabilities<T: Element, const FUSED: bool>(
     for block in all() {
         let mut weights = [0.0; LANES];
         for lane in 0..LANES {
-            let (weight, some) = terms.exp::<FUSED>(block[lane] - top);
+            let x = block[lane];
+            let below = x - top;
+            // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+            let top_seen = below - x;
+            let rest = (x - (below - top_seen)) - (top + top_seen);
+            let (weight, some) = terms.exp_of_both::<FUSED>(below, rest);
             weights[lane] = weight;
             lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
             sums[lane] += f64::from(weight);

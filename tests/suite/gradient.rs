@@ -776,13 +776,25 @@ fn bins_without_mass_have_no_slope_where_rows_are_equal() {
 /// Sides of two kinds, in f32 and in f64.
 #[test]
 fn mixed_kinds_of_f32_are_as_good_as_of_f64() {
-    let [p, q] = sides(100);
+    // The second pair has numbers of all sizes.
+    let wide = |bin: usize| (-60.0 * (bin * 7 % 12) as f64 / 11.0).exp();
+    let near = |bin: usize| wide(bin) * (0.9 * (bin * 5 % 12) as f64 / 11.0 - 0.45).exp();
+    let of = |weight: &dyn Fn(usize) -> f64| {
+        let mass: f64 = (0..12).map(weight).sum();
+        Array2::from_shape_fn((1, 12), |(_, bin)| weight(bin) / mass)
+    };
+    for [p, q] in [sides(100), [of(&near), of(&wide)]] {
+        check_mixed_kinds(&p, &q);
+    }
+}
+
+fn check_mixed_kinds(p: &Array2<f64>, q: &Array2<f64>) {
     for (p_kind, q_kind) in Kind::ALL
         .iter()
         .flat_map(|&p| Kind::ALL.iter().map(move |&q| (p, q)))
         .filter(|(p, q)| p != q)
     {
-        let (p, q) = (of_kind::<f32>(p_kind, &p, 1.0), of_kind::<f32>(q_kind, &q, 1.0));
+        let (p, q) = (of_kind::<f32>(p_kind, p, 1.0), of_kind::<f32>(q_kind, q, 1.0));
         let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
         for (engine, divergence) in of_all(engines()) {
             let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();

@@ -19,8 +19,8 @@ const FOLDERS: [&str; 3] = [
 
 /// What computes on a device; the rest of the suite does the same more often. One test at a time: the layer
 /// looks devices up in a table without a lock, and crashes where one is opened or closed while another
-/// thread records commands.
-const SUITE: &str = "cargo test --quiet --locked --package kullback --test suite -- --test-threads=1 \
+/// thread records commands. The whole workspace, for which it is built already.
+const SUITE: &str = "cargo test --quiet --locked --workspace --test suite -- --test-threads=1 \
     rows:: long:: kinds:: engine:: recover:: resident:: gradient::a_gpu matrix::bands";
 
 /// The layer's messages come on the standard error, whatever happens to the process.

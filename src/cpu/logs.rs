@@ -504,24 +504,37 @@ impl Terms {
     /// `e^(x / temperature)` for `x ≤ 0`, and whether that is at least 2^−126: if not, it is 0.
     #[inline(always)]
     fn exp<const FUSED: bool>(&self, x: f32) -> (f32, bool) {
-        self.exp_of_both::<FUSED>(x, 0.0)
+        let octaves = x * self.log2_e[0];
+        power_of_2::<FUSED>(octaves, |k| self.beyond::<FUSED>(x, k))
     }
 
     /// The same of a sum of which the second number is what rounding took from the first.
     #[inline(always)]
     fn exp_of_both<const FUSED: bool>(&self, x: f32, rest: f32) -> (f32, bool) {
-        /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
-        const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
         let octaves = x * self.log2_e[0];
-        let shifted = octaves + ROUND;
-        let k = shifted - ROUND;
-        let r = mul_add::<FUSED>(x, self.log2_e[1], mul_add::<FUSED>(x, self.log2_e[0], -k));
-        let r = mul_add::<FUSED>(rest, self.log2_e[0], r);
-        // The lowest bits of `shifted` are those of k.
-        let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
-        let some = octaves >= -126.0;
-        (if some { f32::from_bits(scaled) } else { 0.0 }, some)
+        let beyond = |k| mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k));
+        power_of_2::<FUSED>(octaves, beyond)
     }
+
+    /// The octaves of a number beyond so many.
+    #[inline(always)]
+    fn beyond<const FUSED: bool>(&self, x: f32, k: f32) -> f32 {
+        mul_add::<FUSED>(x, self.log2_e[1], mul_add::<FUSED>(x, self.log2_e[0], -k))
+    }
+}
+
+/// 2 to the power of some octaves, from what they are beyond the nearest integer, and whether it is at least
+/// 2^−126: if not, it is 0.
+#[inline(always)]
+fn power_of_2<const FUSED: bool>(octaves: f32, beyond: impl Fn(f32) -> f32) -> (f32, bool) {
+    /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+    let shifted = octaves + ROUND;
+    let r = beyond(shifted - ROUND);
+    // The lowest bits of `shifted` are those of the integer.
+    let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
+    let some = octaves >= -126.0;
+    (if some { f32::from_bits(scaled) } else { 0.0 }, some)
 }
 
 /// `2^r` for `|r| ≤ 1/2`: least-squares fit of the relative error on Chebyshev nodes in 40-digit

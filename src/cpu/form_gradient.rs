@@ -102,9 +102,6 @@ impl<T: Element> Written<'_, '_, '_, T> {
     }
 }
 
-/// Of p + q: differences up to it may have the wrong sign.
-const DOUBT: f32 = 1e-6;
-
 #[inline(always)]
 fn write<T: Element, N: Element, F: Form, const FUSED: bool>(
     row: &form::Row<'_, '_, T, N>,
@@ -180,6 +177,9 @@ fn times<N: Element, const LOGS: bool>(
     let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, f32::max);
     into.is_empty() || most(largest) >= SHOWS * most(beside)
 }
+
+/// Of p + q: differences up to it may have the wrong sign.
+const DOUBT: f32 = 1e-6;
 
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
 /// a slope jumps and f32 cannot tell on which side a bin is.

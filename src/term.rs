@@ -128,9 +128,8 @@ impl Term for f32 {
         let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
         let n = p - q_near;
         let s = n / (p + q_near);
-        let t = atanh_tail_f32::<FUSED>(s * s);
         let beyond = mul_add::<FUSED>(p, k as f32 * LN_2, q - q_near);
-        (curve_f32::<FUSED>(n, s, t, beyond), p - q)
+        (curve_f32::<FUSED>(n, s, beyond), p - q)
     }
 
     #[inline(always)]
@@ -147,19 +146,18 @@ impl Term for f32 {
         let qv = f32::from_bits(q1.wrapping_add((k << 23) as u32));
         let n = pv - qv;
         let s = n / (pv + qv);
-        let t = atanh_tail_f32::<FUSED>(s * s);
 
         // A lifted p is brought back in two steps, since 2^-149 itself is subnormal.
         let scale = if p_exponent == 0 { 1.0 } else { TWO_TO_MINUS_75 };
         let rest = if p_exponent == 0 { 1.0 } else { 2.0 * TWO_TO_MINUS_75 };
         let log2 = (k + p_exponent - q_exponent) as f32;
-        let curve = curve_f32::<FUSED>(n, s, t, pv * (log2 * std::f32::consts::LN_2));
+        let curve = curve_f32::<FUSED>(n, s, pv * (log2 * std::f32::consts::LN_2));
         let beyond = q - qv * scale * rest;
         let g = match p_exponent {
             // What cancels is rounded once.
             0 => {
                 let more = mul_add::<FUSED>(pv, log2 * std::f32::consts::LN_2, beyond);
-                curve_f32::<FUSED>(n, s, t, more)
+                curve_f32::<FUSED>(n, s, more)
             }
             _ => curve * scale * rest + beyond,
         };
@@ -250,23 +248,24 @@ pub(crate) fn ln_ratio_beside_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> 
 #[inline(always)]
 fn ln_f32<const FUSED: bool>(k: i32, s: f32) -> f32 {
     let twice = s + s;
-    let ln_near = mul_add::<FUSED>(twice, atanh_tail_f32::<FUSED>(s * s), twice);
+    let z = s * s;
+    let ln_near = mul_add::<FUSED>(twice, z * atanh_series_f32::<FUSED>(z), twice);
     mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)
 }
 
-/// `t` of `atanh(s) = s·(1 + t)` from `z = s²`, for the s that [`octaves_f32`] leaves.
+/// `w` of `atanh(s) = s·(1 + z·w)` from `z = s²`, for the s that [`octaves_f32`] leaves.
 #[inline(always)]
-fn atanh_tail_f32<const FUSED: bool>(z: f32) -> f32 {
+fn atanh_series_f32<const FUSED: bool>(z: f32) -> f32 {
     let fma = mul_add::<FUSED>;
     if FUSED {
         let [c0, c1, c2] = ATANH_FIFTH;
-        return z * fma(fma(c2, z, c1), z, c0);
+        return fma(fma(c2, z, c1), z, c0);
     }
     let [c0, c1, c2, c3, c4] = ATANH_F32;
-    z * fma(fma(fma(fma(c4, z, c3), z, c2), z, c1), z, c0)
+    fma(fma(fma(fma(c4, z, c3), z, c2), z, c1), z, c0)
 }
 
-/// The same in f64.
+/// `t = z·w` in f64.
 #[inline(always)]
 pub(crate) fn atanh_tail<const FUSED: bool>(z: f64) -> f64 {
     z * ATANH_F64.iter().rev().fold(0.0, |sum, &c| mul_add_f64::<FUSED>(sum, z, c))
@@ -274,8 +273,10 @@ pub(crate) fn atanh_tail<const FUSED: bool>(z: f64) -> f64 {
 
 /// `n·(s + (1 + s)·t)`, and what is to be added to it.
 #[inline(always)]
-fn curve_f32<const FUSED: bool>(n: f32, s: f32, t: f32, more: f32) -> f32 {
-    mul_add::<FUSED>(n, mul_add::<FUSED>(s, t, s + t), more)
+fn curve_f32<const FUSED: bool>(n: f32, s: f32, more: f32) -> f32 {
+    let z = s * s;
+    let w = atanh_series_f32::<FUSED>(z);
+    mul_add::<FUSED>(n, mul_add::<FUSED>(z, mul_add::<FUSED>(s, w, w), s), more)
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 //! row, is left to [`gradient`](super::gradient).
 
 use super::logs::{self, Gradient, Keeping, Kept, widen};
-use super::sums::{self, Columns, LANES, Lanes, Middling, Wide};
+use super::sums::{self, Columns, LANES, Lanes, Wide};
 use crate::batch::{Batch, Mass};
 use crate::element::Element;
 use crate::error::Side;
@@ -92,7 +92,7 @@ impl<T: Element> Summed<'_, T> {
     #[inline(always)]
     fn sums<const FUSED: bool>(self) -> (Sums, bool) {
         let Summed { p, q } = self;
-        let columns = match p.len() > Middling::<T::Value>::BINS {
+        let columns = match p.len() > sums::MIDDLING {
             true => {
                 let mut columns = Columns::empty();
                 columns.put(0, &Wide::of::<T, FUSED>(p, q));

@@ -10,7 +10,7 @@ use super::family;
 use super::gradient;
 use super::logs;
 use super::plain::Plain;
-use super::sums::{Columns, LANES, Lanes, Middling, SEGMENT, Short, Wide};
+use super::sums::{Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest};
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
@@ -110,9 +110,12 @@ fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
         6 => user.take::<ShortRows<T::Value, 8, 6>>(),
         7 => user.take::<ShortRows<T::Value, 8, 7>>(),
         8 => user.take::<ShortRows<T::Value, 8, 8>>(),
-        bins if bins > Middling::<T::Value>::BINS => user.take::<LongRows>(),
-        _ if rows > 1 => user.take::<Middling<T::Value>>(),
-        _ => user.take::<OneRow>(),
+        bins if bins > MIDDLING => user.take::<LongRows>(),
+        _ if rows == 1 => user.take::<OneRow>(),
+        ..LANES => user.take::<Middling<T::Value, 0>>(),
+        bins if bins <= longest(1) => user.take::<Middling<T::Value, 1>>(),
+        bins if bins <= longest(2) => user.take::<Middling<T::Value, 2>>(),
+        _ => user.take::<Middling<T::Value, 3>>(),
     }
 }
 
@@ -214,7 +217,7 @@ impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
     }
 }
 
-impl<T: Element> Manner<T> for Middling<T::Value> {
+impl<T: Element, const DEEP: usize> Manner<T> for Middling<T::Value, DEEP> {
     #[inline(always)]
     fn new() -> Self {
         Middling::empty()
@@ -412,8 +415,10 @@ mod tests {
     use crate::cpu::tests::on_every_vector_unit;
     use crate::sums::tests::{assert_sums, sides};
 
-    const LENGTHS: [usize; 16] =
-        [1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 100, 256, 257, 1_000, 5_000, 65_000];
+    const LENGTHS: [usize; 20] = [
+        1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 79, 100, 256, 257, 271, 1_000, 1_024, 1_025, 5_000,
+        65_000,
+    ];
 
     /// Tells manners apart.
     struct Name<'a>(&'a mut &'static str);
@@ -432,11 +437,12 @@ mod tests {
 
     #[test]
     fn each_length_has_its_manner() {
-        const MIDDLING: usize = Middling::<f32>::BINS;
-        let lengths = [1, 2, 3, 4, 5, 6, 7, 8, MIDDLING, MIDDLING + 1];
+        let lengths = [1, 2, 3, 4, 5, 6, 7, 8, 15, 64, 256, MIDDLING, MIDDLING + 1];
         let manners: std::collections::BTreeSet<_> = lengths.map(|bins| manner(bins, 5)).into();
         assert_eq!(manners.len(), lengths.len(), "{manners:?}");
-        assert_eq!(manner(9, 2), manner(MIDDLING, 1_000));
+        for (bins, other) in [(9, 15), (16, 64), (65, 256), (257, MIDDLING)] {
+            assert_eq!(manner(bins, 2), manner(other, 1_000));
+        }
         assert_eq!(manner(MIDDLING + 1, 1), manner(SEGMENT, 5));
         assert_eq!(manner(8, 1), manner(8, 5));
         assert_eq!(manner(9, 1), manner(MIDDLING, 1));

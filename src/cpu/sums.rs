@@ -18,14 +18,21 @@ use crate::term::Term;
 pub(super) const LANES: usize = 16;
 /// Blocks of lanes that are added one after the other. Rounding errors of equal terms all point the
 /// same way, so that a chain of n sums may be off by n units in the last place: chains are kept
-/// this short, and chained once more, before f64 takes over.
+/// this short, and chained again.
 const CHAIN: usize = 4;
-/// Blocks after which the lanes are folded into f64.
-const FOLD: usize = CHAIN * CHAIN;
-/// Folds that are added one after the other.
+/// Levels of chains before f64 takes over.
+const LEVELS: usize = 3;
+/// Bins of a row that these have room for: the longest rows of middling length.
+pub(super) const MIDDLING: usize = longest(LEVELS);
+/// Sums of so many bins that are added one after the other in f64.
 const FOLDS: usize = 16;
 /// Bins of a long row that one task sums.
-pub(super) const SEGMENT: usize = LANES * FOLD * FOLDS * 16;
+pub(super) const SEGMENT: usize = MIDDLING * FOLDS * 4;
+
+/// Bins of a row that so many levels of chains have room for.
+pub(super) const fn longest(levels: usize) -> usize {
+    LANES * CHAIN.pow(levels as u32)
+}
 
 /// The sums of `LANES` rows, side by side.
 #[derive(Clone, Copy)]
@@ -203,20 +210,18 @@ impl<V: Value> Short<V> {
     }
 }
 
-/// The lanes of rows of middling length, one after the other, to be summed across all at once.
-pub(super) struct Middling<V: Value> {
+/// The lanes of rows of middling length, one after the other, to be summed across all at once. Rows are
+/// shorter than a block, or take so many levels of chains.
+pub(super) struct Middling<V: Value, const DEEP: usize> {
     g: [[V; 4]; LANES],
     p: [[V; 4]; LANES],
     q: [[V; 4]; LANES],
     d: [[V; 4]; LANES],
 }
 
-impl<V: Value> Middling<V> {
-    /// The longest rows of middling length.
-    pub(super) const BINS: usize = LANES * FOLD;
-
+impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
     #[inline(always)]
-    pub(super) fn empty() -> Middling<V> {
+    pub(super) fn empty() -> Middling<V, DEEP> {
         let none = [[V::default(); 4]; LANES];
         Middling { g: none, p: none, q: none, d: none }
     }
@@ -237,13 +242,13 @@ impl<V: Value> Middling<V> {
         let row = |lane: usize| from(lane).map(|side| &side[..bins]);
         let mut strange = [V::Bits::default(); LANES];
         for lane in 0..rows {
-            if bins < LANES {
+            if DEEP == 0 {
                 let [p, q] = from(lane);
                 let (p, q) = (first_block(p, bins), first_block(q, bins));
                 self.put(lane, &terms::<V, FUSED>(&p, &q, &mut strange));
             } else {
                 let [p, q] = row(lane);
-                self.put(lane, &usual_sums::<T, FUSED>(p, q, &mut strange));
+                self.put(lane, &usual_sums::<T, DEEP, FUSED>(p, q, &mut strange));
             }
         }
         let mut top = [V::Bits::default(); LANES];
@@ -345,14 +350,14 @@ pub(super) struct Wide<V: Value> {
 }
 
 impl<V: Value> Wide<V> {
-    /// The sums of more than `Middling::BINS` bins, up to `SEGMENT`.
+    /// The sums of more than `MIDDLING` bins, up to `SEGMENT`.
     #[inline(always)]
     pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Wide<V> {
-        let bins = Middling::<V>::BINS;
+        const LONG: usize = MIDDLING * FOLDS;
         let mut wide = Wide::from(&Lanes::default());
-        for (p, q) in p.chunks(bins * FOLDS).zip(q.chunks(bins * FOLDS)) {
+        for (p, q) in p.chunks(LONG).zip(q.chunks(LONG)) {
             let mut folds = Wide::from(&Lanes::default());
-            for (p, q) in p.chunks(bins).zip(q.chunks(bins)) {
+            for (p, q) in p.chunks(MIDDLING).zip(q.chunks(MIDDLING)) {
                 folds.merge(&Wide::from(&Lanes::of::<T, FUSED>(p, q)));
             }
             wide.merge(&folds);
@@ -426,11 +431,11 @@ impl<V: Value> Default for Lanes<V> {
 }
 
 impl<V: Value> Lanes<V> {
-    /// The sums of up to `FOLD` blocks of bins, of which the last need not be full.
+    /// The sums of up to `MIDDLING` bins.
     #[inline(always)]
     pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
         let mut strange = [V::Bits::default(); LANES];
-        let sums = usual_sums::<T, FUSED>(p, q, &mut strange);
+        let sums = usual_sums::<T, LEVELS, FUSED>(p, q, &mut strange);
         if is_strange::<V>(&strange) {
             return AnyBins::<T, FUSED> { p, q }.dispatch();
         }
@@ -440,22 +445,62 @@ impl<V: Value> Lanes<V> {
 
 /// The same if the bins are usual. Collects what tells whether they are.
 #[inline(always)]
-fn usual_sums<T: Element, const FUSED: bool>(
+fn usual_sums<T: Element, const DEEP: usize, const FUSED: bool>(
     p: &[T],
     q: &[T],
     strange: &mut [<T::Value as Term>::Bits; LANES],
 ) -> Four<T::Value> {
-    let mut sums = Four::all(T::Value::NOTHING);
+    in_chains::<T, DEEP>(p, q, |p, q| terms::<T::Value, FUSED>(p, q, strange))
+}
+
+/// The sum of what each block adds: in a chain, in chains of chains, or in chains of those. A row that
+/// fewer levels have room for has the same bits with more.
+#[inline(always)]
+fn in_chains<T: Element, const DEEP: usize>(
+    p: &[T],
+    q: &[T],
+    mut terms: impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+) -> Four<T::Value> {
     let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
-    for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
-        let mut chain = Four::all(T::Value::NOTHING);
-        for (p, q) in p.iter().zip(q) {
-            chain.add(&terms::<T::Value, FUSED>(&widen(p), &widen(q), strange));
+    let mut sums = match DEEP {
+        1 => chain(p_blocks, q_blocks, &mut terms),
+        2 => chain_of_chains(p_blocks, q_blocks, &mut terms),
+        _ => {
+            let mut sums = Four::all(T::Value::NOTHING);
+            for (p, q) in p_blocks.chunks(CHAIN * CHAIN).zip(q_blocks.chunks(CHAIN * CHAIN)) {
+                sums.add(&chain_of_chains(p, q, &mut terms));
+            }
+            sums
         }
-        sums.add(&chain);
-    }
+    };
     if !p.len().is_multiple_of(LANES) {
-        sums.add(&terms::<T::Value, FUSED>(&last_block(p), &last_block(q), strange));
+        sums.add(&terms(&last_block(p), &last_block(q)));
+    }
+    sums
+}
+
+#[inline(always)]
+fn chain_of_chains<T: Element>(
+    p: &[[T; LANES]],
+    q: &[[T; LANES]],
+    terms: &mut impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+) -> Four<T::Value> {
+    let mut sums = Four::all(T::Value::NOTHING);
+    for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
+        sums.add(&chain(p, q, terms));
+    }
+    sums
+}
+
+#[inline(always)]
+fn chain<T: Element>(
+    p: &[[T; LANES]],
+    q: &[[T; LANES]],
+    terms: &mut impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+) -> Four<T::Value> {
+    let mut sums = Four::all(T::Value::NOTHING);
+    for (p, q) in p.iter().zip(q) {
+        sums.add(&terms(&widen(p), &widen(q)));
     }
     sums
 }
@@ -480,38 +525,30 @@ impl<T: Element, const FUSED: bool> pulp::WithSimd for AnyBins<'_, T, FUSED> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
         let AnyBins { p, q } = self;
-        let mut lanes = Lanes::default();
-        let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
-        for (p, q) in p_blocks.chunks(CHAIN).zip(q_blocks.chunks(CHAIN)) {
-            let mut chain = Four::all(T::Value::NOTHING);
-            for (p, q) in p.iter().zip(q) {
-                chain.add(&lanes.any_terms::<FUSED>(&widen(p), &widen(q)));
-            }
-            lanes.sums.add(&chain);
-        }
-        if !p.len().is_multiple_of(LANES) {
-            let terms = lanes.any_terms::<FUSED>(&last_block(p), &last_block(q));
-            lanes.sums.add(&terms);
-        }
-        lanes
+        let mut top = <T::Value as Term>::Bits::default();
+        let sums =
+            in_chains::<T, LEVELS>(p, q, |p, q| any_terms::<T::Value, FUSED>(p, q, &mut top));
+        Lanes { sums, top }
     }
 }
 
-impl<V: Value> Lanes<V> {
-    /// What the bins of a block add, whatever they are.
-    #[inline(always)]
-    fn any_terms<const FUSED: bool>(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
-        let mut strange = [V::Bits::default(); LANES];
-        let mut terms = terms::<V, FUSED>(p, q, &mut strange);
-        if is_strange::<V>(&strange) {
-            for lane in 0..LANES {
-                let bin = V::bin::<FUSED>(p[lane], q[lane]);
-                (terms.g[lane], terms.d[lane]) = (bin.g, bin.d);
-                self.top = self.top.max(bin.top);
-            }
+/// What the bins of a block add, whatever they are, and the largest bit pattern of those not usual.
+#[inline(always)]
+fn any_terms<V: Value, const FUSED: bool>(
+    p: &[V; LANES],
+    q: &[V; LANES],
+    top: &mut V::Bits,
+) -> Four<V> {
+    let mut strange = [V::Bits::default(); LANES];
+    let mut terms = terms::<V, FUSED>(p, q, &mut strange);
+    if is_strange::<V>(&strange) {
+        for lane in 0..LANES {
+            let bin = V::bin::<FUSED>(p[lane], q[lane]);
+            (terms.g[lane], terms.d[lane]) = (bin.g, bin.d);
+            *top = (*top).max(bin.top);
         }
-        terms
     }
+    terms
 }
 
 /// What the bins of a block add if they are usual. Collects what tells whether they are.
@@ -541,6 +578,12 @@ const KEPT: [u8; 2 * LANES] = {
     kept
 };
 
+/// 1 in so many of the last lanes, and 0 before them.
+#[inline(always)]
+fn kept(last: usize) -> &'static [u8; LANES] {
+    KEPT[last..].first_chunk().expect("there are twice as many")
+}
+
 /// The last bins of a row, those that fill no block, beside bins that are neutral.
 #[inline(always)]
 fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
@@ -548,9 +591,9 @@ fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
     match side.last_chunk() {
         // A whole block is read at once; most of it was counted already.
         Some(last) => {
-            let mut block = widen(last);
-            for (bin, &kept) in block.iter_mut().zip(&KEPT[rest..rest + LANES]) {
-                *bin = if kept == 0 { T::Value::LEAST_USUAL } else { *bin };
+            let (mut block, kept) = (widen(last), kept(rest));
+            for lane in 0..LANES {
+                block[lane] = if kept[lane] == 0 { T::Value::LEAST_USUAL } else { block[lane] };
             }
             block
         }
@@ -564,9 +607,9 @@ fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
 fn first_block<T: Element>(side: &[T], bins: usize) -> [T::Value; LANES] {
     match side.first_chunk() {
         Some(first) => {
-            let mut block = widen(first);
-            for (bin, &kept) in block.iter_mut().zip(&KEPT[LANES - bins..]) {
-                *bin = if kept == 0 { *bin } else { T::Value::LEAST_USUAL };
+            let (mut block, dropped) = (widen(first), kept(LANES - bins));
+            for lane in 0..LANES {
+                block[lane] = if dropped[lane] == 0 { block[lane] } else { T::Value::LEAST_USUAL };
             }
             block
         }

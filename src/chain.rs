@@ -24,7 +24,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::eta;
-use crate::term::{exp, exp_tail, ln};
+use crate::term::{difference_in_two, exp, exp_tail, ln};
 use crate::verdict::{Judged, Verdict, refused_mass};
 
 /// Bins of one block, whose logarithms fit into the nearest cache.
@@ -42,7 +42,7 @@ pub(crate) struct Node {
     /// The masses of P and Q, in units of the exponentials of the scales.
     pub masses: [f64; 2],
     pub scales: [f64; 2],
-    /// The logarithm of the ratio of the masses in two parts, of which the second is small;
+    /// The logarithm of the ratio of the masses in two parts, of which the first alone may be large;
     /// meaningless where one of them is 0.
     pub ln_ratio: [f64; 2],
     /// The mass of P times the divergence of the conditional distributions, in the unit of P.
@@ -237,12 +237,8 @@ impl<T: Element, const N: usize> pulp::WithSimd for Block<'_, T, N> {
         let bins = leaves.padded();
         let (p_scale, q_scale) = (p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v));
         for bin in 0..bins {
-            // What rounding took from the difference is itself a number, and this one (Knuth 1969).
-            let (a, b) = (p.high[bin], q.high[bin]);
-            let d = a - b;
-            let b_seen = d - a;
-            let lost = (a - (d - b_seen)) - (b + b_seen);
-            leaves.high[bin] = d;
+            let (apart, lost) = difference_in_two(p.high[bin], q.high[bin]);
+            leaves.high[bin] = apart;
             leaves.low[bin] = lost + (p.low[bin] - q.low[bin]);
         }
         leaves.node([p_scale, q_scale], p.invalid || q.invalid)
@@ -334,9 +330,11 @@ impl<const N: usize> Leaves<N> {
         let mut node = Node { masses, scales, invalid, ..Node::default() };
         let [w, v] = masses;
         let ratio = w / v;
-        let (reference, to_p) = match ratio > 0.0 && ratio.is_finite() {
-            true => (ratio.ln() + (scales[0] - scales[1]), ratio),
-            false => (0.0, 0.0),
+        // The reference is ln(w/v) beyond how far the scales are apart. Both are kept by themselves, so
+        // that what is added to all logarithms of a side goes before anything is rounded.
+        let ((apart, lost), (beyond, to_p)) = match ratio > 0.0 && ratio.is_finite() {
+            true => (difference_in_two(scales[0], scales[1]), (ratio.ln(), ratio)),
+            false => ((0.0, 0.0), (0.0, 0.0)),
         };
         let (mut g, mut u) = ([0.0; LANES], [0.0; LANES]);
         let mut infinite = false;
@@ -344,7 +342,7 @@ impl<const N: usize> Leaves<N> {
             for lane in 0..LANES {
                 let at = first + lane;
                 let high = self.high[at];
-                let y = (high - reference) + self.low[at];
+                let y = ((high - apart) - beyond) + (self.low[at] - lost);
                 let near = y.abs() <= 2.0;
                 let tail = exp_tail(if near { -y } else { 0.0 });
                 let far_u = self.v[at] * to_p - self.w[at];
@@ -357,7 +355,7 @@ impl<const N: usize> Leaves<N> {
         let u = tree_sum(u) / w;
         node.infinite = infinite;
         if w > 0.0 && v > 0.0 {
-            node.ln_ratio = [reference, -u.ln_1p()];
+            node.ln_ratio = [apart, (beyond + lost) - u.ln_1p()];
             node.g = (tree_sum(g) - w * eta(u)).max(0.0);
         }
         node

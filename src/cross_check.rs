@@ -106,23 +106,26 @@ impl Comparison {
             Divergence::Kl => of_logs(batch, &sides),
             divergence => of_any(divergence, batch, &sides),
         };
+        let exactly = |want| Comparison { want, doubt: 0.0, allowed: 0.0 };
         let Some((want, size)) = found else {
-            return Comparison { want: f64::NAN, doubt: 0.0, allowed: 0.0 };
+            return exactly(f64::NAN);
         };
         if want.is_infinite() {
-            return Comparison { want, doubt: 0.0, allowed: 0.0 };
+            return exactly(want);
         }
         if T::Value::from_f64(want).to_f64().is_infinite() {
             // Beyond the result type.
-            return Comparison { want: f64::NAN, doubt: 0.0, allowed: 0.0 };
+            return exactly(f64::NAN);
         }
         let doubt = 4.0 * f64::EPSILON * size;
         Comparison { want, doubt, allowed: T::Value::CROSS_CHECK * want.abs() + doubt }
     }
 
     fn agrees(&self, got: f64) -> bool {
+        // A reference that has no answer to a valid row, which is one without a tolerance, agrees with
+        // nothing.
         if self.want.is_nan() {
-            return got.is_nan();
+            return got.is_nan() && self.allowed == 0.0;
         }
         // Written so that NaN does not agree.
         got == self.want || (got - self.want).abs() <= self.allowed
@@ -192,7 +195,15 @@ fn side_of_logs<T: Element>(
 ) -> Option<(Vec<f64>, f64)> {
     let kind = batch.kind(side);
     let lowest = if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
-    let mut logs = reference::logs(row, kind, batch.temperature());
+    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // What is added to all logits changes nothing, rounding included.
+    let mut logs = match kind {
+        Kind::Logits if top.is_finite() => {
+            let below: Vec<f64> = row.iter().map(|x| x - top).collect();
+            reference::logs(&below, kind, batch.temperature())
+        }
+        _ => reference::logs(row, kind, batch.temperature()),
+    };
     let ln_mass = reference::ln_mass(&logs);
     let accepted = match (kind, batch.mass()) {
         (Kind::Logits, _) | (_, Mass::Normalize) => ln_mass > f64::NEG_INFINITY,
@@ -202,12 +213,13 @@ fn side_of_logs<T: Element>(
     if !accepted || !row.iter().all(|&value| value >= lowest && value < f64::INFINITY) {
         return None;
     }
-    // Bins far below the others do not count.
-    let sizes = logs.iter().filter(|log| **log > ln_mass - 50.0).map(|log| log.abs());
-    let size = sizes.fold(if ln_mass.is_finite() { ln_mass.abs() } else { 0.0 }, f64::max);
     if kind == Kind::Logits || matches!(batch.mass(), Mass::Check | Mass::Normalize) {
-        logs.iter_mut().for_each(|log| *log -= ln_mass);
+        logs = reference::divided_by_mass(&logs);
     }
+    // Bins far below the others do not count.
+    let lowest = reference::ln_mass(&logs) - 50.0;
+    let sizes = logs.iter().filter(|log| **log > lowest).map(|log| log.abs());
+    let size = sizes.fold(0.0, f64::max);
     Some((logs, size))
 }
 

@@ -235,6 +235,8 @@ impl Divergence {
                 Divergence::Kl
             }
             Divergence::Alpha(0.0) => Divergence::ReverseKl,
+            // No number tells it from the limit, and the square of the order has to be one.
+            Divergence::Renyi(order) if order > 1e100 => Divergence::Renyi(f64::INFINITY),
             other => other,
         }
     }
@@ -290,9 +292,9 @@ impl Divergence {
             Divergence::Renyi(f64::INFINITY) => sum,
             Divergence::Renyi(0.0) => -ln_overlap(-sum),
             Divergence::Renyi(order) => {
-                (ln_overlap(order * (order - 1.0) * sum) / (order - 1.0)).max(0.0)
+                not_below_0(ln_overlap(order * (order - 1.0) * sum) / (order - 1.0))
             }
-            Divergence::Bhattacharyya => (-ln_overlap(-0.25 * sum)).max(0.0),
+            Divergence::Bhattacharyya => not_below_0(-ln_overlap(-0.25 * sum)),
             // With α = ½ it is 4·(1 − Σ √(p·q)), and so are the squares.
             Divergence::Hellinger => at_most(1.0, sum / 4.0).sqrt(),
             Divergence::Tsallis(0.0) => sum,
@@ -301,6 +303,11 @@ impl Divergence {
             _ => sum,
         }
     }
+}
+
+/// What rounding took below 0 is 0; what is no number stays none.
+fn not_below_0(value: f64) -> f64 {
+    if value < 0.0 { 0.0 } else { value }
 }
 
 impl fmt::Display for Divergence {

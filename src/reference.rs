@@ -84,8 +84,28 @@ pub fn logs(row: &[f64], kind: Kind, temperature: f64) -> Vec<f64> {
 /// assert_eq!(kullback::reference::ln_mass(&[2.0, 2.0]), 2.0 + std::f64::consts::LN_2);
 /// ```
 pub fn ln_mass(logs: &[f64]) -> f64 {
-    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if top.is_infinite() { top } else { top + sum(logs.iter().map(|x| (x - top).exp())).ln() }
+    let (top, ln_sum) = ln_mass_in_parts(logs);
+    if top.is_infinite() { top } else { top + ln_sum }
+}
+
+/// A row of logarithms divided by its mass, whatever was added to all of them: −inf for a mass of 0.
+///
+/// ```
+/// let logs = kullback::reference::divided_by_mass(&[-1e30, -1e30, f64::NEG_INFINITY]);
+/// assert_eq!(logs, [-std::f64::consts::LN_2, -std::f64::consts::LN_2, f64::NEG_INFINITY]);
+/// ```
+pub fn divided_by_mass(logs: &[f64]) -> Vec<f64> {
+    let (top, ln_sum) = ln_mass_in_parts(logs);
+    if top.is_infinite() {
+        return logs.to_vec();
+    }
+    logs.iter().map(|x| (x - top) - ln_sum).collect()
+}
+
+/// The largest of some logarithms, and the logarithm of the mass in units of its exponential.
+fn ln_mass_in_parts(logs: &[f64]) -> (f64, f64) {
+    let top = logs.iter().copied().fold(NONE, f64::max);
+    (top, sum(logs.iter().map(|x| (x - top).exp())).ln())
 }
 
 /// [`relative_entropy`] of rows of natural logarithms: `Σ eˣ·(x − y)`; +inf if some `x` is a number
@@ -97,11 +117,7 @@ pub fn ln_mass(logs: &[f64]) -> f64 {
 /// assert!((kl - 0.14384103622589046).abs() < 1e-15);
 /// ```
 pub fn relative_entropy_of_logs(p: &[f64], q: &[f64]) -> f64 {
-    let bins = p.iter().zip(q).filter(|(x, _)| **x > f64::NEG_INFINITY);
-    sum(bins.map(|(&x, &y)| match x - y {
-        difference if difference.is_infinite() => difference,
-        difference => x.exp() * difference,
-    }))
+    sum(p.iter().zip(q).map(|(&x, &y)| log_term(x, y)))
 }
 
 /// Any divergence of rows of natural logarithms, by its textbook formula: one line each.
@@ -121,7 +137,10 @@ pub fn divergence(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
         Divergence::ReverseKl => over(&|x, y| log_term(y, x)),
         Divergence::Jeffreys => over(&|x, y| log_term(x, y) + log_term(y, x)),
         Divergence::JensenShannon(w) => over(&|x, y| to_mixture(w, x, y)),
-        Divergence::JsDistance => over(&|x, y| to_mixture(0.5, x, y)).max(0.0).sqrt(),
+        Divergence::JsDistance => match over(&|x, y| to_mixture(0.5, x, y)) {
+            below if below < 0.0 => 0.0,
+            js => js.sqrt(),
+        },
         Divergence::Renyi(f64::INFINITY) => largest_ratio(p, q),
         Divergence::Renyi(a) => ln_overlap(a, p, q) / (a - 1.0),
         Divergence::Tsallis(a) => (ln_overlap(a, p, q).exp() - 1.0) / (a - 1.0),
@@ -131,13 +150,10 @@ pub fn divergence(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
         }
         Divergence::Hellinger => (0.5 * over(&squares)).sqrt(),
         Divergence::TotalVariation => 0.5 * over(&|x, y| (x.exp() - y.exp()).abs()),
-        Divergence::ChiSquared => over(&|x, y| match (x.exp() - y.exp(), y) {
-            (0.0, _) => 0.0,
-            (apart, y) => apart.powi(2) / y.exp(),
-        }),
+        Divergence::ChiSquared => over(&squared_term),
         Divergence::Bhattacharyya => -ln_overlap(0.5, p, q),
-        Divergence::CrossEntropy => over(&|x, y| if x == NONE { 0.0 } else { x.exp() * -y }),
-        Divergence::Entropy => over(&|x, _| if x == NONE { 0.0 } else { x.exp() * -x }),
+        Divergence::CrossEntropy => over(&|x, y| times_exp(-y, x)),
+        Divergence::Entropy => over(&|x, _| times_exp(-x, x)),
     }
 }
 
@@ -154,7 +170,7 @@ pub fn size_of(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
     let value = self::divergence(divergence, p, q);
     match divergence.at_its_limit() {
         Divergence::Kl | Divergence::ReverseKl | Divergence::Jeffreys => {
-            masses + both(&|x, y| (x.exp() + y.exp()) * (x - y).abs())
+            masses + both(&|x, y| times_exp((x - y).abs(), x) + times_exp((x - y).abs(), y))
         }
         Divergence::JensenShannon(_) => masses,
         Divergence::JsDistance | Divergence::Hellinger => of_root(value, masses),
@@ -168,7 +184,7 @@ pub fn size_of(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
             (masses * (a.abs() + 1.0) + overlap) / (a * (1.0 - a)).abs()
         }
         Divergence::Bhattacharyya => ln_size(0.5, p, q),
-        Divergence::ChiSquared => both(&|x, y| 2.0 * x.exp().max(y.exp()).powi(2) / y.exp()),
+        Divergence::ChiSquared => both(&|x, y| 2.0 * (2.0 * x.max(y) - y).exp()),
         Divergence::TotalVariation => masses,
         Divergence::CrossEntropy | Divergence::Entropy => masses + value.abs(),
     }
@@ -177,14 +193,43 @@ pub fn size_of(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
 /// The logarithm of 0.
 const NONE: f64 = f64::NEG_INFINITY;
 
-/// `eˣ·(x − y)`, with 0 where x is −inf.
+/// `eˣ` times a logarithm: 0 where x is −inf, or so low that there is nothing of it; otherwise +inf if
+/// the logarithm is.
+fn times_exp(log: f64, x: f64) -> f64 {
+    match x.exp() {
+        _ if x > NONE && log == f64::INFINITY => f64::INFINITY,
+        0.0 => 0.0,
+        exp => exp * log,
+    }
+}
+
+/// `eˣ·(x − y)`.
 fn log_term(x: f64, y: f64) -> f64 {
-    if x == NONE { 0.0 } else { x.exp() * (x - y) }
+    times_exp(x - y, x)
+}
+
+/// `(eˣ − e^y)²/e^y`.
+fn squared_term(x: f64, y: f64) -> f64 {
+    match y.exp() {
+        _ if y == NONE => {
+            if x > NONE {
+                f64::INFINITY
+            } else {
+                0.0
+            }
+        }
+        0.0 => (2.0 * x - y).exp(),
+        q => (x.exp() - q).powi(2) / q,
+    }
 }
 
 /// `w·p·ln(p/m) + (1 − w)·q·ln(q/m)`.
 fn to_mixture(w: f64, x: f64, y: f64) -> f64 {
-    let m = (w * x.exp() + (1.0 - w) * y.exp()).ln();
+    let top = x.max(y);
+    if top == NONE {
+        return 0.0;
+    }
+    let m = top + (w * (x - top).exp() + (1.0 - w) * (y - top).exp()).ln();
     w * log_term(x, m) + (1.0 - w) * log_term(y, m)
 }
 

@@ -221,7 +221,8 @@ impl Status {
     }
 }
 
-/// The buffers of one computation, all of them with the usage `STORAGE`.
+/// The buffers of one computation, all of them with the usage `STORAGE`. P and Q may share one, as values
+/// and statuses may, but not the ones with the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
     /// The bins of P, row after row: as many rows as fit exactly. A single row is compared with
@@ -484,7 +485,8 @@ impl Rows {
         if padded && !bins.is_multiple_of(QUAD) {
             return Err(unsupported(format!("16-bit rows of {bins} bins, no multiple of {QUAD}")));
         }
-        let row_bytes = bins as u64 * variant.layout().bin_bytes as u64;
+        let row_bytes = (bins as u64).checked_mul(variant.layout().bin_bytes as u64);
+        let row_bytes = row_bytes.ok_or_else(|| unsupported(format!("rows of {bins} bins")))?;
         let sides = [task.p, task.q].map(|side| side.size());
         let [p_rows, q_rows] = sides.map(|bytes| (bytes / row_bytes) as usize);
         let whole = sides.iter().all(|bytes| bytes.is_multiple_of(row_bytes));
@@ -496,6 +498,11 @@ impl Rows {
         for (name, slice) in results {
             if slice.is_some_and(|slice| slice.size() < 4 * rows as u64) {
                 return Err(unsupported(format!("{name} of {rows} rows in a smaller buffer")));
+            }
+            // A dispatch may not read and write one buffer, be it in different places.
+            let inputs = [task.p.buffer(), task.q.buffer()];
+            if slice.is_some_and(|slice| inputs.contains(&slice.buffer())) {
+                return Err(unsupported(format!("{name} in the buffer of P or Q")));
             }
         }
         let buffers = [("P", Some(task.p)), ("Q", Some(task.q))].into_iter().chain(results);

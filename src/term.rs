@@ -296,6 +296,14 @@ pub(crate) fn mul_add_f64<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// A difference, and what rounding takes from it, which is itself a number (Knuth 1969).
+#[inline(always)]
+pub(crate) fn difference_in_two(a: f64, b: f64) -> (f64, f64) {
+    let apart = a - b;
+    let seen = apart - a;
+    (apart, (a - (apart - seen)) - (b + seen))
+}
+
 /// One bin of `p` against `q + residue`, where the residue is what rounding took from `q`.
 #[inline(always)]
 pub(crate) fn bin_with_residue<const FUSED: bool>(p: f64, q: f64, residue: f64) -> Bin<f64> {

@@ -43,11 +43,17 @@ fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
     return Logs(Pair(p, vec4(0.0)), Pair(q, vec4(0.0)));
 }
 
-// Of what is too large above.
+// Of what is too large above, or of a side that has nothing but what is too large below: beside that,
+// what counts as no probability would be one.
 fn flags_of_tops(heaps: Heaps) -> u32 {
     let top = max(heaps.p.top, heaps.q.top);
     let invalid = bitcast<u32>(top) == INFINITE;
-    return select(0u, SOME_HUGE, top > MOST) | select(0u, SOME_INVALID, invalid);
+    let huge = top > MOST || is_low(heaps.p.top) || is_low(heaps.q.top);
+    return select(0u, SOME_HUGE, huge) | select(0u, SOME_INVALID, invalid);
+}
+
+fn is_low(top: f32) -> bool {
+    return top > NO_TOP && top < -MOST;
 }
 
 // Of bins that P has, where a side is below what this arithmetic takes, or nothing.

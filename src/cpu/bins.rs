@@ -24,7 +24,7 @@ use crate::error::Side;
 use crate::integrand::{Bin, UNIT, exp_of, ln_ratio};
 use crate::kind::Kind;
 use crate::pairs::blocks;
-use crate::term::{exp, exp_tail, ln};
+use crate::term::{difference_in_two, exp, exp_tail, ln};
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 pub(super) const LANES: usize = 16;
@@ -189,7 +189,7 @@ pub(super) struct Look {
     difference: f64,
 }
 
-/// The same of one side: `Σ x`, or `Σ e^(x − top)` of logarithms.
+/// The same of one side: `Σ x`, or of logarithms `Σ e^((x − top)·by)`.
 #[derive(Clone, Copy, Debug)]
 struct SideLook {
     sum: f64,
@@ -262,7 +262,6 @@ impl Look {
             let exponentials = exponentials(numbers, reading, row, bins, window, &sides);
             for side in 0..2 {
                 if reading.kinds[side] != Kind::Probs {
-                    sides[side].top *= reading.by[side];
                     sides[side].sum = tree_sum(exponentials[side]);
                 }
             }
@@ -279,7 +278,7 @@ impl Look {
             let in_units = |look: SideLook| match kind {
                 Kind::Probs => look.sum,
                 _ if look.sum == 0.0 => 0.0,
-                _ => look.sum * exp(look.top - top),
+                _ => look.sum * exp((look.top - top) * reading.by[side]),
             };
             let sum = in_units(one) + in_units(other);
             self.sides[side] = SideLook { sum, top, invalid: one.invalid | other.invalid };
@@ -300,7 +299,7 @@ impl Look {
                 _ if sum == 0.0 => 0.0,
                 Kind::Logits => 1.0,
                 // A mass may be too small for a number, and still be one to divide by.
-                Kind::LogProbs => (top + sum.ln()).exp().max(f64::MIN_POSITIVE),
+                Kind::LogProbs => (top * reading.by[side] + sum.ln()).exp().max(f64::MIN_POSITIVE),
             }
         })
     }
@@ -314,7 +313,7 @@ impl Look {
         let ln_mass = |side: usize| match reading.divided[side] {
             true => 0.0,
             false if reading.kinds[side] == Kind::Probs => self.sides[side].sum.ln(),
-            false => self.sides[side].top + self.sides[side].sum.ln(),
+            false => self.sides[side].top * reading.by[side] + self.sides[side].sum.ln(),
         };
         let ln_ratio = ln_mass(0) - ln_mass(1);
         if ln_ratio.abs() < 0.5 { q * ln_ratio.exp_m1() } else { p - q }
@@ -327,7 +326,7 @@ impl Look {
     }
 }
 
-/// `Σ e^(x − top)` of both sides by columns, of which those of probabilities have no meaning.
+/// `Σ e^((x − top)·by)` of both sides by columns, of which those of probabilities have no meaning.
 #[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
 #[inline(always)]
 fn exponentials(
@@ -339,15 +338,15 @@ fn exponentials(
     sides: &[SideLook; 2],
 ) -> [Vector; 2] {
     // Of masked sides all exponentials are 0.
-    let tops = [0, 1].map(|side| sides[side].top.max(f64::MIN) * reading.by[side]);
+    let tops = [0, 1].map(|side| sides[side].top.max(f64::MIN));
     let mut sums = [[0.0; LANES]; 2];
     for bins in windows(bins) {
         window.show(numbers, reading, row, bins);
         for side in 0..2 {
             for at in 0..window.vectors {
                 for lane in 0..LANES {
-                    let x = window.sides[side][at][lane] * reading.by[side] - tops[side];
-                    sums[side][lane] += exp(x);
+                    let x = window.sides[side][at][lane] - tops[side];
+                    sums[side][lane] += exp(x * reading.by[side]);
                 }
             }
         }
@@ -383,9 +382,10 @@ pub(super) struct Scale {
     /// `(P − Q)/(P + Q)`, and what brings differences to the units.
     delta: f64,
     per_mass: f64,
-    /// Of logarithms: those of the masses, and of their ratio.
-    ln_masses: [f64; 2],
-    ln_ratio: f64,
+    /// Of logarithms: the largest, and the logarithm of the mass beyond it. Apart, so that what is added
+    /// to all logarithms of a side goes before anything is rounded.
+    tops: [f64; 2],
+    ln_beyond: [f64; 2],
 }
 
 impl Scale {
@@ -398,8 +398,8 @@ impl Scale {
             masses: [1.0 / UNIT; 2],
             delta: 0.0,
             per_mass: UNIT,
-            ln_masses: [0.0; 2],
-            ln_ratio: 0.0,
+            tops: [0.0; 2],
+            ln_beyond: [0.0; 2],
         };
         if reading.is_probs() && reading.divided[0] {
             scale.of_probs(look, numbers, row);
@@ -413,10 +413,9 @@ impl Scale {
                     let (by, mass) = in_range(look.sides[side], numbers, side, row);
                     (scale.by[side], scale.masses[side]) = (by, mass / UNIT);
                 }
-                _ => scale.ln_masses[side] = top + ln(sum),
+                _ => (scale.tops[side], scale.ln_beyond[side]) = (top, ln(sum)),
             }
         }
-        scale.ln_ratio = scale.ln_masses[0] - scale.ln_masses[1];
         scale
     }
 
@@ -449,8 +448,14 @@ impl Scale {
             Kind::Probs if given > 0.0 => Some(given * self.by[side] / self.masses[side]),
             Kind::Probs => None,
             _ if given == f64::NEG_INFINITY => None,
-            _ => Some(exp_of(given * self.reading.by[side] - self.ln_masses[side]) * UNIT),
+            _ => Some(exp_of(self.ln(side, given)) * UNIT),
         }
+    }
+
+    /// The logarithm of the probability that a logarithm of a side stands for.
+    #[inline(always)]
+    fn ln(&self, side: usize, given: f64) -> f64 {
+        (given - self.tops[side]) * self.reading.by[side] - self.ln_beyond[side]
     }
 
     /// What a derivative in a number of a side is of one in its probability, but for the probability
@@ -601,13 +606,17 @@ impl Block {
         let Reading { kinds, by, .. } = scale.reading;
         let none = [0.0; LANES];
         let (mut l, mut n) = (none, none);
+        // Numbers that are divided by one temperature are so after their differences are taken.
+        let (by, by_both) = if by[0] == by[1] { ([1.0; 2], by[0]) } else { (by, 1.0) };
+        let [p_top, q_top] = [0, 1].map(|side| scale.tops[side] * by[side]);
+        let (tops_apart, tops_lost) = difference_in_two(p_top, q_top);
+        let ln_ratio = scale.ln_beyond[0] - scale.ln_beyond[1];
         for lane in 0..LANES {
-            l[lane] = if kinds == [Kind::Logits; 2] {
-                (p[lane] - q[lane]) * by[0] - scale.ln_ratio
-            } else if kinds.contains(&Kind::Probs) {
+            l[lane] = if kinds.contains(&Kind::Probs) {
                 p_side.ln[lane] - q_side.ln[lane]
             } else {
-                (p[lane] * by[0] - q[lane] * by[1]) - scale.ln_ratio
+                let (apart, lost) = difference_in_two(p[lane] * by[0], q[lane] * by[1]);
+                ((apart - tops_apart) + (lost - tops_lost)) * by_both - ln_ratio
             };
         }
         let (x, y) = (&p_side.x, &q_side.x);
@@ -819,10 +828,9 @@ impl LogSide {
             }
             return LogSide { ln: logs, x, on };
         }
-        let by = scale.reading.by[side];
         for lane in 0..LANES {
             let some = values[lane] > f64::NEG_INFINITY;
-            let ln = if some { values[lane] * by } else { 0.0 } - scale.ln_masses[side];
+            let ln = scale.ln(side, if some { values[lane] } else { scale.tops[side] });
             let exp = exp_of(ln) * UNIT;
             (logs[lane], x[lane]) = (ln, if some { exp } else { 0.0 });
             on[lane] = if some { 1.0 } else { 0.0 };

@@ -9,7 +9,7 @@ use crate::error::Side;
 use crate::integrand::{UNIT, exp_of};
 use crate::kind::Kind;
 use crate::sums::Total;
-use crate::term::{exp, ln};
+use crate::term::{difference_in_two, exp, ln};
 
 /// Quotients below it may have lost digits.
 const TINY: f64 = 1e-290;
@@ -103,11 +103,11 @@ impl Distribution {
     fn of_logs(&mut self, by: f64, kind: Kind, divided: bool) {
         let top = self.x.iter().fold(f64::NEG_INFINITY, |top, &x| if x > top { x } else { top });
         // Of a masked side all exponentials are 0.
-        let top = top.max(f64::MIN) * by;
+        let top = top.max(f64::MIN);
         let mut sums = [0.0; LANES];
         for vector in self.x.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
-                sums[lane] += exp(vector[lane] * by - top);
+                sums[lane] += exp((vector[lane] - top) * by);
             }
         }
         let sum = tree_sum(sums);
@@ -115,18 +115,17 @@ impl Distribution {
             _ if sum == 0.0 => 0.0,
             Kind::Logits => 1.0,
             // A mass may be too small for a number, and still be one to divide by.
-            _ => (top + sum.ln()).exp().max(f64::MIN_POSITIVE),
+            _ => (top * by + sum.ln()).exp().max(f64::MIN_POSITIVE),
         };
-        let ln_mass = if divided { top + ln(sum) } else { 0.0 };
+        // What is added to all logarithms goes before anything is rounded.
+        let (top, ln_beyond) = if divided { (top, ln(sum)) } else { (0.0, 0.0) };
         for (at, x) in self.x.iter_mut().enumerate() {
             let some = *x > f64::NEG_INFINITY;
-            let finite = if some { *x } else { 0.0 };
-            let given = finite * by;
-            let lost = finite.mul_add(by, -given);
-            // What rounding takes from a difference is itself a number, and this one (Knuth 1969).
-            let ln = given - ln_mass;
-            let seen = ln - given;
-            self.ln_rest[at] = (given - (ln - seen)) - (ln_mass + seen) + lost;
+            let (below, rest) = difference_in_two(if some { *x } else { top }, top);
+            let given = below * by;
+            let lost = below.mul_add(by, -given) + rest * by;
+            let (ln, rest) = difference_in_two(given, ln_beyond);
+            self.ln_rest[at] = rest + lost;
             self.ln[at] = if some { ln } else { f64::NEG_INFINITY };
             *x = if some { exp_of(ln) * UNIT } else { 0.0 };
         }

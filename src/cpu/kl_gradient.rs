@@ -62,7 +62,9 @@ impl Manner {
                 let temperature = batch.temperature();
                 let node = &arch.dispatch(Keeping { p, q, temperature, kept });
                 let row = logs::settle(batch, row, node);
-                if !is_ordinary(&row) {
+                // Beside the logarithms of such masses, those of their ratios have too few digits.
+                let is_small = |scale: &f64| scale.abs() < 1e6;
+                if !is_ordinary(&row) || !node.scales.iter().all(is_small) {
                     return None;
                 }
                 let by = weight / temperature;

@@ -29,6 +29,9 @@ const BLOCK: usize = 2048;
 /// Bins of a long row that one task takes.
 pub(super) const SEGMENT: usize = BLOCK * chain::FAN;
 
+/// The largest number of a side and a block may be so large.
+const LARGEST_TOP: f32 = 65_536.0;
+
 /// Whether f32 can take the rows of a batch: numbers of at most 32 bits, of which both sides are
 /// divided by the same temperature.
 pub(super) fn take<T: Element>(batch: &Batch<'_, T>) -> bool {
@@ -210,7 +213,8 @@ impl<'a, T: Element> Ahead<'a, T> {
             return (Node { invalid: true, ..Node::default() }, None);
         }
         let tops = [self.p_top.number(), self.q_top.number()];
-        if infinite || tops.contains(&f32::NEG_INFINITY) {
+        // The difference of larger ones, in two parts of f32, lacks digits. −inf is one of them.
+        if infinite || tops.iter().any(|top| top.abs() > LARGEST_TOP) {
             return (chain::of_logs(self.p, self.q, temperature), None);
         }
         let Ahead { p, q, .. } = self;

@@ -566,22 +566,14 @@ fn terms<V: Value, const FUSED: bool>(
     Four { g, p: *p, q: *q, d }
 }
 
-/// `LANES` times 0, and as many times 1: which bins of a block are kept, looked up, since of
-/// comparisons with a lane's number the compiler makes branches.
-const KEPT: [u8; 2 * LANES] = {
-    let mut kept = [0; 2 * LANES];
-    let mut lane = LANES;
-    while lane < 2 * LANES {
-        kept[lane] = 1;
-        lane += 1;
-    }
-    kept
-};
+/// 0 for all lanes, and 1 for as many: which bins of a block are kept is looked up, since of comparisons
+/// with a lane's number the compiler makes branches.
+const KEPT: [[u8; LANES]; 2] = [[0; LANES], [1; LANES]];
 
 /// 1 in so many of the last lanes, and 0 before them.
 #[inline(always)]
 fn kept(last: usize) -> &'static [u8; LANES] {
-    KEPT[last..].first_chunk().expect("there are twice as many")
+    KEPT.as_flattened()[last..].first_chunk().expect("there are twice as many")
 }
 
 /// The last bins of a row, those that fill no block, beside bins that are neutral.

@@ -167,7 +167,7 @@ impl Gpu {
         let ((m, n), bins) = (of.pairs.shape(), of.pairs.bins());
         let cut = Cut::new([m, n], bins, &told, self.limits());
         let block = SIDE_BYTES / (bins * told.fields * size_of::<f32>()).max(1);
-        let block = block.next_multiple_of(cut.rows[1]);
+        let block = block.max(1).next_multiple_of(cut.rows[1]);
         matrix.adapter = Some(self.adapter().name().to_owned());
         let (mut q, mut q_ready) = (Vec::new(), 0..0);
         for p_rows in blocks(call.done..m, cut.rows[0]) {
@@ -207,6 +207,8 @@ impl Gpu {
         let (mut running, mut idle) = (VecDeque::new(), Vec::new());
         let mut chunks = band.chunks().peekable();
         let (mut sums, mut found) = (Vec::new(), Found::default());
+        // The first chunk is the largest, and a slot is for any of them.
+        let most = chunks.peek().map_or([0; 2], |chunk| band.job(chunk, self.limits()).bytes);
         loop {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.peek()
@@ -214,7 +216,7 @@ impl Gpu {
                 let job = band.job(chunk, self.limits());
                 let lent = match idle.pop() {
                     Some(lent) => Some(lent),
-                    None => self.lend(call, job.bytes, !running.is_empty()).await?,
+                    None => self.lend(call, most, !running.is_empty()).await?,
                 };
                 let Some(mut lent) = lent else { break };
                 // Only now: a chunk that is taken is a chunk that is computed.

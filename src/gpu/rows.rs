@@ -229,16 +229,18 @@ impl Gpu {
         let mut long_row = none.clone();
         let (mut running, mut idle) = (VecDeque::new(), Vec::new());
         let mut chunks = plan.chunks().peekable();
+        // The first chunk is the largest, and a slot is for any of them.
+        let most =
+            chunks.peek().map_or([0; 2], |chunk| job(batch, variant, &plan, chunk, &asked).bytes);
         loop {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.peek()
             {
                 let job = job(batch, variant, &plan, chunk, &asked);
-                // The first chunks are the largest.
                 let lent = match idle.pop() {
                     Some(lent) => Some(lent),
                     // With one chunk on its way, a call does not wait for a second slot.
-                    None => self.lend(call, job.bytes, !running.is_empty()).await?,
+                    None => self.lend(call, most, !running.is_empty()).await?,
                 };
                 let Some(mut lent) = lent else { break };
                 // Only now: a chunk that is taken is a chunk that is computed.

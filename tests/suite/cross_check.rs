@@ -3,10 +3,11 @@
 use kullback::{
     Batch, Divergence, Engine, Error, Mass, OnInvalid, Outcome, Rule, Status, reference,
 };
-use ndarray::Array2;
+use ndarray::{Array2, array};
 
 use crate::data::{distributions, nearby};
 use crate::engines::engines;
+use crate::family::all_divergences;
 
 fn pair() -> (Array2<f32>, Array2<f32>) {
     let p = distributions::<f32>(50, 30, 21);
@@ -40,6 +41,35 @@ fn accepts_what_is_right_on_every_backend() {
             assert_eq!(check.compared, 50);
         }
     }
+}
+
+/// Masks that are numbers, of which there is nothing left, and −inf on one side or both.
+#[test]
+fn accepts_what_is_right_of_masked_logits() {
+    let none = f32::NEG_INFINITY;
+    for mask in [-1e4, f32::MIN, none] {
+        for (of_p, of_q) in [(mask, mask), (mask, none), (none, mask), (mask, 0.0), (0.0, mask)] {
+            let p = array![[0.0, 1.0, of_p], [of_p, of_p, 0.5]];
+            let q = array![[1.0, 0.0, of_q], [0.0, of_q, 0.5]];
+            let batch = Batch::logits(&p, &q).unwrap();
+            for engine in engines() {
+                for divergence in all_divergences() {
+                    let outcome = match engine.rows(divergence, &batch) {
+                        // e^10,000 is no number.
+                        Err(Error::Invalid(row)) if row.rule == Rule::Overflow => continue,
+                        outcome => outcome.unwrap(),
+                    };
+                    let check = engine.cross_check(divergence, &batch, &outcome, 2);
+                    assert!(check.is_ok(), "{engine:?}: {divergence} of {p}, {q}: {check:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rejects_what_is_no_number_of_a_valid_row() {
+    assert!(check(|outcome| outcome.values[3] = f32::NAN).is_err());
 }
 
 #[test]

@@ -3,13 +3,15 @@
 
 use half::{bf16, f16};
 use kullback::{
-    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status,
+    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Pairs, Rule, Side, Status,
+    Wanted,
 };
 use ndarray::{Array2, Axis, ShapeBuilder, array, concatenate};
 
 use crate::compare::close;
 use crate::data::{Random, distributions};
 use crate::engines::{engines, f64_engines, roomy_engines};
+use crate::family::all_divergences;
 
 /// Rows of a kind: of probabilities that a softmax makes of numbers from −5 to 5, or these.
 fn side<T: Element>(kind: Kind, rows: usize, bins: usize, seed: u64) -> Array2<T> {
@@ -175,6 +177,53 @@ fn a_constant_added_to_logits_changes_nothing() {
                 assert!(close((*got).into(), (*want).into(), 1e-6), "{engine:?}: {got} {want}");
             }
         }
+    }
+}
+
+/// Whatever its size: all of P's logits are one number, and those of Q are not.
+#[test]
+fn logits_that_are_all_alike_may_be_any_number() {
+    fn check<T: Element>(engine: &Engine, alike: &[f64], tolerance: f64) {
+        let q = [0.0, 1.0, 2.0, 3.0, -5.0].map(T::from_f64);
+        let (q, none) = (Array2::from_shape_vec((1, 5), q.into()).unwrap(), T::from_f64(0.0));
+        let all: Vec<_> = all_divergences().collect();
+        let found = |p: &Array2<T>, q: &Array2<T>| {
+            let batch = Batch::logits(p, q).unwrap();
+            let outcomes = engine.several(&all, &batch).unwrap();
+            for (&divergence, outcome) in all.iter().zip(&outcomes) {
+                let check = engine.cross_check(divergence, &batch, outcome, 1);
+                assert!(check.is_ok(), "{engine:?}: {divergence} of {p} {q}: {check:?}");
+            }
+            let mut values: Vec<_> = outcomes.iter().map(|found| found.values[0]).collect();
+            let pairs = Pairs::logits(p, q).unwrap();
+            let pair = |&divergence| engine.matrix(divergence, &pairs).unwrap().values[[0, 0]];
+            values.extend(all.iter().map(pair));
+            let slopes = engine.gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+            values.extend(slopes.p.unwrap().into_iter().chain(slopes.q.unwrap()));
+            values.extend(engine.rows(Divergence::Kl, &batch).unwrap().values);
+            values
+        };
+        let zeros = Array2::from_elem((1, 5), none);
+        let want = [found(&zeros, &q), found(&q, &zeros)];
+        for &alike in alike {
+            let p = Array2::from_elem((1, 5), T::from_f64(alike));
+            for (want, got) in want.iter().zip([found(&p, &q), found(&q, &p)]) {
+                for (at, (got, want)) in got.into_iter().zip(want).enumerate() {
+                    let (got, want) = (got.to_f64(), want.to_f64());
+                    assert!(
+                        close(got, want, tolerance),
+                        "{engine:?}, {alike:e}, value {at}: {got} for {want}"
+                    );
+                }
+            }
+        }
+    }
+    let f32_s = [1e4, -69_999.0, -69_990.0, -7e4, 1e12, -1e30, f32::MAX.into(), f32::MIN.into()];
+    for engine in engines() {
+        check::<f32>(engine, &f32_s, 2e-6);
+    }
+    for engine in f64_engines() {
+        check::<f64>(engine, &[1e4, -1e12, 1e300, -1e307], 1e-14);
     }
 }
 

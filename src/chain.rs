@@ -36,6 +36,9 @@ pub(crate) const FAN: usize = 64;
 /// Bins of a long row that one task takes.
 const SEGMENT: usize = BLOCK * FAN;
 
+/// What logarithms that are lower once divided by the temperature count as, −inf apart.
+const LEAST_LN: f64 = -1e300;
+
 /// Some bins of a row, summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Node {
@@ -272,8 +275,10 @@ impl<const N: usize> Logs<N> {
             for (high, low) in logs.high[..bins.len()].iter_mut().zip(&mut logs.low) {
                 let logit = *high;
                 *high = logit / temperature;
+                // What is too small for a number is no −inf.
+                *high = if logit > f64::NEG_INFINITY { high.max(LEAST_LN) } else { *high };
                 let lost = (-*high).mul_add(temperature, logit) / temperature;
-                *low = if logit > f64::NEG_INFINITY { lost } else { 0.0 };
+                *low = if *high > LEAST_LN { lost } else { 0.0 };
             }
         }
         Logs { invalid: !valid, ..logs }

@@ -200,7 +200,10 @@ struct ChiSquared;
 impl Term for ChiSquared {
     #[inline(always)]
     fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
-        bin.n * (bin.n / bin.q)
+        // Of logarithms, which l is there of, also where there is no number of q. Beside 1 the rest of the
+        // square is nothing there.
+        let far = exp_of(bin.ln_p + bin.l) * UNIT;
+        if bin.l > 40.0 { far } else { bin.n * (bin.n / bin.q) }
     }
 }
 
@@ -311,7 +314,8 @@ impl Term for Power {
         let far_off = (exp_of(bin.ln_p + z) * UNIT - bin.p) / delta;
         let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
         let series = horner(&self.series, bin.l);
-        let near = bin.q * (bin.l * bin.l) * series;
+        // The largest orders have no series.
+        let near = if bin.l == 0.0 { 0.0 } else { bin.q * (bin.l * bin.l) * series };
         let direct = if direct > 0.0 { direct } else { 0.0 };
         if bin.l.abs() < self.near { near } else { direct }
     }

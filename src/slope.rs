@@ -94,8 +94,10 @@ impl Slope {
     }
 
     /// u and v themselves where one of the two probabilities is 0 or both are, as their limits: with
-    /// `l = ln(p/q)`, which is ∞ or −∞ there. The formulas are those of the products.
-    pub(crate) fn at_end(&self, p: f64, q: f64, l: f64) -> [f64; 2] {
+    /// `l = ln(p/q)`, which is ∞ or −∞ there, and `ln p` and `ln q`, of which one is −inf at least. The
+    /// formulas are those of the products.
+    pub(crate) fn at_end(&self, [ln_p, ln_q]: [f64; 2], l: f64) -> [f64; 2] {
+        let has_p = ln_p > f64::NEG_INFINITY;
         let power = |a: f64, ln_overlap: f64, [by_u, by_v]: [f64; 2]| {
             [by_u * ((a - 1.0) * l - ln_overlap).exp_m1(), -by_v * (a * l - ln_overlap).exp_m1()]
         };
@@ -105,20 +107,20 @@ impl Slope {
             Divergence::Jeffreys => [l - (-l).exp_m1(), -l - l.exp_m1()],
             Divergence::JensenShannon(w) => to_mixture_at_end(l, w),
             Divergence::JsDistance => to_mixture_at_end(l, 0.5),
-            Divergence::Renyi(0.0) => [0.0, if p > 0.0 { -self.value.exp_m1() } else { 1.0 }],
+            Divergence::Renyi(0.0) => [0.0, if has_p { -self.value.exp_m1() } else { 1.0 }],
             Divergence::Renyi(f64::INFINITY) => {
-                [if p == 0.0 && q == 0.0 { f64::INFINITY } else { 0.0 }, 0.0]
+                [if !has_p && ln_q == f64::NEG_INFINITY { f64::INFINITY } else { 0.0 }, 0.0]
             }
             Divergence::Renyi(a) => power(a, (a - 1.0) * self.value, [a / (a - 1.0), 1.0]),
             Divergence::Bhattacharyya => power(0.5, -self.value, [-0.5, 0.5]),
-            Divergence::Tsallis(0.0) => [0.0, if p > 0.0 { 0.0 } else { 1.0 }],
+            Divergence::Tsallis(0.0) => [0.0, if has_p { 0.0 } else { 1.0 }],
             Divergence::Tsallis(a) => power(a, 0.0, [a / (a - 1.0), 1.0]),
             Divergence::Alpha(a) => power(a, 0.0, [1.0 / (a - 1.0), 1.0 / a]),
             Divergence::Hellinger => [-(-l / 2.0).exp_m1(), -(l / 2.0).exp_m1()],
             Divergence::TotalVariation => [half_sign(l), -half_sign(l)],
             Divergence::ChiSquared => [2.0 * l.exp_m1(), -(2.0 * l).exp_m1()],
-            Divergence::CrossEntropy => [-q.ln(), -l.exp_m1()],
-            Divergence::Entropy => [-p.ln(), 0.0],
+            Divergence::CrossEntropy => [-ln_q, -l.exp_m1()],
+            Divergence::Entropy => [-ln_p, 0.0],
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) const BLOCK: usize = LANES * VECTORS;
 pub(super) const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 /// Its logarithm: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
+/// What logarithms further below the largest count as, −inf apart: times `FLOOR` it is nothing.
+pub(super) const LEAST_LN: f64 = -1e250;
 
 pub(super) type Vector = [f64; LANES];
 
@@ -189,18 +191,32 @@ pub(super) struct Look {
     difference: f64,
 }
 
-/// The same of one side: `Σ x`, or of logarithms `Σ e^((x − top)·by)`.
+/// The same of one side: `Σ x`, or of logarithms `Σ e^((x − top)·by)`, by how many are the largest, and the
+/// rest: next to 1 all digits of the logarithm are in the rest.
 #[derive(Clone, Copy, Debug)]
 struct SideLook {
     sum: f64,
+    rest: f64,
     /// The largest number.
     top: f64,
     invalid: bool,
 }
 
+impl SideLook {
+    /// Of logarithms, that of the mass beyond the largest.
+    fn ln_beyond(&self) -> f64 {
+        ln_of_sum(self.sum, self.rest)
+    }
+}
+
+/// `ln(largest + rest)` from the number of the largest, and the rest.
+pub(super) fn ln_of_sum(largest: f64, rest: f64) -> f64 {
+    if largest == 0.0 { f64::NEG_INFINITY } else { largest.ln() + (rest / largest).ln_1p() }
+}
+
 impl Default for SideLook {
     fn default() -> SideLook {
-        SideLook { sum: 0.0, top: f64::NEG_INFINITY, invalid: false }
+        SideLook { sum: 0.0, rest: 0.0, top: f64::NEG_INFINITY, invalid: false }
     }
 }
 
@@ -230,7 +246,8 @@ impl Columns {
 
     fn folded(&self) -> SideLook {
         let top = self.tops.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        SideLook { sum: tree_sum(self.sums), top, invalid: self.invalid != [0; LANES] }
+        let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
+        SideLook { sum, rest: 0.0, top, invalid }
     }
 }
 
@@ -259,10 +276,11 @@ impl Look {
         }
         let mut sides = [columns[0].folded(), columns[1].folded()];
         if !reading.is_probs() {
-            let exponentials = exponentials(numbers, reading, row, bins, window, &sides);
+            let [largest, rest] = exponentials(numbers, reading, row, bins, window, &sides);
             for side in 0..2 {
                 if reading.kinds[side] != Kind::Probs {
-                    sides[side].sum = tree_sum(exponentials[side]);
+                    (sides[side].sum, sides[side].rest) =
+                        (tree_sum(largest[side]), tree_sum(rest[side]));
                 }
             }
         }
@@ -275,13 +293,16 @@ impl Look {
         for (side, kind) in reading.kinds.into_iter().enumerate() {
             let (one, other) = (self.sides[side], later.sides[side]);
             let top = one.top.max(other.top);
+            // Those that are the largest no more belong to the rest.
             let in_units = |look: SideLook| match kind {
-                Kind::Probs => look.sum,
-                _ if look.sum == 0.0 => 0.0,
-                _ => look.sum * exp((look.top - top) * reading.by[side]),
+                _ if kind == Kind::Probs || look.top == top => (look.sum, look.rest),
+                _ if look.sum == 0.0 => (0.0, 0.0),
+                _ => (0.0, (look.sum + look.rest) * exp((look.top - top) * reading.by[side])),
             };
-            let sum = in_units(one) + in_units(other);
-            self.sides[side] = SideLook { sum, top, invalid: one.invalid | other.invalid };
+            let (one_is, other_is) = (in_units(one), in_units(other));
+            let (sum, rest) = (one_is.0 + other_is.0, one_is.1 + other_is.1);
+            let invalid = one.invalid | other.invalid;
+            self.sides[side] = SideLook { sum, rest, top, invalid };
         }
     }
 
@@ -293,13 +314,15 @@ impl Look {
     /// The masses of the two sides; 1 for logits, if not all of them are masked.
     pub(super) fn masses(&self, reading: &Reading) -> [f64; 2] {
         [0, 1].map(|side| {
-            let SideLook { sum, top, .. } = self.sides[side];
+            let look = self.sides[side];
             match reading.kinds[side] {
-                Kind::Probs => sum,
-                _ if sum == 0.0 => 0.0,
+                Kind::Probs => look.sum,
+                _ if look.sum == 0.0 => 0.0,
                 Kind::Logits => 1.0,
                 // A mass may be too small for a number, and still be one to divide by.
-                Kind::LogProbs => (top * reading.by[side] + sum.ln()).exp().max(f64::MIN_POSITIVE),
+                Kind::LogProbs => {
+                    (look.top * reading.by[side] + look.ln_beyond()).exp().max(f64::MIN_POSITIVE)
+                }
             }
         })
     }
@@ -313,7 +336,7 @@ impl Look {
         let ln_mass = |side: usize| match reading.divided[side] {
             true => 0.0,
             false if reading.kinds[side] == Kind::Probs => self.sides[side].sum.ln(),
-            false => self.sides[side].top * reading.by[side] + self.sides[side].sum.ln(),
+            false => self.sides[side].top * reading.by[side] + self.sides[side].ln_beyond(),
         };
         let ln_ratio = ln_mass(0) - ln_mass(1);
         if ln_ratio.abs() < 0.5 { q * ln_ratio.exp_m1() } else { p - q }
@@ -326,8 +349,8 @@ impl Look {
     }
 }
 
-/// `Σ e^((x − top)·by)` of both sides by columns, of which those of probabilities have no meaning.
-#[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
+/// `Σ e^((x − top)·by)` of both sides by columns, of which those of probabilities have no meaning: of those
+/// that are the largest, and of all others.
 #[inline(always)]
 fn exponentials(
     numbers: &dyn Numbers,
@@ -336,22 +359,24 @@ fn exponentials(
     bins: Range<usize>,
     window: &mut Window,
     sides: &[SideLook; 2],
-) -> [Vector; 2] {
+) -> [[Vector; 2]; 2] {
     // Of masked sides all exponentials are 0.
     let tops = [0, 1].map(|side| sides[side].top.max(f64::MIN));
-    let mut sums = [[0.0; LANES]; 2];
+    let (mut largest, mut rest) = ([[0.0; LANES]; 2], [[0.0; LANES]; 2]);
     for bins in windows(bins) {
         window.show(numbers, reading, row, bins);
         for side in 0..2 {
             for at in 0..window.vectors {
                 for lane in 0..LANES {
                     let x = window.sides[side][at][lane] - tops[side];
-                    sums[side][lane] += exp(x * reading.by[side]);
+                    let exp = exp(x * reading.by[side]);
+                    largest[side][lane] += if x == 0.0 { 1.0 } else { 0.0 };
+                    rest[side][lane] += if x == 0.0 { 0.0 } else { exp };
                 }
             }
         }
     }
-    sums
+    [largest, rest]
 }
 
 /// `Σ (p·a − q·b)` of a row of probabilities.
@@ -406,14 +431,16 @@ impl Scale {
             return scale;
         }
         for side in 0..2 {
-            let SideLook { sum, top, .. } = look.sides[side];
             match reading.kinds[side] {
                 _ if !reading.divided[side] => {}
                 Kind::Probs => {
                     let (by, mass) = in_range(look.sides[side], numbers, side, row);
                     (scale.by[side], scale.masses[side]) = (by, mass / UNIT);
                 }
-                _ => (scale.tops[side], scale.ln_beyond[side]) = (top, ln(sum)),
+                _ => {
+                    let look = look.sides[side];
+                    (scale.tops[side], scale.ln_beyond[side]) = (look.top, look.ln_beyond());
+                }
             }
         }
         scale
@@ -424,7 +451,9 @@ impl Scale {
         let (p_by, p_mass) = in_range(look.sides[0], numbers, 0, row);
         let (q_by, q_mass) = in_range(look.sides[1], numbers, 1, row);
         // Next to each other, so that the differences are exact where they have to be.
-        let octaves = (p_mass / q_mass).log2().round();
+        // The same for either order of the two.
+        let octaves = (p_mass.max(q_mass) / p_mass.min(q_mass)).log2().round();
+        let octaves = if p_mass > q_mass { octaves } else { -octaves };
         let q_by_more = octaves.exp2();
         let (q_by, q_mass) = (q_by * q_by_more, q_mass * q_by_more);
         let same = p_by == 1.0 && q_by == 1.0;
@@ -452,10 +481,25 @@ impl Scale {
         }
     }
 
+    /// The logarithm of the probability of a number of a side; −inf where there is none.
+    pub(super) fn ln_probability(&self, window: &Window, side: usize, bin: usize) -> f64 {
+        let given = window.sides[side].as_flattened()[bin];
+        match self.reading.kinds[side] {
+            Kind::Probs => match given * self.by[side] / self.masses[side] {
+                small if small < FLOOR => {
+                    given.ln() - (self.masses[side] / self.by[side] * UNIT).ln()
+                }
+                quotient => (quotient / UNIT).ln(),
+            },
+            _ if given == f64::NEG_INFINITY => given,
+            _ => self.ln(side, given),
+        }
+    }
+
     /// The logarithm of the probability that a logarithm of a side stands for.
     #[inline(always)]
     fn ln(&self, side: usize, given: f64) -> f64 {
-        (given - self.tops[side]) * self.reading.by[side] - self.ln_beyond[side]
+        ((given - self.tops[side]) * self.reading.by[side]).max(LEAST_LN) - self.ln_beyond[side]
     }
 
     /// What a derivative in a number of a side is of one in its probability, but for the probability
@@ -474,8 +518,11 @@ fn in_range(look: SideLook, numbers: &dyn Numbers, side: usize, row: usize) -> (
     if (1.0 / MOST..MOST).contains(&look.sum) {
         return (1.0, look.sum);
     }
-    // The inverse of a subnormal number has no power of two next to it.
-    let by = if look.top > 1.0 { 0.5_f64.powi(1000) } else { 2.0_f64.powi(900) };
+    // The inverse of a subnormal number has no power of two next to it, and a sum may be none.
+    let by = match look.sum.is_finite() {
+        true => (-look.sum.log2().round()).clamp(-1000.0, 900.0).exp2(),
+        false => 0.5_f64.powi(1000),
+    };
     let (side, mut mass, mut window) = ([Side::P, Side::Q][side], 0.0, [0.0; BLOCK]);
     for bins in windows(0..numbers.bins()) {
         let window = &mut window[..bins.len()];
@@ -581,7 +628,9 @@ impl Block {
             n[lane] = ((a[lane] - b[lane]) - delta * (a[lane] + b[lane])) * per_mass;
             (x[lane], y[lane]) = (a[lane] / masses[0], b[lane] / masses[1]);
         }
-        self.put(at, [&a, &b], [&x, &y], &n);
+        // A number that its factor makes nothing of is one all the same.
+        self.put(at, [p, q], [&x, &y], &n);
+        self.l[at] = none;
         if reading.needs_l {
             let (p, q, n, mut l) = (self.p[at], self.q[at], self.n[at], none);
             for lane in 0..LANES {
@@ -595,7 +644,7 @@ impl Block {
                 ln_p[lane] = ln(x[lane] / UNIT);
                 ln_q[lane] = ln(y[lane] / UNIT);
             }
-            self.put_logs(at, [&a, &b], &x, [&ln_p, &ln_q]);
+            self.put_logs(at, [p, q], &x, [&ln_p, &ln_q]);
         }
     }
 
@@ -616,7 +665,8 @@ impl Block {
                 p_side.ln[lane] - q_side.ln[lane]
             } else {
                 let (apart, lost) = difference_in_two(p[lane] * by[0], q[lane] * by[1]);
-                ((apart - tops_apart) + (lost - tops_lost)) * by_both - ln_ratio
+                let apart = ((apart - tops_apart) + (lost - tops_lost)) * by_both - ln_ratio;
+                apart.clamp(LEAST_LN, -LEAST_LN)
             };
         }
         let (x, y) = (&p_side.x, &q_side.x);
@@ -709,6 +759,9 @@ impl Block {
         }
         let on = [&p_on, &q_on];
         self.put(at, on, [&x, &y], &n);
+        if reading.is_probs() {
+            l = none;
+        }
         if reading.is_probs() && reading.needs_l {
             let (p, q, n) = (self.p[at], self.q[at], self.n[at]);
             for lane in 0..LANES {

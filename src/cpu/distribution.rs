@@ -3,7 +3,7 @@
 //! Probabilities and logarithms keep what rounding takes from them, so that the difference of two
 //! has its digits where they are nearly equal.
 
-use super::bins::{FLOOR, LANES, Reading};
+use super::bins::{FLOOR, LANES, LEAST_LN, Reading, ln_of_sum};
 use crate::chain::tree_sum;
 use crate::error::Side;
 use crate::integrand::{UNIT, exp_of};
@@ -104,26 +104,29 @@ impl Distribution {
         let top = self.x.iter().fold(f64::NEG_INFINITY, |top, &x| if x > top { x } else { top });
         // Of a masked side all exponentials are 0.
         let top = top.max(f64::MIN);
-        let mut sums = [0.0; LANES];
+        let (mut largest, mut rest) = ([0.0; LANES], [0.0; LANES]);
         for vector in self.x.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
-                sums[lane] += exp((vector[lane] - top) * by);
+                let below = vector[lane] - top;
+                let exp = exp(below * by);
+                largest[lane] += if below == 0.0 { 1.0 } else { 0.0 };
+                rest[lane] += if below == 0.0 { 0.0 } else { exp };
             }
         }
-        let sum = tree_sum(sums);
+        let ln_sum = ln_of_sum(tree_sum(largest), tree_sum(rest));
         self.mass = match kind {
-            _ if sum == 0.0 => 0.0,
+            _ if ln_sum == f64::NEG_INFINITY => 0.0,
             Kind::Logits => 1.0,
             // A mass may be too small for a number, and still be one to divide by.
-            _ => (top * by + sum.ln()).exp().max(f64::MIN_POSITIVE),
+            _ => (top * by + ln_sum).exp().max(f64::MIN_POSITIVE),
         };
         // What is added to all logarithms goes before anything is rounded.
-        let (top, ln_beyond) = if divided { (top, ln(sum)) } else { (0.0, 0.0) };
+        let (top, ln_beyond) = if divided { (top, ln_sum) } else { (0.0, 0.0) };
         for (at, x) in self.x.iter_mut().enumerate() {
             let some = *x > f64::NEG_INFINITY;
             let (below, rest) = difference_in_two(if some { *x } else { top }, top);
-            let given = below * by;
-            let lost = below.mul_add(by, -given) + rest * by;
+            let given = (below * by).max(LEAST_LN);
+            let lost = if given > LEAST_LN { below.mul_add(by, -given) + rest * by } else { 0.0 };
             let (ln, rest) = difference_in_two(given, ln_beyond);
             self.ln_rest[at] = rest + lost;
             self.ln[at] = if some { ln } else { f64::NEG_INFINITY };

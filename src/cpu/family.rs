@@ -266,8 +266,8 @@ impl Sums {
     /// `Σ p·u` and `Σ q·v` of a slope over all bins, of which there are none that make the value
     /// infinite.
     pub(super) fn means(&self, slope: &Slope) -> [f64; 2] {
-        let at_ends =
-            [slope.at_end(1.0, 0.0, f64::INFINITY), slope.at_end(0.0, 1.0, -f64::INFINITY)];
+        let none = f64::NEG_INFINITY;
+        let at_ends = [slope.at_end([0.0, none], f64::INFINITY), slope.at_end([none, 0.0], none)];
         [0, 1].map(|side| {
             let only = tree_sum(self.only[side]);
             let alone = if only > 0.0 { only * at_ends[side][side] } else { 0.0 };

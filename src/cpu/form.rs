@@ -32,8 +32,6 @@ pub(super) const CHAIN: usize = 8;
 /// beside δ.
 const LEAST: f64 = 1e-6;
 const LEAST_BESIDE: f64 = 0.1;
-/// The least distance of two rows of which one is of logarithms.
-const LEAST_OF_LOGS: f64 = 0.06;
 /// The most bins of a row: one thread goes through all of them.
 const LONGEST: usize = 1 << 18;
 /// The largest δ with which the smaller of the two keeps its digits.
@@ -119,6 +117,9 @@ pub(super) trait Form: Copy + Send + Sync {
     /// Whether the slopes jump where p = q.
     const HAS_KINK: bool = false;
 
+    /// The least distance of two rows of which one is of logarithms.
+    const LEAST_OF_LOGS: f64 = 0.06;
+
     /// About how far apart rows are that have a sum. Sums are of second order in that.
     #[inline(always)]
     fn distance(sum: f64) -> f64 {
@@ -174,6 +175,9 @@ impl Form for JensenShannon {
 struct Jeffreys;
 
 impl Form for Jeffreys {
+    // Rounding counts twice, or divided by the smaller of the two.
+    const LEAST_OF_LOGS: f64 = 0.1;
+
     #[inline(always)]
     fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
         // Where rows are nearly equal, of the difference and not of the two numbers.
@@ -243,6 +247,9 @@ impl Form for Variation {
 struct ChiSquared;
 
 impl Form for ChiSquared {
+    // Rounding counts twice, or divided by the smaller of the two.
+    const LEAST_OF_LOGS: f64 = 0.1;
+
     #[inline(always)]
     fn bin<const FUSED: bool>(_: f32, q: f32, n: f32) -> f32 {
         n * (n / q.max(TINY))
@@ -356,7 +363,7 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
         };
         // What has an end has it to the last digit where rows have no bin in common. All that has a form is
         // divided by its mass, whatever the policy.
-        let of_logs = if logs.iter().any(Option::is_some) { LEAST_OF_LOGS } else { LEAST };
+        let of_logs = if logs.iter().any(Option::is_some) { F::LEAST_OF_LOGS } else { LEAST };
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
         if !has_digits || more <= -FAR || look.both == 0 {
             return None;

@@ -406,8 +406,9 @@ impl Line {
         let slope = if factor == 0.0 { 0.0 } else { factor * slope };
         match (kind, p) {
             (Kind::Probs, _) => by * (slope - shift),
-            (_, Some(p)) => by * p / UNIT * (slope - shift),
-            (_, None) => 0.0,
+            (_, Some(p)) if p > 0.0 => by * p / UNIT * (slope - shift),
+            // There is none, or it is too small for a number: times a logarithm it is nothing.
+            (_, _) => 0.0,
         }
     }
 }
@@ -585,13 +586,13 @@ impl Written<'_> {
                 continue;
             }
             let own = [0, 1].map(|side| scale.probability(window, side, bin));
-            let [p, q] = own.map(|p| p.unwrap_or(0.0) / UNIT);
+            let ln = [0, 1].map(|side| scale.ln_probability(window, side, bin));
             let (toward_p, toward_q) = (f64::INFINITY, f64::NEG_INFINITY);
             let slopes = match own {
-                [Some(_), _] => slope.at_end(p, q, toward_p),
-                [None, Some(_)] => slope.at_end(p, q, toward_q),
+                [Some(_), _] => slope.at_end(ln, toward_p),
+                [None, Some(_)] => slope.at_end(ln, toward_q),
                 // One of them grows from 0, and the other is still there.
-                [None, None] => [slope.at_end(p, q, toward_p)[0], slope.at_end(p, q, toward_q)[1]],
+                [None, None] => [slope.at_end(ln, toward_p)[0], slope.at_end(ln, toward_q)[1]],
             };
             for side in 0..2 {
                 derivatives[side].as_flattened_mut()[bin] =

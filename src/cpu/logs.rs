@@ -91,6 +91,8 @@ pub(super) struct Kept {
     pub(super) weights: [Vec<f32>; 2],
     /// Those largest numbers, of blocks whose weights are there.
     tops: Vec<Option<[f32; 2]>>,
+    /// Whether a weight that is too small for f32 counts: see [`Ahead::lacks_weights`].
+    lacks_weights: bool,
 }
 
 /// The node of up to `SEGMENT` bins, from which [`Gradient`] goes on.
@@ -109,6 +111,7 @@ impl<T: Element> pulp::WithSimd for Keeping<'_, T> {
         let Keeping { p, q, temperature, kept } = self;
         kept.weights.iter_mut().for_each(|side| side.resize(p.len(), 0.0));
         kept.tops.clear();
+        kept.lacks_weights = false;
         match S::IS_SCALAR {
             true => in_blocks::<T, false, true>(p, q, temperature, kept),
             false => in_blocks::<T, true, true>(p, q, temperature, kept),
@@ -130,13 +133,19 @@ fn in_blocks<T: Element, const FUSED: bool, const KEEP: bool>(
     // What was right for a block is tried first on the next.
     let mut manner = Manner::Far;
     while !ahead.is_empty() {
-        let now = ahead;
+        let mut now = ahead;
+        now.look_at_rest();
         ahead = Ahead::at(p_blocks.next(), q_blocks.next());
         let before = manner;
+        let lacks_weights = now.lacks_weights(temperature);
+        kept.lacks_weights |= lacks_weights;
         let first = len * BLOCK;
         let bins = if KEEP { first..first + now.p.len() } else { 0..0 };
         let weights = &mut kept.weights.each_mut().map(|side| &mut side[bins.clone()]);
-        let (node, tops) = now.node::<FUSED, KEEP>(temperature, &mut manner, &mut ahead, weights);
+        let (node, tops) = match lacks_weights {
+            true => (chain::of_logs(now.p, now.q, temperature), None),
+            false => now.node::<FUSED, KEEP>(temperature, &mut manner, &mut ahead, weights),
+        };
         nodes[len] = node;
         if KEEP {
             kept.tops.push(tops.filter(|_| before == Manner::Far));
@@ -190,16 +199,32 @@ impl<'a, T: Element> Ahead<'a, T> {
         self.q_top.look_at_all(self.q_unseen);
     }
 
-    /// The node of the block, and its largest numbers if one attempt was enough.
+    /// Whether P has a bin whose weight is below f32, and Q lacks it so much that it counts all the same:
+    /// what is masked by a number may be as far away as 3e38.
+    #[inline(always)]
+    fn lacks_weights(&self, temperature: f64) -> bool {
+        const FARTHEST: f32 = 1e12;
+        let per_temperature = (1.0 / temperature) as f32;
+        if self.q_top.largest() * per_temperature <= FARTHEST {
+            return false;
+        }
+        let (tops, mut lacks) = ([self.p_top.number(), self.q_top.number()], false);
+        for (p, q) in self.p.iter().zip(self.q) {
+            let (a, b) = (p.to_f32() - tops[0], q.to_f32() - tops[1]);
+            lacks |= (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
+        }
+        lacks
+    }
+
+    /// The node of the block, of which all was looked at, and its largest numbers if one attempt was enough.
     #[inline(always)]
     fn node<const FUSED: bool, const KEEP: bool>(
-        mut self,
+        self,
         temperature: f64,
         manner: &mut Manner,
         ahead: &mut Ahead<'_, T>,
         weights: &mut [&mut [f32]; 2],
     ) -> (Node, Option<[f32; 2]>) {
-        self.look_at_rest();
         // −inf is as good a number as any; NaN and +inf are none.
         let (mut valid, mut infinite) = (true, false);
         if !(self.p_top.finite() && self.q_top.finite()) {
@@ -326,6 +351,12 @@ impl Top {
     #[inline(always)]
     fn finite(&self) -> bool {
         self.magnitudes.into_iter().fold(0, u32::max) < f32::INFINITY.to_bits() << 1
+    }
+
+    /// The largest magnitude; no number where one is none.
+    #[inline(always)]
+    fn largest(&self) -> f32 {
+        f32::from_bits(self.magnitudes.into_iter().fold(0, u32::max) >> 1)
     }
 
     #[inline(always)]
@@ -679,6 +710,9 @@ const SHOWS: f64 = 0.05;
 impl<T: Element> Gradient<'_, T> {
     #[inline(always)]
     fn write<const FUSED: bool>(mut self) -> bool {
+        if self.kept.lacks_weights {
+            return false;
+        }
         let mut largest = [0.0_f32; 2];
         for block in 0..self.kept.tops.len() {
             let of_block = match self.kept.tops[block] {

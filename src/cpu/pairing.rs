@@ -104,9 +104,11 @@ impl<T: Element> Of<'_, '_, T> {
     }
 
     /// The value of a pair from its sum in an f32 form and the logarithm of its overlap; NaN if the sum is
-    /// not between the least that has its digits, which comes with the form's factor, and the largest.
+    /// not between the least that has its digits, which comes with the form's factor, and the largest, or
+    /// if the overlap is one of numbers with fewer digits than others.
     pub(crate) fn value(&self, [least, factor]: [f64; 2], sum: f64, ln_overlap: f64) -> f64 {
-        match (least..LARGEST).contains(&sum) {
+        const LEAST_LN: f64 = -69.0;
+        match (least..LARGEST).contains(&sum) && ln_overlap > LEAST_LN {
             true => self.divergence.of_sums(sum * factor, ln_overlap, Mass::Check),
             false => f64::NAN,
         }

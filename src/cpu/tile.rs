@@ -58,7 +58,7 @@ pub(super) trait Form<const N: usize>: Summed<N> {
     /// Whether f32 can tell what a bin comes to.
     #[inline(always)]
     fn takes(x: f64, ln: f64) -> bool {
-        x >= 0.0 && (ln > -1e30 || ln == f64::NEG_INFINITY)
+        x >= 0.0 && (ln > -1e12 || ln == f64::NEG_INFINITY)
     }
 }
 

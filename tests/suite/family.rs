@@ -58,6 +58,54 @@ pub fn of_kind<T: Element>(kind: Kind, probs: &Array2<f64>, temperature: f64) ->
     })
 }
 
+/// Rows of two levels, of which all bins round alike: those next to the least distance that f32 takes.
+#[test]
+fn logits_of_two_levels_have_their_digits() {
+    let one = |first: f32, second: f32, others: usize| {
+        Array2::from_shape_fn((1, others + 1), |(_, bin)| if bin == 0 { first } else { second })
+    };
+    let nine = [one(0.558_078_94, -1.348_449_8, 8), one(0.631_307_7, -1.396_56, 8)];
+    let two = [one(-0.760_419_67, -1.291_521_2, 1), one(-0.841_364_84, -1.243_186_7, 1)];
+    for engine in engines() {
+        for [p, q] in [&nine, &two] {
+            let wide = [p, q].map(|side| side.mapv(f64::from));
+            for divergence in all_divergences() {
+                let of_wide = Batch::logits(&wide[0], &wide[1]).unwrap();
+                let want = Engine::cpu().rows(divergence, &of_wide).unwrap().values[0];
+                let got = engine.rows(divergence, &Batch::logits(p, q).unwrap()).unwrap();
+                let got = got.values[0].into();
+                assert!(close(got, want, 3e-6), "{engine:?}: {divergence} {got} for {want}");
+            }
+        }
+    }
+}
+
+/// What overflows on the way is no 0, and what is beside a mass that is out of range no nothing.
+#[test]
+fn orders_and_masses_at_the_ends_of_the_range() {
+    let (p, q) = (array![[0.5, 0.5]], array![[1e-9, 1.0 - 1e-9]]);
+    let largest = (0.5_f64 / 1e-9).ln();
+    let wide = array![[1e200, 1e-30]];
+    let same = array![[0.25, 0.75]];
+    for engine in f64_engines() {
+        let of = |divergence, p: &Array2<f64>, q: &Array2<f64>, mass| {
+            let batch = Batch::probs(p, q).unwrap().with_mass(mass);
+            engine.rows(divergence, &batch).unwrap().values[0]
+        };
+        for order in [1e20, 1e99, 1e101, 1e307, f64::MAX] {
+            let got = of(Divergence::Renyi(order), &p, &q, Mass::Check);
+            assert!(close(got, largest, 1e-13), "{engine:?}: {got} of order {order:e}");
+        }
+        for divergence in [Divergence::Tsallis(1e40), Divergence::Alpha(1e40)] {
+            assert_eq!(of(divergence, &same, &same, Mass::Check), 0.0, "{engine:?}: {divergence}");
+        }
+        // P is next to all in its first bin.
+        let got = of(Divergence::Jeffreys, &wide, &p, Mass::Normalize);
+        let want = 0.5 * (1e200_f64.ln() - 1e-30_f64.ln());
+        assert!(close(got, want, 1e-13), "{engine:?}: {got} for {want}");
+    }
+}
+
 fn check_against_reference<T: Element>(engine: &Engine) {
     for bins in [1, 2, 5, 16, 33, 257, 1_000] {
         let mut p: Array2<f64> = distributions(3, bins, 1);

@@ -762,6 +762,31 @@ fn kinks_are_kinks_whatever_the_masses() {
 }
 
 /// Where P = Q distances have no slope, in a bin without mass on both sides neither.
+/// A probability that is too small for a number is one all the same.
+#[test]
+fn probabilities_too_small_for_a_number_have_their_slopes() {
+    let none = f64::NEG_INFINITY;
+    let logits = array![[0.0, -1000.0]];
+    let slope = |divergence, kinds: [Kind; 2], p: &Array2<f64>, q: &Array2<f64>, wanted| {
+        let batch = Batch::of(kinds[0], p, kinds[1], q).unwrap();
+        let got = Engine::cpu().gradient(divergence, &batch, wanted, None).unwrap();
+        if wanted == Wanted::P { got.p.unwrap()[[0, 1]] } else { got.q.unwrap()[[0, 1]] }
+    };
+    let both = [Kind::Logits; 2];
+    let of = slope(Divergence::Entropy, both, &logits, &array![[0.0, none]], Wanted::P);
+    assert_eq!(of, 0.0);
+    let mixed = [Kind::Probs, Kind::Logits];
+    let certain = array![[1.0, 0.0]];
+    let of = slope(Divergence::CrossEntropy, mixed, &certain, &logits, Wanted::P);
+    assert!((of - 1000.0).abs() < 1e-9, "{of}");
+    let of = slope(Divergence::Renyi(f64::INFINITY), mixed, &certain, &logits, Wanted::P);
+    assert_eq!(of, 0.0);
+    for divergence in [Divergence::Renyi(0.0), Divergence::Tsallis(0.0)] {
+        let of = slope(divergence, [Kind::Logits, Kind::Probs], &logits, &certain, Wanted::Q);
+        assert_eq!(of, 0.0, "{divergence}");
+    }
+}
+
 #[test]
 fn bins_without_mass_have_no_slope_where_rows_are_equal() {
     let p = array![[0.5_f64, 0.5, 0.0]];

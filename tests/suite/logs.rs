@@ -227,6 +227,112 @@ fn logits_that_are_all_alike_may_be_any_number() {
     }
 }
 
+/// A bin that is next to nothing of P counts where Q has far less: masks are as low as numbers go.
+#[test]
+fn what_is_too_small_for_f32_counts_beside_a_mask() {
+    let least = f32::MIN;
+    let p = array![[0.0_f32, 0.1, -88.0], [0.0, 0.1, -100.0], [0.0, -26.5, 0.1], [0.0, 0.1, -70.0]];
+    let q = array![[0.1_f32, 0.0, least], [0.1, 0.0, -1e36], [0.1, least, 0.0], [0.1, 0.0, least]];
+    let wide = |side: &Array2<f32>| side.mapv(f64::from);
+    for temperature in [0.3, 1.0] {
+        for engine in engines() {
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+            engine.cross_check(Divergence::Kl, &batch, &outcome, 4).unwrap();
+            let got = engine.gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+            let (p, q) = (wide(&p), wide(&q));
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            let want = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+            for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+                let (got, want) = (got.unwrap(), want.unwrap());
+                for (got, want) in got.rows().into_iter().zip(want.rows()) {
+                    let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+                    let off = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs());
+                    let off = off.fold(0.0, f64::max);
+                    assert!(off <= 1e-5 * largest, "{engine:?}: {got} for {want}");
+                }
+            }
+        }
+    }
+}
+
+/// The mass that is not in the largest bin is all that counts.
+#[test]
+fn confident_rows_have_their_digits() {
+    let labels = Array2::from_shape_fn((5, 2), |(_, bin)| if bin == 0 { 1.0_f32 } else { 0.0 });
+    let sure = array![[25.0_f32, 0.0], [30.0, 0.0], [35.0, 0.0], [40.0, 0.0], [88.0, 0.0]];
+    let more = &sure + &array![[1.0_f32, 0.0]];
+    for engine in engines() {
+        let batch = Batch::of(Kind::Probs, &labels, Kind::Logits, &sure).unwrap();
+        let cross = engine.rows(Divergence::CrossEntropy, &batch).unwrap().values;
+        let batch = Batch::logits(&sure, &more).unwrap();
+        let entropy = engine.rows(Divergence::Entropy, &batch).unwrap().values;
+        let tv = engine.rows(Divergence::TotalVariation, &batch).unwrap().values;
+        let pairs = Pairs::logits(&sure, &more).unwrap();
+        let pair = |divergence, row| engine.matrix(divergence, &pairs).unwrap().values[[row, row]];
+        for (row, x) in sure.column(0).iter().map(|&x| f64::from(x)).enumerate() {
+            let rest = |x: f64| (-x).exp() / (1.0 + (-x).exp());
+            let ln_mass = (-x).exp().ln_1p();
+            let h = ln_mass + rest(x) * x;
+            let apart = rest(x) - rest(x + 1.0);
+            for (what, got, want) in [
+                ("cross-entropy", cross[row], ln_mass),
+                ("entropy", entropy[row], h),
+                ("entropy of a pair", pair(Divergence::Entropy, row), h),
+                ("tv", tv[row], apart),
+                ("tv of a pair", pair(Divergence::TotalVariation, row), apart),
+            ] {
+                assert!(close(got.into(), want, 3e-6), "{engine:?}: {what} {got} for {want}");
+            }
+        }
+    }
+}
+
+/// Probabilities of which there is no number, on either side.
+#[test]
+fn squares_by_what_is_too_small_for_a_number() {
+    let p = array![[0.0_f32, -320.0], [0.0, -460.0], [0.0, -3.0]];
+    let q = array![[0.0_f32, -720.0], [0.0, -1000.0], [0.0, -1.0]];
+    let outside = |x: f64| (2.0 * x).exp();
+    for engine in engines() {
+        let outcome = engine.rows(Divergence::ChiSquared, &Batch::logits(&p, &q).unwrap()).unwrap();
+        for (row, want) in [outside(40.0), outside(40.0)].into_iter().enumerate() {
+            let got = outcome.values[row].into();
+            assert!(close(got, want, 3e-6), "{engine:?}: {got} for {want}");
+        }
+        assert!((0.0..1.0).contains(&outcome.values[2]), "{engine:?}: {outcome:?}");
+    }
+}
+
+/// A mask that a temperature takes beyond the range is low, and no −inf.
+#[test]
+fn masks_at_the_end_of_f64() {
+    let p = array![[0.1, 0.0, -1e9], [0.0, 0.1, f64::MIN]];
+    let q = array![[0.0, 0.1, f64::MIN], [0.1, 0.0, f64::MIN]];
+    for engine in f64_engines() {
+        for temperature in [0.5, 1.0, 1e-3] {
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            // The squares are beyond the range.
+            let squares =
+                [Divergence::ChiSquared, Divergence::Renyi(2.0), Divergence::Tsallis(2.0)];
+            let all = Divergence::ALL.iter().filter(|divergence| !squares.contains(divergence));
+            for &divergence in all {
+                let Ok(outcome) = engine.rows(divergence, &batch) else {
+                    panic!("{engine:?}: {divergence} at {temperature}");
+                };
+                assert!(
+                    outcome.values.iter().all(|value| value.is_finite()),
+                    "{engine:?}: {divergence} at {temperature} is {}",
+                    outcome.values
+                );
+            }
+            let got = engine.gradient(Divergence::Kl, &batch, Wanted::Both, None).unwrap();
+            let sums = got.p.unwrap().sum_axis(Axis(1)).mapv(f64::abs);
+            assert!(sums.iter().all(|&sum| sum < 1e-12), "{engine:?}: {sums}");
+        }
+    }
+}
+
 /// Roundings that are all alike add up, the more there are one after the other.
 #[test]
 fn bins_that_are_alike() {

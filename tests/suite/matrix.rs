@@ -711,3 +711,18 @@ fn a_pair_is_a_batch_of_one_row() {
     let batch: Batch<'_, f32> = Pairs::probs(&p, &q).unwrap().pair(1, 0);
     assert_eq!((batch.rows(), batch.row(Side::P, 0).to_vec()), (1, vec![0.25, 0.75]));
 }
+
+/// The overlap of rows far apart is one of the smallest numbers of f32.
+#[test]
+fn overlaps_of_the_smallest_numbers() {
+    let p = array![[0.0_f32, -200.0], [0.0, -205.0], [0.0, -80.0]];
+    let q = array![[-200.0_f32, 0.0], [-205.0, 0.0], [-80.0, 0.0]];
+    for engine in engines() {
+        let found = engine.matrix(Divergence::Bhattacharyya, &Pairs::logits(&p, &q).unwrap());
+        for (row, x) in [200.0_f64, 205.0, 80.0].into_iter().enumerate() {
+            let got = f64::from(found.as_ref().unwrap().values[[row, row]]);
+            let want = x / 2.0 - std::f64::consts::LN_2;
+            assert!(close(got, want, 1e-6), "{engine:?}: {got} for {want}");
+        }
+    }
+}

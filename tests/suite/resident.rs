@@ -349,7 +349,7 @@ fn tasks_one_after_the_other() {
 #[test]
 fn what_cannot_be_done_is_an_error() {
     let app = app();
-    let buffer = app.buffer(1 << 10);
+    let (buffer, results) = (app.buffer(1 << 10), app.buffer(1 << 10));
     let other = app.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 1 << 10,
@@ -360,7 +360,7 @@ fn what_cannot_be_done_is_an_error() {
         p: buffer.slice(..96),
         q: buffer.slice(..96),
         bins: 8,
-        values: buffer.slice(512..524),
+        values: results.slice(512..524),
         statuses: None,
     };
     let error = |format, task: Task<'_>| {
@@ -373,7 +373,9 @@ fn what_cannot_be_done_is_an_error() {
         (Format::F32, Task { bins: 7, ..task }, "P is 3 × 7 and Q is 3 × 7"),
         (Format::F32, Task { q: buffer.slice(..64), ..task }, "P is 3 × 8 and Q is 2 × 8"),
         (Format::F16, Task { bins: 6, ..task }, "16-bit rows of 6 bins"),
-        (Format::F32, Task { values: buffer.slice(512..520), ..task }, "values of 3 rows"),
+        (Format::F32, Task { values: results.slice(512..520), ..task }, "values of 3 rows"),
+        (Format::F32, Task { values: buffer.slice(512..524), ..task }, "in the buffer of P or Q"),
+        (Format::F32, Task { bins: 1 << 62, ..task }, "rows of 4611686018427387904 bins"),
         (Format::F32, Task { p: buffer.slice(4..100), ..task }, "P in 96 bytes from 4 on"),
         (Format::F32, Task { p: other.slice(..96), ..task }, "without the usage STORAGE"),
     ] {

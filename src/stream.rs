@@ -315,7 +315,7 @@ where
         let summed = wanted.clone().filter(|(_, single)| *single).count();
         let sums = SUMS * size_of::<f64>() * rayon::current_num_threads();
         let each = self.bins.saturating_mul(size_of::<T::Value>());
-        [each * (wanted.count() - summed), self.bins.saturating_mul(summed * sums)]
+        [each.saturating_mul(wanted.count() - summed), self.bins.saturating_mul(summed * sums)]
     }
 
     /// Cuts the rows into parts that fit the budget.

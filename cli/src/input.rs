@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::files::npy::Written;
 use crate::files::rows::Rows;
 use crate::files::source::Source;
-use crate::files::{Dtype, regular};
+use crate::files::{Dtype, regular, whole};
 
 /// Both sides, as numbers of one type.
 pub struct Input<T> {
@@ -35,6 +35,7 @@ pub fn compute(options: &Shared, outputs: &[PathBuf], job: &impl Compute) -> Res
     let p = Source::open(&options.p).map_err(Failure::input)?;
     let q = Source::open(&options.q).map_err(Failure::input)?;
     refuse_input_as_output(outputs, [&p, &q])?;
+    refuse_one_output_twice(outputs)?;
     let dtypes = [p.dtype(), q.dtype()];
     let [p, q] = [p, q].map(Source::into_matrix);
     let bytes = [&p, &q].map(|matrix| matrix.layout().bytes() as u64).iter().sum();
@@ -64,6 +65,19 @@ fn refuse_input_as_output(outputs: &[PathBuf], inputs: [&Source; 2]) -> Result<(
         let output = output.display();
         if same.map_err(|error| Failure::other(format!("{output}: cannot write: {error}")))? {
             return Err(Failure::input(format!("{output}: the output would replace an input")));
+        }
+    }
+    Ok(())
+}
+
+/// Links may make one file of two outputs, of which the second would replace the first.
+fn refuse_one_output_twice(outputs: &[PathBuf]) -> Result<(), Failure> {
+    let places = outputs.iter().map(|output| whole::place(output)).collect::<Result<Vec<_>, _>>();
+    let places = places.map_err(Failure::other)?;
+    for (at, place) in places.iter().enumerate() {
+        if let Some(other) = places[..at].iter().position(|other| other == place) {
+            let [one, other] = [&outputs[other], &outputs[at]].map(|path| path.display());
+            return Err(Failure::input(format!("{other}: the same file as {one}")));
         }
     }
     Ok(())

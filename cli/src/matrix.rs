@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kullback::{Element, Engine, Error, Nearest, OnInvalid, Pairs, Status};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 use serde::Serialize;
 
 use crate::args::{self, Invalid, Shared};
@@ -64,16 +64,23 @@ impl Job<'_> {
         p: (usize, usize),
         q: (usize, usize),
     ) -> Result<usize, Failure> {
-        let bytes = |(rows, bins): (usize, usize)| rows.saturating_mul(bins * size_of::<T>());
+        let bytes =
+            |(rows, bins): (usize, usize)| rows.saturating_mul(bins.saturating_mul(size_of::<T>()));
+        let found = self.top_k.map_or(0, |k| {
+            let each = size_of::<usize>() + size_of::<T::Value>();
+            p.0.saturating_mul(k.min(q.0)).saturating_mul(each)
+        });
         let sides = bytes(p).saturating_add(if self.is_one_file() { 0 } else { bytes(q) });
+        let sides = sides.saturating_add(found);
         let needed = sides.saturating_add(q.0.saturating_mul(size_of::<T::Value>()));
         let limit = self.options.memory_limit.unwrap_or_else(memory::default_limit);
         limit.checked_sub(needed).map(|_| limit - sides).ok_or_else(|| {
             Failure::input(format!(
-                "{} and {}: a matrix takes all of their rows in memory; --memory-limit {needed} ({}) \
-                 is the least that holds them",
+                "{} and {}: a matrix takes all of their rows in memory{}; --memory-limit {needed} \
+                 ({}) is the least that holds them",
                 self.options.p.display(),
                 self.options.q.display(),
+                if found > 0 { ", and --top-k what it finds" } else { "" },
                 memory::shown(needed)
             ))
         })
@@ -147,18 +154,26 @@ impl Job<'_> {
         per_unit: f64,
     ) -> Result<(), Failure> {
         let options = self.options;
+        let shape = [pairs.shape().0, k.min(pairs.shape().1)];
+        let create = |path| Writer::<T::Value>::create_records(path, &shape, self.unfinished);
+        let file = options.output.as_deref().map(create).transpose().map_err(Failure::other)?;
         let nearest = engine.nearest(options.divergence, pairs, k);
         let mut nearest = nearest.map_err(|error| self.explain(error))?;
         scale(&mut nearest.values, per_unit);
-        let Some(path) = &options.output else { return self.say(&Table::new(&nearest)) };
-        let (rows, k) = nearest.indices.dim();
-        let (indices, values) = (nearest.indices.as_slice(), nearest.values.as_slice());
-        let write = || {
-            let mut file = Writer::create_records(path, &[rows, k], self.unfinished)?;
-            file.write_records(indices.unwrap_or_default(), values.unwrap_or_default())?;
-            file.finish()
+        let shown = match (&file, options.json) {
+            (Some(_), _) => 0,
+            (None, true) => shape[0],
+            (None, false) => shape[0].min(TABLE_ROWS),
         };
-        write().map_err(Failure::other)
+        if let Some(mut file) = file {
+            let (indices, values) = (nearest.indices.as_slice(), nearest.values.as_slice());
+            let write = || {
+                file.write_records(indices.unwrap_or_default(), values.unwrap_or_default())?;
+                file.finish()
+            };
+            write().map_err(Failure::other)?;
+        }
+        self.say(&Table::new(options, &nearest, shown))
     }
 
     fn say(&self, what: &(impl Serialize + Display)) -> Result<(), Failure> {
@@ -235,6 +250,7 @@ struct Summary {
     invalid_p_rows: usize,
     invalid_q_rows: usize,
     closer_looks: usize,
+    fallback_rows: usize,
     fallback_reason: Option<String>,
     seconds: f64,
     /// As far as it is Unicode.
@@ -266,6 +282,7 @@ impl Summary {
             invalid_p_rows: 0,
             invalid_q_rows: 0,
             closer_looks: 0,
+            fallback_rows: 0,
             fallback_reason: None,
             seconds: 0.0,
             output: options.output.as_ref().map(|path| path.display().to_string()),
@@ -290,14 +307,12 @@ impl Summary {
                 (self.nearest, self.nearest_pair) = (Some(value), Some((first + row, column)));
             }
         }
-        let invalid = |statuses: &ndarray::Array1<Status>| {
-            statuses.iter().filter(|status| **status != Status::Ok).count()
-        };
         self.mean = (self.finite > 0).then(|| self.sum / self.finite as f64);
         self.invalid_p_rows += invalid(&band.p_statuses);
         self.invalid_q_rows = invalid(&band.q_statuses);
         self.closer_looks += band.closer_looks;
         self.backend = band.backend;
+        self.fallback_rows += band.recovery.cpu_rows;
         self.fallback_reason = self.fallback_reason.take().or(band.recovery.reason.clone());
     }
 }
@@ -324,29 +339,45 @@ impl Display for Summary {
         let [p, q] = [self.invalid_p_rows, self.invalid_q_rows].map(grouped);
         line(f, "invalid", &format_args!("{p} rows of P, {q} of Q"))?;
         line(f, "time", &duration(self.seconds))?;
-        match &self.fallback_reason {
-            Some(reason) => line(f, "because", &crate::files::printable(reason)),
-            None => Ok(()),
-        }
+        fallback(f, self.fallback_rows, self.fallback_reason.as_deref())
     }
 }
 
-/// The nearest rows, as they are printed.
+/// The nearest rows, as far as they are printed, and how they were found.
 #[derive(Debug, Serialize)]
 struct Table {
+    rows: usize,
+    nearest_of_each: usize,
     indices: Vec<Vec<usize>>,
     /// Null where they are not finite.
     values: Vec<Vec<f64>>,
     backend: &'static str,
+    adapter: Option<String>,
+    invalid_p_rows: usize,
+    invalid_q_rows: usize,
+    fallback_rows: usize,
+    fallback_reason: Option<String>,
+    /// As far as it is Unicode.
+    output: Option<String>,
 }
 
 impl Table {
-    fn new<V: Element>(nearest: &Nearest<V>) -> Table {
-        let rows = nearest.values.rows().into_iter();
+    fn new<V: Element>(options: &Shared, nearest: &Nearest<V>, shown: usize) -> Table {
+        let (rows, nearest_of_each) = nearest.indices.dim();
+        let indices = nearest.indices.rows().into_iter().take(shown);
+        let values = nearest.values.rows().into_iter().take(shown);
         Table {
-            indices: nearest.indices.rows().into_iter().map(|row| row.to_vec()).collect(),
-            values: rows.map(|row| row.iter().map(|value| value.to_f64()).collect()).collect(),
+            rows,
+            nearest_of_each,
+            indices: indices.map(|row| row.to_vec()).collect(),
+            values: values.map(|row| row.iter().map(|value| value.to_f64()).collect()).collect(),
             backend: nearest.backend,
+            adapter: nearest.adapter.clone(),
+            invalid_p_rows: invalid(&nearest.p_statuses),
+            invalid_q_rows: invalid(&nearest.q_statuses),
+            fallback_rows: nearest.recovery.cpu_rows,
+            fallback_reason: nearest.recovery.reason.clone(),
+            output: options.output.as_ref().map(|path| path.display().to_string()),
         }
     }
 }
@@ -354,14 +385,33 @@ impl Table {
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (row, (indices, values)) in self.indices.iter().zip(&self.values).enumerate() {
-            if row == TABLE_ROWS {
-                let more = grouped(self.indices.len() - row);
-                return writeln!(f, "… and {more} more rows: -o FILE.npy or --json has them all");
-            }
             let near = indices.iter().zip(values);
             let near = near.map(|(index, value)| format!("{index} ({})", shown(Some(*value))));
             line(f, &row.to_string(), &near.collect::<Vec<_>>().join(", "))?;
         }
-        Ok(())
+        let more = grouped(self.rows - self.indices.len());
+        if self.output.is_some() {
+            let nearest = grouped(self.nearest_of_each);
+            line(f, "nearest", &format_args!("{nearest} for each of {more} rows"))?;
+            line(f, "backend", &self.backend)?;
+        } else if self.rows > self.indices.len() {
+            writeln!(f, "… and {more} more rows: -o FILE.npy or --json has them all")?;
+        }
+        if self.invalid_p_rows + self.invalid_q_rows > 0 {
+            let [p, q] = [self.invalid_p_rows, self.invalid_q_rows].map(grouped);
+            line(f, "invalid", &format_args!("{p} rows of P, {q} of Q"))?;
+        }
+        fallback(f, self.fallback_rows, self.fallback_reason.as_deref())
     }
+}
+
+fn invalid(statuses: &Array1<Status>) -> usize {
+    statuses.iter().filter(|status| **status != Status::Ok).count()
+}
+
+/// What the CPU took over from a GPU, and why, if it did.
+fn fallback(f: &mut fmt::Formatter<'_>, rows: usize, reason: Option<&str>) -> fmt::Result {
+    let Some(reason) = reason else { return Ok(()) };
+    line(f, "fallback", &format_args!("{} rows of P by the CPU", grouped(rows)))?;
+    line(f, "because", &crate::files::printable(reason))
 }

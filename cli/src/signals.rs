@@ -20,10 +20,8 @@ pub fn listen(unfinished: &Unfinished) -> Result<(), Failure> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::iterator::Signals;
 
-    let mut listened = vec![SIGINT, SIGTERM];
-    if !ignores_hang_up() {
-        listened.push(SIGHUP);
-    }
+    let mut listened = vec![SIGINT, SIGTERM, SIGHUP];
+    listened.retain(|&signal| !ignores(signal));
     // Whoever has a limit on the size of files is to get the error, and not the signal.
     listened.push(SIGXFSZ);
     let failed = |error| Failure::other(format!("cannot listen for signals: {error}"));
@@ -45,14 +43,18 @@ pub fn listen(unfinished: &Unfinished) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the command is to outlive its terminal, as under nohup. Where the system does not say so,
-/// a signal that is not listened to does what it was told to do.
+/// Whether the command was started so as to ignore a signal: to outlive its terminal under nohup, or the
+/// Ctrl-C of a script that runs it in the background. Where the system does not say so, of signals that are
+/// not listened to the one for that terminal does what it was told to do.
 #[cfg(unix)]
-fn ignores_hang_up() -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_none_or(|bits| bits >> (signal_hook::consts::SIGHUP - 1) & 1 == 1)
+    match bits {
+        Some(bits) => bits >> (signal - 1) & 1 == 1,
+        None => signal == signal_hook::consts::SIGHUP,
+    }
 }
 
 /// Listens from now on.

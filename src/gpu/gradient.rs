@@ -273,8 +273,9 @@ impl Lines {
             Divergence::Bhattacharyya => -value,
             _ => 0.0,
         };
-        let [p_toward_p, q_toward_p] = slope.at_end(0.0, 0.0, f64::INFINITY);
-        let [p_toward_q, q_toward_q] = slope.at_end(0.0, 1.0, f64::NEG_INFINITY);
+        let none = f64::NEG_INFINITY;
+        let [p_toward_p, q_toward_p] = slope.at_end([none, none], f64::INFINITY);
+        let [p_toward_q, q_toward_q] = slope.at_end([none, 0.0], none);
         let ends = [[p_toward_p, p_toward_q], [q_toward_p, q_toward_q]];
         Some(Line {
             masses: masses.of.map(|mass| mass as f32),

@@ -288,12 +288,18 @@ impl<T: Written> Writer<T> {
 
     /// Writes the next records.
     pub fn write_records(&mut self, indices: &[usize], values: &[T]) -> Result<(), Error> {
+        /// Records that are put together at a time.
+        const TOGETHER: usize = 1 << 12;
         let mut bytes = Vec::new();
-        for (&index, value) in indices.iter().zip(values) {
-            bytes.extend((index as i64).to_ne_bytes());
-            bytes.extend(bytemuck::bytes_of(value));
+        for (indices, values) in indices.chunks(TOGETHER).zip(values.chunks(TOGETHER)) {
+            bytes.clear();
+            for (&index, value) in indices.iter().zip(values) {
+                bytes.extend((index as i64).to_ne_bytes());
+                bytes.extend(bytemuck::bytes_of(value));
+            }
+            self.write_bytes(&bytes)?;
         }
-        self.write_bytes(&bytes)
+        Ok(())
     }
 
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {

@@ -117,6 +117,13 @@ impl Unfinished {
     }
 }
 
+/// Where a file would be put: two paths may lead to one.
+pub fn place(path: &Path) -> Result<PathBuf, Error> {
+    let (target, _) = target(path)?;
+    let folder = fs::canonicalize(folder(&target)).map_err(Error::io(path, "write"))?;
+    Ok(folder.join(target.file_name().unwrap_or_default()))
+}
+
 /// Where a path leads to, and the permissions of the file that is there.
 fn target(path: &Path) -> Result<(PathBuf, Option<Permissions>), Error> {
     let failed = Error::io(path, "write");

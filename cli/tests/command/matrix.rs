@@ -110,7 +110,10 @@ fn the_nearest_rows_are_printed_or_written() {
     assert_eq!(table["indices"], serde_json::json!([[0, 1, 2], [1, 0, 2]]));
     assert_eq!(table["values"][0][2], Value::Null);
 
-    assert!(matrix(&folder, "p.npy", "q.npy", &["--top-k", "1", "-o", "out.npy"]).status.success());
+    assert_eq!((&table["rows"], &table["nearest_of_each"]), (&2.into(), &3.into()));
+
+    let text = stdout(&matrix(&folder, "p.npy", "q.npy", &["--top-k", "1", "-o", "out.npy"]));
+    assert!(text.contains("1 for each of 2 rows") && text.contains("cpu"), "{text}");
     let file = fs::read(folder.path().join("out.npy")).unwrap();
     let header = b"{'descr': [('index', '<i8'), ('value', '<f4')], 'fortran_order': False, 'shape': (2, 1), }";
     assert!(file[10..].starts_with(header));
@@ -120,6 +123,17 @@ fn the_nearest_rows_are_printed_or_written() {
     assert_near(f32::from_le_bytes(data[8..12].try_into().unwrap()).into(), kl(0.5, 0.25));
     assert_eq!(data[12..20], 1_i64.to_le_bytes());
     assert_eq!(data[20..], 0_f32.to_le_bytes());
+}
+
+#[test]
+fn what_is_found_counts_as_memory_too() {
+    let folder = small();
+    let limited =
+        |limit: &str| matrix(&folder, "p.npy", "q.npy", &["--top-k", "3", "--memory-limit", limit]);
+    let refused = message(&limited("100"), 2);
+    // 16 and 24 bytes of rows, 6 times 12 of what is found, and a row of 3 values.
+    assert!(refused.contains("--top-k what it finds; --memory-limit 124 "), "{refused}");
+    assert!(limited("124").status.success());
 }
 
 #[test]

@@ -93,6 +93,27 @@ fn no_room_for_the_output_or_the_values_is_one_error() {
     assert_eq!(read_f32(&folder.path().join("out.npy")), [0.0; 10_000]);
 }
 
+/// Links may lead two outputs to one file.
+#[cfg(unix)]
+#[test]
+fn no_output_replaces_another() {
+    let folder = small();
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    };
+    link("g.p-gradient.npy", "g.npy");
+    link("h.p-gradient.npy", "h.q-gradient.npy");
+    for (wanted, output, message_of) in [
+        ("p", "g.npy", "g.p-gradient.npy: the same file as g.npy"),
+        ("both", "h.npy", "h.q-gradient.npy: the same file as h.p-gradient.npy"),
+    ] {
+        let before = names(&folder);
+        let error = message(&rows(&folder, &["--gradient", wanted, "-o", output]), 2);
+        assert_eq!(error, format!("kullback: {message_of}"));
+        assert_eq!(names(&folder), before);
+    }
+}
+
 #[test]
 fn the_output_is_never_an_input() {
     let folder = small();

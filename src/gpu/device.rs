@@ -159,8 +159,9 @@ pub(crate) struct Device {
     ln_table: Buffer,
     /// Those that nobody has.
     slots: Vec<Slot>,
-    /// Those that were submitted and let go by calls that ended before.
-    abandoned: Vec<Running>,
+    /// The bind groups of what was submitted, by their tickets, in that order: of calls that ended before
+    /// they collected it too.
+    in_flight: Vec<(u32, BindGroups)>,
     ticket: u32,
 }
 
@@ -202,7 +203,7 @@ impl Device {
             kernels: HashMap::new(),
             ln_table: Buffer::new("table of logarithms", wgpu::BufferUsages::STORAGE | copied),
             slots: Vec::new(),
-            abandoned: Vec::new(),
+            in_flight: Vec::new(),
             device,
             queue,
             faults,
@@ -220,11 +221,9 @@ impl Device {
         self.faults.check().map(|()| slot)
     }
 
-    /// Takes a slot back. One that was submitted and never collected is let go when it is done.
-    pub(crate) fn take_back(&mut self, mut slot: Slot) {
-        if let Some(running) = slot.running.take() {
-            self.abandoned.push(running);
-        } else if self.slots.len() < MOST_IDLE_SLOTS && !slot.keeps_bins {
+    /// Takes a slot back. One that was submitted and never collected is let go.
+    pub(crate) fn take_back(&mut self, slot: Slot) {
+        if slot.running.is_none() && self.slots.len() < MOST_IDLE_SLOTS && !slot.keeps_bins {
             self.slots.push(slot);
         }
     }
@@ -476,14 +475,15 @@ impl Device {
         work.read_back(&slot.records[made.at], &slot.readback, part)
     }
 
-    fn submit(&self, work: Work, slot: &mut Slot) -> Result<(), Fault> {
+    fn submit(&mut self, work: Work, slot: &mut Slot) -> Result<(), Fault> {
         let Work { encoder, bind_groups, parts } = work;
+        self.in_flight.push((self.ticket, bind_groups));
         let submission = self.queue.submit([encoder.finish()]);
         let mut mapping = Mapping::default();
         let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
         mapping.ask(slot.readback.get()?, wgpu::MapMode::Read, bytes as u64);
         let ticket = self.ticket;
-        slot.running = Some(Running { submission, ticket, parts, mapping, bind_groups });
+        slot.running = Some(Running { submission, ticket, parts, mapping });
         self.faults.check()
     }
 
@@ -495,7 +495,7 @@ impl Device {
     ) -> Result<Vec<Records>, Fault> {
         let running = slot.running.take().ok_or("nothing was submitted")?;
         self.wait(&running.submission, &running.mapping, until)?;
-        let Running { parts, ticket, bind_groups, .. } = running;
+        let Running { parts, ticket, .. } = running;
         let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
         let words = read(slot.readback.get()?, bytes as u64)?;
         let mut rest = &words[..];
@@ -505,10 +505,10 @@ impl Device {
             Records { words: words.to_vec(), record_bytes, ticket }
         });
         let records = records.collect();
-        bind_groups.release()?;
-        // What was submitted before is done too.
-        let done = self.abandoned.extract_if(.., |abandoned| abandoned.ticket < ticket);
-        done.collect::<Vec<_>>().into_iter().try_for_each(|done| done.bind_groups.release())?;
+        // What was submitted before is done too. It may be known of already.
+        let done = self.in_flight.iter().position(|(one, _)| *one == ticket).map_or(0, |at| at + 1);
+        let mut done = self.in_flight.drain(..done).collect::<Vec<_>>().into_iter();
+        done.try_for_each(|(_, bind_groups)| bind_groups.release())?;
         self.faults.check().map(|()| records)
     }
 
@@ -532,7 +532,9 @@ impl Device {
             match waited {
                 Err(wgpu::PollError::Timeout) if !is_done => return Err(Fault::late()),
                 Err(wgpu::PollError::Timeout) => {}
-                waited => drop(waited.map_err(|error| error.to_string())?),
+                waited => {
+                    waited.map_err(|error| error.to_string())?;
+                }
             }
             if !is_done && Instant::now() > until {
                 return Err(Fault::late());
@@ -620,8 +622,8 @@ impl Device {
     /// Ends a device of which nobody waits for anything.
     pub(crate) fn close(mut self) -> Result<(), Fault> {
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
-        let abandoned = std::mem::take(&mut self.abandoned);
-        abandoned.into_iter().try_for_each(|abandoned| abandoned.bind_groups.release())
+        let in_flight = std::mem::take(&mut self.in_flight);
+        in_flight.into_iter().try_for_each(|(_, bind_groups)| bind_groups.release())
     }
 
     /// Ends a device after a fault. Its buffers and kernels go, which may hold all the memory there is;
@@ -642,6 +644,12 @@ impl Device {
     pub(crate) fn loss(&self) -> Option<Fault> {
         let _ = self.device.poll(wgpu::PollType::Poll);
         self.faults.noted().loss.clone()
+    }
+
+    /// How many submissions have bind groups that are not released.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Has the driver lose it.

@@ -369,6 +369,8 @@ impl Gpu {
         };
         let (mut running, mut idle) = (VecDeque::new(), Vec::new());
         let mut chunks = way.plan.chunks().peekable();
+        // The first chunk is the largest, and a slot is for any of them.
+        let most = chunks.peek().map_or([0; 2], |chunk| way.rows_job(chunk).bytes);
         loop {
             while running.len() < IN_FLIGHT
                 && let Some(chunk) = chunks.peek()
@@ -376,7 +378,7 @@ impl Gpu {
                 let job = way.rows_job(chunk);
                 let lent = match idle.pop() {
                     Some(lent) => Some(lent),
-                    None => self.lend(call, job.bytes, !running.is_empty()).await?,
+                    None => self.lend(call, most, !running.is_empty()).await?,
                 };
                 let Some(mut lent) = lent else { break };
                 let Some(chunk) = chunks.next() else { break };

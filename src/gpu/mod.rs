@@ -18,6 +18,7 @@ pub(crate) mod slot;
 pub(crate) mod variant;
 mod worker;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ const MEMORY_SHARE: u64 = 4;
 /// A slot takes the chunk of each side, a copy of both where the device has memory of its own, the
 /// gradients in both and what is read back of them, and some records beside.
 const CHUNKS_PER_SLOT: u64 = 10;
+/// So many times what it waits for a device a call waits for a slot while the device does nothing: those
+/// who hold them may have much to do on the host.
+const PATIENCE: u32 = 4;
 /// More calls than this at a time do not make a device any faster.
 const MOST_SLOTS: u64 = 64;
 
@@ -99,7 +103,8 @@ impl Gpu {
     }
 
     /// A slot for so many bytes of P and Q. Unless it is wanted at once, it may be waited for: as long
-    /// as other calls make progress, which is no sign of a device that hangs.
+    /// as the device does something for other calls. Should these hold all slots and do nothing, as
+    /// where one waits on the thread that another is to go on on, this ends in time all the same.
     async fn lend<V: Value>(
         &self,
         call: &mut Call<V>,
@@ -108,7 +113,18 @@ impl Gpu {
     ) -> Result<Option<Lent<'_>>, Error> {
         let mut permit = self.slots.try_acquire(1);
         if permit.is_none() && !at_once {
-            permit = Some(self.slots.acquire(1).await);
+            let mut waiting = pin!(self.slots.acquire(1));
+            let (mut done, mut idle) = (self.worker.done(), 0);
+            while permit.is_none() && idle < PATIENCE {
+                call.progressed();
+                permit = self.clock.within(call.until, waiting.as_mut()).await;
+                let now = self.worker.done();
+                idle = if now == done { idle + 1 } else { 0 };
+                done = now;
+            }
+            if permit.is_none() {
+                return Err(self.fault(Fault::late()));
+            }
             call.progressed();
         }
         let Some(permit) = permit else { return Ok(None) };

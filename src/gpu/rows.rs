@@ -478,7 +478,9 @@ fn pack_side<T: Element>(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::task::{Context, Waker};
     use std::thread;
     use std::time::Duration;
 
@@ -486,6 +488,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::chain::{self, Node};
+    use crate::error::Cause;
     use crate::gpu::OPENING;
     use crate::gpu::adapter::adapters;
     use crate::gpu::call::from_now;
@@ -624,6 +627,48 @@ pub(crate) mod tests {
             drop(taken);
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
+    }
+
+    /// A call may be dropped while it waits for any of its jobs, of which none has bind groups for good.
+    #[test]
+    fn calls_that_are_dropped_leave_nothing_in_flight() {
+        let gpu = gpu();
+        let side = Array2::from_elem((1, 4_096), 1.0_f32 / 4_096.0);
+        let batch = Batch::probs(&side, &side).unwrap();
+        record(&gpu, &batch);
+        let mut context = Context::from_waker(Waker::noop());
+        for polls in 1..12 {
+            let mut call = Call::new(&[Divergence::Kl], &batch, OPENING).unwrap();
+            let mut call = pin!(gpu.finish(&[Divergence::Kl], &batch, &mut call));
+            for _ in 0..polls {
+                if call.as_mut().poll(&mut context).is_ready() {
+                    break;
+                }
+                // For the job that it waits for now.
+                pollster::block_on(gpu.run(from_now(OPENING), |_| Ok(()))).unwrap();
+            }
+        }
+        record(&gpu, &batch);
+        let in_flight = gpu.run(from_now(OPENING), |device| Ok(device.in_flight()));
+        assert_eq!(pollster::block_on(in_flight).unwrap(), 0);
+    }
+
+    /// Whoever holds them may be waiting for this call: on the same thread, or to be polled.
+    #[test]
+    fn slots_that_nobody_gives_back_are_waited_for_in_vain() {
+        let gpu = gpu();
+        let side = Array2::from_elem((1, 4), 0.25_f32);
+        let batch = Batch::probs(&side, &side).unwrap();
+        let finish = || {
+            let mut call = Call::new(&[Divergence::Kl], &batch, Duration::from_millis(50)).unwrap();
+            pollster::block_on(gpu.finish(&[Divergence::Kl], &batch, &mut call))
+        };
+        let held: Vec<_> = std::iter::from_fn(|| gpu.slots.try_acquire(1)).collect();
+        let late = finish().unwrap_err();
+        assert!(matches!(&late, Error::Device { cause: Cause::TimedOut, .. }), "{late:?}");
+        // Which is no fault of the device.
+        drop(held);
+        assert!(finish().is_ok());
     }
 
     #[test]

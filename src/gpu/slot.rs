@@ -68,7 +68,6 @@ pub(crate) struct Running {
     /// What is read back, one after the other.
     pub parts: Vec<Part>,
     pub mapping: Mapping,
-    pub bind_groups: BindGroups,
 }
 
 /// Records that are read back.

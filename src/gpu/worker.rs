@@ -5,7 +5,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     gone: Mutex<Receiver<()>>,
     /// Somebody waited for it in vain.
     hung: AtomicBool,
+    /// So many jobs are done.
+    done: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -53,12 +56,18 @@ impl Worker {
             jobs: Some(Mutex::new(jobs)),
             gone: Mutex::new(gone),
             hung: AtomicBool::new(false),
+            done: Arc::default(),
         })
     }
 
     /// Gives the thread up: it hangs in the driver, and ends by itself if that ever returns.
     pub(crate) fn give_up(&self) {
         self.hung.store(true, Ordering::Release);
+    }
+
+    /// How many jobs it has done so far.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Acquire)
     }
 
     /// Runs a job on the device's thread and returns what it returned. Jobs run in the order in
@@ -68,6 +77,7 @@ impl Worker {
         job: impl FnOnce(&mut Device) -> Result<R, Fault> + Send + 'static,
     ) -> impl Future<Output = Result<R, Fault>> + Send + 'static {
         let (answer, receiver) = oneshot_channel();
+        let done = self.done.clone();
         let task: Job = Box::new(move |device| {
             let result = match device {
                 Ok(open) => catch(|| job(open)).map_err(|fault| diagnosed(open, fault)),
@@ -82,8 +92,12 @@ impl Worker {
             if let (Some(broken), Err(fault)) = (broken, &result) {
                 end(|| broken.leak(fault.cause));
             }
-            // The caller may have gone away; then nobody wants to know.
-            let _ = answer.send(result);
+            done.fetch_add(1, Ordering::AcqRel);
+            // The caller may have gone away; then nobody wants to know, and what was made goes here.
+            end(|| {
+                drop(answer.send(result));
+                Ok(())
+            });
         });
         let hung = self.hung.load(Ordering::Acquire);
         let sent = !hung

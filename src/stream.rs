@@ -325,17 +325,21 @@ where
         let row_bytes = self.bins.saturating_mul(size_of::<T>());
         let cpu_part = THREAD_BYTES * rayon::current_num_threads();
         // A device's copies lie in this memory too, packed on their way if not for good, and beside
-        // them three times a record.
-        let (part, depth, copies, records) = match engine.backend() {
-            "cpu" => (cpu_part, CPU_BUFFERS, 1, 0),
-            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2, 3 * MOST_RECORD_BYTES),
+        // them three times a record. Derivatives are where the kernel writes them, where they are read
+        // back, twice on their way from there, and in the results: with room to grow, eight times.
+        let (part, depth, copies, records, derivatives) = match engine.backend() {
+            "cpu" => (cpu_part, CPU_BUFFERS, 1, 0, 1),
+            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2, 3 * MOST_RECORD_BYTES, 8),
         };
         let sides = |one| single.iter().filter(|&&single| single == one).count() * copies;
         let read = row_bytes.saturating_mul(sides(false));
         let once = row_bytes.saturating_mul(sides(true));
         let results = 3 * size_of::<T::Value>() + size_of::<Status>() + records;
         let [written, summed] = self.gradient_bytes(single);
-        let (once, results) = (once.saturating_add(summed), results.saturating_add(written));
+        let (once, results) = (
+            once.saturating_add(summed),
+            results.saturating_add(written.saturating_mul(derivatives)),
+        );
 
         let needed = |depth: usize| read.saturating_mul(depth).saturating_add(results);
         let least = once.saturating_add(needed(1));

@@ -520,8 +520,10 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
         let (block, window) = space.block::<false>(numbers, &scale, row, bins);
         for at in 0..window.vectors() {
             for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
-                let bin = block.bin(at, lane);
-                let ln = bin.ln_p + (order - 1.0) * bin.l;
+                // Of the logarithms themselves: the same bits with P and Q swapped.
+                let bin = at * LANES + lane;
+                let [ln_p, ln_q] = [0, 1].map(|side| scale.ln_probability(window, side, bin));
+                let ln = order * ln_p + (1.0 - order) * ln_q;
                 if ln > top {
                     sum *= (top - ln).exp();
                     top = ln;

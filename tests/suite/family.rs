@@ -336,6 +336,29 @@ fn what_is_symmetric_is_so_in_its_bits() {
     }
 }
 
+/// Also where the overlap is beyond the range, and where the ratio of the masses is next to that of two
+/// octaves.
+#[test]
+fn what_is_symmetric_is_so_far_apart_and_out_of_balance() {
+    let noise: Array2<f64> = distributions(200, 12, 14);
+    let side = |odd: usize| {
+        let low = |bin: usize| if bin % 2 == odd { -700.0 } else { 0.0 };
+        Array2::from_shape_fn((200, 6), |(row, bin)| low(bin) + 3.0 * noise[[row, 6 * odd + bin]])
+    };
+    let (p, q) = (side(0), side(1));
+    let (more, less) = (array![[1e8, 218_281_039.0]], array![[1e8, 125_058_681.0]]);
+    for engine in f64_engines() {
+        for divergence in all_divergences().filter(|divergence| divergence.is_symmetric()) {
+            let logits = |p, q| Batch::logits(p, q).unwrap();
+            let values = |batch: &Batch<'_, f64>| engine.rows(divergence, batch).unwrap().values;
+            assert_eq!(values(&logits(&p, &q)), values(&logits(&q, &p)), "{engine}, {divergence}");
+            let counts = |p, q| Batch::probs(p, q).unwrap().with_mass(Mass::Normalize);
+            let (there, back) = (values(&counts(&more, &less)), values(&counts(&less, &more)));
+            assert_eq!(there, back, "{engine}, {divergence}");
+        }
+    }
+}
+
 /// Where f32 has not the digits, or a submission not the room, the host has, and says so.
 #[cfg(feature = "gpu")]
 #[test]

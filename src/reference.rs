@@ -211,13 +211,8 @@ fn log_term(x: f64, y: f64) -> f64 {
 /// `(eˣ − e^y)²/e^y`.
 fn squared_term(x: f64, y: f64) -> f64 {
     match y.exp() {
-        _ if y == NONE => {
-            if x > NONE {
-                f64::INFINITY
-            } else {
-                0.0
-            }
-        }
+        _ if y == NONE && x == NONE => 0.0,
+        _ if y == NONE => f64::INFINITY,
         0.0 => (2.0 * x - y).exp(),
         q => (x.exp() - q).powi(2) / q,
     }

@@ -221,8 +221,8 @@ impl Status {
     }
 }
 
-/// The buffers of one computation, all of them with the usage `STORAGE`. P and Q may share one; neither values
-/// nor statuses may be in it, or in that of P or Q.
+/// The buffers of one computation, all of them with the usage `STORAGE`. P and Q may share one; values and
+/// statuses may not be in theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
     /// The bins of P, row after row: as many rows as fit exactly. A single row is compared with

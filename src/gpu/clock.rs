@@ -1,10 +1,15 @@
 //! Waiting that ends. A driver may keep its thread for good, so callers look at a clock, not at it.
+//!
+//! A waker is code of the caller's. Timers, channels and semaphores would run it under their locks, where
+//! one that panics or polls at once does harm; so they get one of ours, and the clock's thread runs the
+//! caller's when no lock is held.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::task::Poll;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -23,15 +28,33 @@ pub(crate) struct Clock {
 
 struct Shared {
     timers: TimerService,
+    /// Those that are to be woken.
+    due: Mutex<Vec<Arc<Relay>>>,
     /// When the thread is to wake up by itself.
     wakes_at: AtomicU64,
     ended: AtomicBool,
+}
+
+/// Stands for a caller's waker wherever locks are held.
+struct Relay {
+    caller: Waker,
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Relay>) {
+        let thread = self.thread.clone();
+        self.shared.clone().due().push(self);
+        thread.unpark();
+    }
 }
 
 impl Clock {
     pub(crate) fn start() -> Result<Clock, Fault> {
         let shared = Arc::new(Shared {
             timers: TimerService::new(&*MILLISECONDS),
+            due: Mutex::default(),
             wakes_at: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
         });
@@ -49,10 +72,12 @@ impl Clock {
         let mut future = pin!(future);
         let mut timer = pin!(self.shared.timers.deadline(until));
         poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
+            let waker = self.relay(context.waker());
+            let mut context = Context::from_waker(&waker);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return Poll::Ready(Some(output));
             }
-            if timer.as_mut().poll(context).is_ready() {
+            if timer.as_mut().poll(&mut context).is_ready() {
                 return Poll::Ready(None);
             }
             if until < self.shared.wakes_at.load(Ordering::Acquire) {
@@ -62,14 +87,34 @@ impl Clock {
         })
         .await
     }
+
+    fn relay(&self, caller: &Waker) -> Waker {
+        let (shared, thread) = (self.shared.clone(), self.thread.clone());
+        Arc::new(Relay { caller: caller.clone(), shared, thread }).into()
+    }
 }
 
 impl Shared {
+    fn due(&self) -> MutexGuard<'_, Vec<Arc<Relay>>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those that are due. One whose waker panics is its own fault, and nobody else's.
+    fn wake(&self) {
+        let due = std::mem::take(&mut *self.due());
+        for relay in due {
+            if catch_unwind(AssertUnwindSafe(|| relay.caller.wake_by_ref())).is_err() {
+                log::error!("the waker of a caller panicked");
+            }
+        }
+    }
+
     fn run(&self) {
         while !self.ended.load(Ordering::Acquire) {
             // Timers that come from here on find this, and wake the thread.
             self.wakes_at.store(u64::MAX, Ordering::Release);
             self.timers.check_expirations();
+            self.wake();
             let Some(next) = self.timers.next_expiration() else {
                 thread::park();
                 continue;
@@ -105,6 +150,32 @@ mod tests {
         let clock = Clock::start().unwrap();
         assert_eq!(wait(&clock, 10_000, ready(1)), Some(1));
         assert_eq!(wait(&clock, 0, ready(2)), Some(2));
+    }
+
+    /// A waker that does harm to whoever runs it.
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Panics>) {
+            panic!("a caller's waker");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_harms_nobody() {
+        let clock = Clock::start().unwrap();
+        let waker = Waker::from(Arc::new(Panics));
+        let (answer, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+        let soon = Instant::now() + Duration::from_millis(50);
+        let mut answered = pin!(clock.within(soon + Duration::from_secs(20), receiver.receive()));
+        let mut late = pin!(clock.within(soon, pending::<()>()));
+        let mut context = Context::from_waker(&waker);
+        assert!(answered.as_mut().poll(&mut context).is_pending());
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        answer.send(1).unwrap();
+        assert_eq!(wait::<std::future::Pending<()>>(&clock, 200, pending()), None);
+        assert_eq!(pollster::block_on(answered), Some(Some(1)));
+        assert_eq!(pollster::block_on(late), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `cargo xtask lint` and `cargo xtask mutants`.
+//! The project's own chores, which [`USAGE`] lists.
 
 mod adapter;
 mod command;
@@ -15,10 +15,12 @@ const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test  Run the tests of every feature set, and the suite once more under the
-        validation layer of Khronos; installs that layer, and a software Vulkan
-        driver where there is no GPU (Debian and Ubuntu)
+  test  Run the tests of every feature set, and a part of the suite once more
+        under the validation layer of Khronos; installs that layer, and a software
+        Vulkan driver where there is no GPU (Debian and Ubuntu)
   lint  Check format, lints, documentation and the stated Rust version
+  validation
+        Run the whole suite under the validation layer
   mutants [PART]
         Check that the tests see faults in the shaders: those of the list in
         xtask/mutants.txt, or those whose file or text contains PART";
@@ -29,6 +31,7 @@ fn main() {
     let outcome = match arguments[..] {
         ["test"] => test::run_all(),
         ["lint"] => lint::run_all(),
+        ["validation"] => validation::run_all(),
         ["mutants"] => mutants::run_all(""),
         ["mutants", part] => mutants::run_all(part),
         ["-h" | "--help"] => {

@@ -23,7 +23,10 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     for line in TESTS {
         times.push(format!("{line} ({:.1?})", run(line)?));
     }
-    times.push(format!("the suite under validation ({:.1?})", validation::check()?));
+    times.push(format!(
+        "a part of the suite under validation ({:.1?})",
+        validation::check(validation::PART)?
+    ));
     println!("all passed: {}", times.join(", "));
     Ok(())
 }

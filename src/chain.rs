@@ -45,6 +45,8 @@ pub(crate) struct Node {
     /// The masses of P and Q, in units of the exponentials of the scales.
     pub masses: [f64; 2],
     pub scales: [f64; 2],
+    /// What rounding took from the scales, which is more than 1 where these are beyond 1e16.
+    pub scale_rests: [f64; 2],
     /// The logarithm of the ratio of the masses in two parts, of which the first alone may be large;
     /// meaningless where one of them is 0.
     pub ln_ratio: [f64; 2],
@@ -59,7 +61,8 @@ pub(crate) struct Node {
 impl Node {
     /// The logarithm of a side's mass; −inf if there is none.
     pub(crate) fn ln_mass(&self, side: Side) -> f64 {
-        self.scales[side as usize] + self.masses[side as usize].ln()
+        let side = side as usize;
+        self.scales[side] + (self.masses[side].ln() + self.scale_rests[side])
     }
 
     /// `ln(P/Q)`.
@@ -238,18 +241,21 @@ impl<T: Element, const N: usize> pulp::WithSimd for Block<'_, T, N> {
         let q = Logs::<N>::read(self.q, kinds[1], temperature);
         let mut leaves = Leaves::<N>::new(self.p.len());
         let bins = leaves.padded();
-        let (p_scale, q_scale) = (p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v));
+        let scales = [p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v)];
         for bin in 0..bins {
             let (apart, lost) = difference_in_two(p.high[bin], q.high[bin]);
             leaves.high[bin] = apart;
-            leaves.low[bin] = lost + (p.low[bin] - q.low[bin]);
+            leaves.low[bin] = lost + ((p.low[bin] - scales[0].1) - (q.low[bin] - scales[1].1));
         }
-        leaves.node([p_scale, q_scale], p.invalid || q.invalid)
+        leaves.node(scales, p.invalid || q.invalid)
     }
 }
 
-/// One side of a block: the logarithms of its probabilities in two parts, of which the second is
-/// small; −inf for a probability of 0, and past the end.
+/// A logarithm: rounded, and what that took from it.
+type InTwo = (f64, f64);
+
+/// One side of a block: the logarithms of its probabilities in two parts; −inf for a probability of 0, and
+/// past the end.
 struct Logs<const N: usize> {
     high: [f64; N],
     low: [f64; N],
@@ -286,7 +292,7 @@ impl<const N: usize> Logs<N> {
 
     /// The first probabilities in units of the largest, whose logarithm is returned.
     #[inline(always)]
-    fn weigh(&self, bins: usize, weights: &mut [f64; N]) -> f64 {
+    fn weigh(&self, bins: usize, weights: &mut [f64; N]) -> InTwo {
         let (high, low) = (&self.high[..bins], &self.low[..bins]);
         let mut tops = [f64::NEG_INFINITY; LANES];
         for logs in high.as_chunks::<LANES>().0 {
@@ -296,10 +302,20 @@ impl<const N: usize> Logs<N> {
         }
         let top = tops.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let scale = if top > f64::NEG_INFINITY { top } else { 0.0 };
-        for ((weight, high), low) in weights.iter_mut().zip(high).zip(low) {
-            *weight = exp((high - scale) + low);
+        // Of those that round alike, the largest.
+        let mut rests = [f64::NEG_INFINITY; LANES];
+        for (high, low) in high.as_chunks::<LANES>().0.iter().zip(low.as_chunks::<LANES>().0) {
+            for lane in 0..LANES {
+                let is_top = (high[lane] == scale) & (low[lane] > rests[lane]);
+                rests[lane] = if is_top { low[lane] } else { rests[lane] };
+            }
         }
-        scale
+        let rest = rests.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let rest = if rest > f64::NEG_INFINITY { rest } else { 0.0 };
+        for ((weight, high), low) in weights.iter_mut().zip(high).zip(low) {
+            *weight = exp((high - scale) + (low - rest));
+        }
+        (scale, rest)
     }
 }
 
@@ -310,7 +326,7 @@ struct Leaves<const N: usize> {
     w: [f64; N],
     v: [f64; N],
     /// The logarithms of the ratios of their masses, in two parts: ±inf where one of them is 0, NaN
-    /// where both are.
+    /// where both are. The second is beyond what rounding took from the scales.
     high: [f64; N],
     low: [f64; N],
 }
@@ -330,9 +346,10 @@ impl<const N: usize> Leaves<N> {
 
     /// The node above them, with what the chain rule adds to the divergences within them.
     #[inline(always)]
-    fn node(&self, scales: [f64; 2], invalid: bool) -> Node {
+    fn node(&self, [p_scale, q_scale]: [InTwo; 2], invalid: bool) -> Node {
         let masses = [self.sum(&self.w), self.sum(&self.v)];
-        let mut node = Node { masses, scales, invalid, ..Node::default() };
+        let (scales, scale_rests) = ([p_scale.0, q_scale.0], [p_scale.1, q_scale.1]);
+        let mut node = Node { masses, scales, scale_rests, invalid, ..Node::default() };
         let [w, v] = masses;
         let ratio = w / v;
         // The reference is ln(w/v) beyond how far the scales are apart. Both are kept by themselves, so
@@ -360,8 +377,9 @@ impl<const N: usize> Leaves<N> {
         let u = tree_sum(u) / w;
         node.infinite = infinite;
         if w > 0.0 && v > 0.0 {
-            node.ln_ratio = [apart, (beyond + lost) - u.ln_1p()];
-            node.g = (tree_sum(g) - w * eta(u)).max(0.0);
+            let rests_apart = scale_rests[0] - scale_rests[1];
+            node.ln_ratio = [apart, ((beyond + lost) - u.ln_1p()) + rests_apart];
+            node.g = (tree_sum(g) - w * eta(u, 1.0 + u)).max(0.0);
         }
         node
     }
@@ -397,19 +415,23 @@ pub(crate) fn merged(nodes: &[Node]) -> Node {
         return *node;
     }
     let scale = |side: usize| {
-        let scales = nodes.iter().filter(|node| node.masses[side] > 0.0);
-        let top = scales.map(|node| node.scales[side]).fold(f64::NEG_INFINITY, f64::max);
-        if top > f64::NEG_INFINITY { top } else { 0.0 }
+        let some = nodes.iter().filter(|node| node.masses[side] > 0.0);
+        let scales = some.map(|node| (node.scales[side], node.scale_rests[side]));
+        scales.reduce(|top, other| if other > top { other } else { top }).unwrap_or_default()
     };
     let scales = [scale(0), scale(1)];
+    let rests_apart = scales[0].1 - scales[1].1;
     let mut leaves = Leaves::<FAN>::new(nodes.len());
     let mut g = 0.0;
     for (at, node) in nodes.iter().enumerate() {
-        let unit = [0, 1].map(|side| (node.scales[side] - scales[side]).min(0.0).exp());
+        let unit = [0, 1].map(|side| {
+            let (scale, rest) = scales[side];
+            ((node.scales[side] - scale) + (node.scale_rests[side] - rest)).min(0.0).exp()
+        });
         (leaves.w[at], leaves.v[at]) = (node.masses[0] * unit[0], node.masses[1] * unit[1]);
         g += node.g * unit[0];
         [leaves.high[at], leaves.low[at]] = match node.masses.map(|mass| mass > 0.0) {
-            [true, true] => node.ln_ratio,
+            [true, true] => [node.ln_ratio[0], node.ln_ratio[1] - rests_apart],
             [true, false] => [f64::INFINITY, 0.0],
             [false, true] => [f64::NEG_INFINITY, 0.0],
             [false, false] => [f64::NAN, 0.0],

@@ -26,6 +26,14 @@ pub(crate) struct Sums {
     pub huge: bool,
 }
 
+impl Sums {
+    /// `ln(Q/P)`. Near each other the difference of the masses has digits that those of the masses are not.
+    pub(crate) fn ln_mass_ratio(&self) -> f64 {
+        let more = -self.d / self.p;
+        if more.abs() > FAR { (self.q / self.p).ln() } else { more.ln_1p() }
+    }
+}
+
 /// The results of a row from its sums, or from a closer look where the sums lack digits.
 pub(crate) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> Row<T::Value> {
     if sums.invalid
@@ -90,7 +98,7 @@ fn judge<T: Element>(batch: &Batch<'_, T>, sums: &Sums, masses: [f64; 2]) -> (Ve
         Mass::Check | Mass::Normalize => {
             // D(p/P ‖ q/Q) = G/P − η(v), v = Q/P − 1, which is exact for any masses.
             let g = sums.g / sums.p;
-            let eta = eta(-sums.d / sums.p);
+            let eta = eta(-sums.d / sums.p, sums.q / sums.p);
             ((g - eta).max(0.0), eta.is_nan() || eta > g / 8.0)
         }
     };
@@ -103,10 +111,11 @@ pub(crate) fn distance(g: f64, p: f64, q: f64) -> f64 {
     (2.0 / 3.0 * g * (p + 2.0 * q)).sqrt()
 }
 
-/// `v − ln(1 + v)`, which is never negative, without cancellation near 0.
-pub(crate) fn eta(v: f64) -> f64 {
-    if v.abs() > 0.25 {
-        return v - v.ln_1p();
+/// `v − ln(1 + v)`, which is never negative, without cancellation near 0. `ratio` is `1 + v` by itself, which
+/// has its digits next to 0.
+pub(crate) fn eta(v: f64, ratio: f64) -> f64 {
+    if v.abs() > FAR {
+        return v - ratio.ln();
     }
     if v.abs() <= NEAR {
         return eta_near(v);
@@ -115,6 +124,9 @@ pub(crate) fn eta(v: f64) -> f64 {
     let s = v / (2.0 + v);
     v * v / (2.0 + v) - 2.0 * s * term::atanh_tail::<false>(s * s)
 }
+
+/// From where on the masses are far apart.
+const FAR: f64 = 0.25;
 
 /// As far from 0 as the masses of most rows leave v.
 pub(crate) const NEAR: f64 = 1.0 / 256.0;
@@ -329,7 +341,7 @@ pub(crate) mod tests {
             (1e9, 999999979.2767341),
             (0.0, 0.0),
         ] {
-            let got = eta(v);
+            let got = eta(v, 1.0 + v);
             assert!((got - want).abs() <= 4e-15 * want, "eta({v:e}) is {got:e}, not {want:e}");
         }
     }

@@ -51,7 +51,9 @@ impl Manner {
             Manner::Probs => {
                 let (sums, is_usual) = arch.dispatch(Summed { p, q });
                 let row = settle(batch, row, &sums);
-                if !is_usual || !is_ordinary(&row) {
+                // With masses far apart `Q/P − 1` has lost the digits of the ratio.
+                let are_apart = sums.d.abs() > sums.p / 4.0;
+                if !is_usual || are_apart || !is_ordinary(&row) {
                     return None;
                 }
                 let slopes = Slopes::new(&sums, row.value.to_f64(), weight);
@@ -119,11 +121,10 @@ struct Slopes {
 
 impl Slopes {
     fn new(sums: &Sums, divergence: f64, weight: f64) -> Slopes {
-        let more = -sums.d / sums.p;
         Slopes {
             by: [weight / sums.p, weight / sums.q].map(|by| by as f32),
-            more: more as f32,
-            less: (divergence - more.ln_1p()) as f32,
+            more: (-sums.d / sums.p) as f32,
+            less: (divergence - sums.ln_mass_ratio()) as f32,
         }
     }
 }

@@ -29,8 +29,9 @@ const BLOCK: usize = 2048;
 /// Bins of a long row that one task takes.
 pub(super) const SEGMENT: usize = BLOCK * chain::FAN;
 
-/// The largest number of a side and a block may be so large.
+/// The largest number of a side and a block may be so large: as it is, and divided by the temperature.
 const LARGEST_TOP: f32 = 65_536.0;
+const LARGEST_LN: f64 = 1e8;
 
 /// Whether f32 can take the rows of a batch: numbers of at most 32 bits, of which both sides are
 /// divided by the same temperature.
@@ -238,8 +239,10 @@ impl<'a, T: Element> Ahead<'a, T> {
             return (Node { invalid: true, ..Node::default() }, None);
         }
         let tops = [self.p_top.number(), self.q_top.number()];
-        // The difference of larger ones, in two parts of f32, lacks digits. −inf is one of them.
-        if infinite || tops.iter().any(|top| top.abs() > LARGEST_TOP) {
+        // The difference of larger ones, in two parts of f32, lacks digits, and their ratio to the
+        // temperature in f64. −inf is one of them.
+        let largest = tops[0].abs().max(tops[1].abs());
+        if infinite || largest > LARGEST_TOP || f64::from(largest) > LARGEST_LN * temperature {
             return (chain::of_logs(self.p, self.q, temperature), None);
         }
         let Ahead { p, q, .. } = self;
@@ -272,7 +275,7 @@ fn block<T: Element, const FUSED: bool, const KEEP: bool>(
         };
         // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
         let (excess, ln_masses, eta) = match u / w {
-            excess if excess.abs() < 0.5 => (excess, excess.ln_1p(), eta(excess)),
+            excess if excess.abs() < 0.5 => (excess, excess.ln_1p(), eta(excess, 1.0 + excess)),
             _ => {
                 let ratio = v * unit / w;
                 (ratio - 1.0, ratio.ln(), ratio - 1.0 - ratio.ln())
@@ -293,6 +296,7 @@ fn block<T: Element, const FUSED: bool, const KEEP: bool>(
         let node = Node {
             masses: [w, v],
             scales: tops_in_f64.map(|top| top / temperature),
+            scale_rests: [0.0; 2],
             ln_ratio: [reference / temperature, -ln_masses],
             g: (s - cancelled).max(0.0),
             infinite: false,
@@ -706,6 +710,9 @@ impl<T: Element> pulp::WithSimd for Gradient<'_, T> {
 /// The least that the largest derivative may be, by the largest probability, if the rounding of that
 /// is not to show.
 const SHOWS: f64 = 0.05;
+/// The same, by the largest probability and the logarithm of the ratio of the masses, for the rounding of
+/// what is made from `l`.
+const LEAST_BESIDE_LN: f64 = 1e-8;
 
 impl<T: Element> Gradient<'_, T> {
     #[inline(always)]
@@ -728,9 +735,17 @@ impl<T: Element> Gradient<'_, T> {
         // `l − D` cancels for good where one bin has nearly all of P.
         let is_sound = !shows(0, divergence / w);
         if is_sound && (shows(0, divergence.max(1.0) / w) || shows(1, (1.0 / w).max(1.0 / v))) {
+            let mut largest = [0.0_f32; 2];
             for block in 0..self.kept.tops.len() {
-                self.near::<FUSED>(block);
+                let of_block = self.near::<FUSED>(block);
+                largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
             }
+            // Here l shows, which has no more digits than the two parts that it is made of.
+            let least = LEAST_BESIDE_LN * (1.0 + self.node.ln_ratio().abs()) * self.by.abs();
+            let of = [1.0 / w, (1.0 / w).max(1.0 / v)];
+            return (0..2).all(|side| {
+                self.into[side].is_empty() || f64::from(largest[side]) >= least * of[side]
+            });
         }
         is_sound
     }

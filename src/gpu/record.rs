@@ -229,6 +229,7 @@ pub(crate) fn node(words: &[u32], variant: Variant) -> (Node, bool) {
     let node = Node {
         masses,
         scales: exponents.map(|exponent| f64::from(exponent) * std::f64::consts::LN_2),
+        scale_rests: [0.0; 2],
         ln_ratio: [(); 2].map(|()| reader.real()),
         g: reader.real(),
         infinite: flags & SOME_INFINITE != 0,

@@ -61,11 +61,13 @@ impl Bin {
 }
 
 impl Integrand {
-    /// Whether the terms look at `ln p`.
-    pub(crate) fn needs_ln_p(self) -> bool {
+    /// Whether the terms look at `ln p`, where `ln(p/q)` is there or not.
+    pub(crate) fn needs_ln_p(self, has_l: bool) -> bool {
         match self {
             Integrand::Power(order) | Integrand::Overlap(order) => order != 0.5,
             Integrand::Entropy | Integrand::CrossEntropy => true,
+            // Far apart it goes by the logarithms, if there are any.
+            Integrand::ChiSquared => has_l,
             _ => false,
         }
     }
@@ -214,7 +216,11 @@ struct Overlap(f64);
 impl Term for Overlap {
     #[inline(always)]
     fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
-        exp_of(bin.ln_p + (self.0 - 1.0) * bin.l) * UNIT
+        // From the one whose part is the larger: the other's logarithm may be a very large number.
+        let order = self.0;
+        let (of, z) =
+            if order < 0.5 { (bin.q, order * bin.l) } else { (bin.p, (order - 1.0) * bin.l) };
+        grown(of, z, bin.ln_p + (order - 1.0) * bin.l)
     }
 }
 
@@ -280,6 +286,8 @@ pub(crate) fn ln_ratio<const FUSED: bool>(p: f64, q: f64, n: f64) -> f64 {
 pub(crate) struct Power {
     /// 1/2 or more: a smaller one is the other of the pair, with P and Q in each other's place.
     order: f64,
+    /// `order − 1`, all of whose digits count where it is small.
+    less_1: f64,
     swapped: bool,
     /// Where the series holds.
     near: f64,
@@ -290,14 +298,14 @@ pub(crate) struct Power {
 impl Power {
     pub(crate) fn new(order: f64) -> Power {
         let swapped = order < 0.5;
-        let order = if swapped { 1.0 - order } else { order };
+        let (order, less_1) = if swapped { (1.0 - order, -order) } else { (order, order - 1.0) };
         let (mut series, mut sum, mut factorial) = ([0.0; 10], 0.0, 1.0);
         for (k, term) in series.iter_mut().enumerate() {
             sum = sum * order + 1.0;
             factorial *= (k + 2) as f64;
             *term = sum / factorial;
         }
-        Power { order, swapped, near: 0.1 / order.max(1.0), series }
+        Power { order, less_1, swapped, near: 0.1 / order.max(1.0), series }
     }
 }
 
@@ -305,18 +313,19 @@ impl Term for Power {
     #[inline(always)]
     fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
         let bin = if self.swapped { bin.swapped() } else { bin };
-        let delta = self.order - 1.0;
+        let delta = self.less_1;
         let z = delta * bin.l;
         // p·(e^z − 1)/δ, which is p·l in the limit.
         let small = z.abs() <= 1.0;
         let tail = exp_tail(if small { z } else { 0.0 });
         let near_one = bin.p * bin.l * (1.0 + if z == 0.0 || !small { 0.0 } else { tail / z });
-        let far_off = (exp_of(bin.ln_p + z) * UNIT - bin.p) / delta;
+        let far_off = (grown(bin.p, z, bin.ln_p + z) - bin.p) / delta;
         let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
         let series = horner(&self.series, bin.l);
         // The largest orders have no series.
         let near = if bin.l == 0.0 { 0.0 } else { bin.q * (bin.l * bin.l) * series };
-        let direct = if direct > 0.0 { direct } else { 0.0 };
+        // What is no number stays none.
+        let direct = if direct < 0.0 { 0.0 } else { direct };
         if bin.l.abs() < self.near { near } else { direct }
     }
 }
@@ -329,6 +338,16 @@ fn horner(series: &[f64; 10], x: f64) -> f64 {
     }
     sum
 }
+
+/// `x·eᶻ` of a probability in units; where that is too small for a number, from the logarithm of the result.
+#[inline(always)]
+fn grown(x: f64, z: f64, ln: f64) -> f64 {
+    let by_itself = (x > FLOOR) & (z < 700.0);
+    exp_of(if by_itself { z } else { ln }) * if by_itself { x } else { UNIT }
+}
+
+/// What stands for a probability, in units, where there is none or one that is too small for a number.
+pub(crate) const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
 
 /// Probabilities are held as multiples of its inverse, which keeps the smallest of them normal numbers.
 pub(crate) const UNIT: f64 = 1152921504606846976.0; // 2^60

@@ -21,10 +21,10 @@ use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::error::Side;
-use crate::integrand::{Bin, UNIT, exp_of, ln_ratio};
+use crate::integrand::{Bin, FLOOR, UNIT, exp_of, ln_ratio};
 use crate::kind::Kind;
 use crate::pairs::blocks;
-use crate::term::{difference_in_two, exp, exp_tail, ln};
+use crate::term::{difference_in_two, exp, exp_tail, ln, mul_add_f64};
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 pub(super) const LANES: usize = 16;
@@ -32,9 +32,7 @@ pub(super) const LANES: usize = 16;
 pub(super) const VECTORS: usize = 16;
 /// Bins of one block.
 pub(super) const BLOCK: usize = LANES * VECTORS;
-/// What stands for a probability where there is none.
-pub(super) const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970
-/// Its logarithm: anything whose exponential is 0.
+/// What stands for the logarithm of none: anything whose exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 /// What logarithms further below the largest count as, −inf apart: times `FLOOR` it is nothing.
 pub(super) const LEAST_LN: f64 = -1e250;
@@ -80,7 +78,8 @@ impl Reading {
         }
     }
 
-    fn is_probs(&self) -> bool {
+    /// Whether both sides are probabilities.
+    pub(super) fn is_probs(&self) -> bool {
         self.kinds == [Kind::Probs; 2]
     }
 
@@ -191,8 +190,8 @@ pub(super) struct Look {
     difference: f64,
 }
 
-/// The same of one side: `Σ x`, or of logarithms `Σ e^((x − top)·by)`, by how many are the largest, and the
-/// rest: next to 1 all digits of the logarithm are in the rest.
+/// The same of one side: `Σ x`, and what it is without a largest; or of logarithms `Σ e^((x − top)·by)`, by how
+/// many are the largest, and the rest. Next to 1 all digits of the logarithm are in the rest.
 #[derive(Clone, Copy, Debug)]
 struct SideLook {
     sum: f64,
@@ -225,29 +224,41 @@ impl Default for SideLook {
 struct Columns {
     sums: Vector,
     tops: Vector,
+    /// The sums of numbers above 0 without the largest.
+    rests: Vector,
     invalid: [u64; LANES],
 }
 
 impl Columns {
-    const NONE: Columns =
-        Columns { sums: [0.0; LANES], tops: [f64::NEG_INFINITY; LANES], invalid: [0; LANES] };
+    const NONE: Columns = Columns {
+        sums: [0.0; LANES],
+        tops: [f64::NEG_INFINITY; LANES],
+        rests: [0.0; LANES],
+        invalid: [0; LANES],
+    };
 
     /// `least` is the least number that is one of the side's kind, or would be.
     #[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
     #[inline(always)]
     fn see(&mut self, values: &Vector, least: f64) {
         for lane in 0..LANES {
-            let x = values[lane];
+            let (x, top) = (values[lane], self.tops[lane]);
             self.sums[lane] += x;
-            self.tops[lane] = if x > self.tops[lane] { x } else { self.tops[lane] };
+            let (less, more) = if x > top { (top, x) } else { (x, top) };
+            self.rests[lane] += if less > 0.0 { less } else { 0.0 };
+            self.tops[lane] = more;
             self.invalid[lane] |= u64::from(!((x >= least) & (x < f64::INFINITY)));
         }
     }
 
     fn folded(&self) -> SideLook {
-        let top = self.tops.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (mut rest, mut top) = (tree_sum(self.rests), f64::NEG_INFINITY);
+        for other in self.tops {
+            rest += top.min(other).max(0.0);
+            top = top.max(other);
+        }
         let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
-        SideLook { sum, rest: 0.0, top, invalid }
+        SideLook { sum, rest, top, invalid }
     }
 }
 
@@ -300,10 +311,18 @@ impl Look {
                 _ => (0.0, (look.sum + look.rest) * exp((look.top - top) * reading.by[side])),
             };
             let (one_is, other_is) = (in_units(one), in_units(other));
-            let (sum, rest) = (one_is.0 + other_is.0, one_is.1 + other_is.1);
+            // Nor is the smaller of two largest probabilities.
+            let less = if kind == Kind::Probs { one.top.min(other.top).max(0.0) } else { 0.0 };
+            let (sum, rest) = (one_is.0 + other_is.0, one_is.1 + other_is.1 + less);
             let invalid = one.invalid | other.invalid;
             self.sides[side] = SideLook { sum, rest, top, invalid };
         }
+    }
+
+    /// Whether one bin of a side of logarithms has nearly all the mass that the side is divided by.
+    pub(super) fn is_sure(&self, reading: &Reading, side: usize) -> bool {
+        let SideLook { sum, rest, .. } = self.sides[side];
+        reading.divided[side] && reading.kinds[side] != Kind::Probs && sum == 1.0 && rest < 1e-3
     }
 
     /// Whether some bin holds nothing of its side's kind.
@@ -407,8 +426,9 @@ pub(super) struct Scale {
     /// `(P − Q)/(P + Q)`, and what brings differences to the units.
     delta: f64,
     per_mass: f64,
-    /// Of logarithms: the largest, and the logarithm of the mass beyond it. Apart, so that what is added
-    /// to all logarithms of a side goes before anything is rounded.
+    /// Of sides that are divided by their mass: the largest number, and the logarithm of the mass in units of
+    /// what that stands for. Apart, so that what is added to all logarithms of a side goes before anything
+    /// is rounded, and that the logarithm of a probability next to 1 has its digits.
     tops: [f64; 2],
     ln_beyond: [f64; 2],
 }
@@ -436,6 +456,7 @@ impl Scale {
                 Kind::Probs => {
                     let (by, mass) = in_range(look.sides[side], numbers, side, row);
                     (scale.by[side], scale.masses[side]) = (by, mass / UNIT);
+                    scale.look_beyond(look, side);
                 }
                 _ => {
                     let look = look.sides[side];
@@ -450,22 +471,46 @@ impl Scale {
     fn of_probs(&mut self, look: &Look, numbers: &dyn Numbers, row: usize) {
         let (p_by, p_mass) = in_range(look.sides[0], numbers, 0, row);
         let (q_by, q_mass) = in_range(look.sides[1], numbers, 1, row);
-        // Next to each other, so that the differences are exact where they have to be.
-        // The same for either order of the two.
-        let octaves = (p_mass.max(q_mass) / p_mass.min(q_mass)).log2().round();
-        let octaves = if p_mass > q_mass { octaves } else { -octaves };
-        let q_by_more = octaves.exp2();
-        let (q_by, q_mass) = (q_by * q_by_more, q_mass * q_by_more);
-        let same = p_by == 1.0 && q_by == 1.0;
-        let d = match same {
-            true => look.difference,
-            false => difference(numbers, &self.reading, row, [p_by, q_by]),
+        let more = next_to_each_other([p_by, q_by], [p_mass, q_mass]);
+        let by = [p_by * more[0], q_by * more[1]];
+        let [p_mass, q_mass] = [p_mass * more[0], q_mass * more[1]];
+        let d = match by {
+            [1.0, 1.0] => look.difference,
+            _ => difference(numbers, &self.reading, row, by),
         };
-        self.by = [p_by, q_by];
+        self.by = by;
         self.masses = [p_mass / UNIT, q_mass / UNIT];
         self.delta = d / (p_mass + q_mass);
         self.per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass) * UNIT;
+        self.look_beyond(look, 0);
+        self.look_beyond(look, 1);
     }
+
+    /// Notes the largest number of a side of probabilities.
+    #[inline(always)]
+    fn look_beyond(&mut self, look: &Look, side: usize) {
+        let SideLook { rest, top, .. } = look.sides[side];
+        self.tops[side] = top;
+        self.ln_beyond[side] = match rest.is_finite() {
+            true => (rest / top).ln_1p(),
+            false => (self.masses[side] * UNIT / (top * self.by[side])).ln(),
+        };
+    }
+}
+
+/// Exact factors that bring two masses next to each other, so that differences are exact where they have
+/// to be, and the larger of them next to 1, so that small numbers stay numbers: the same for either order of
+/// the two. `by` are factors that go before them.
+fn next_to_each_other(by: [f64; 2], masses: [f64; 2]) -> [f64; 2] {
+    /// What factors of numbers may come to.
+    const MOST: f64 = 1000.0;
+    let [p, q] = masses;
+    let apart = (p.max(q) / p.min(q)).log2().round();
+    let down = p.max(q).log2().round();
+    let up = if p > q { [0.0, apart] } else { [apart, 0.0] };
+    let exponents = up.map(|up| up - down);
+    let most = (exponents[0] + by[0].log2()).max(exponents[1] + by[1].log2());
+    exponents.map(|exponent| (exponent - (most - MOST).max(0.0)).exp2())
 }
 
 impl Scale {
@@ -481,10 +526,22 @@ impl Scale {
         }
     }
 
+    /// Where the first of the largest numbers of a side stands.
+    pub(super) fn top_bin(&self, numbers: &dyn Numbers, side: usize, row: usize) -> usize {
+        let (of, mut window) = ([Side::P, Side::Q][side], [0.0; BLOCK]);
+        let found = windows(0..numbers.bins()).find_map(|bins| {
+            let window = &mut window[..bins.len()];
+            numbers.read(of, row, bins.start, window);
+            Some(bins.start + window.iter().position(|&x| x == self.tops[side])?)
+        });
+        found.unwrap_or_default()
+    }
+
     /// The logarithm of the probability of a number of a side; −inf where there is none.
     pub(super) fn ln_probability(&self, window: &Window, side: usize, bin: usize) -> f64 {
         let given = window.sides[side].as_flattened()[bin];
         match self.reading.kinds[side] {
+            Kind::Probs if given > 0.0 && given == self.tops[side] => -self.ln_beyond[side],
             Kind::Probs => match given * self.by[side] / self.masses[side] {
                 small if small < FLOOR => {
                     given.ln() - (self.masses[side] / self.by[side] * UNIT).ln()
@@ -494,6 +551,13 @@ impl Scale {
             _ if given == f64::NEG_INFINITY => given,
             _ => self.ln(side, given),
         }
+    }
+
+    /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
+    #[inline(always)]
+    fn ln_of(&self, side: usize, given: f64, x: f64) -> f64 {
+        let ln = ln(if given > 0.0 { x / UNIT } else { 1.0 });
+        if given == self.tops[side] { -self.ln_beyond[side] } else { ln }
     }
 
     /// The logarithm of the probability that a logarithm of a side stands for.
@@ -625,7 +689,10 @@ impl Block {
         let (mut a, mut b, mut x, mut y, mut n) = (none, none, none, none, none);
         for lane in 0..LANES {
             (a[lane], b[lane]) = (p[lane] * by[0], q[lane] * by[1]);
-            n[lane] = ((a[lane] - b[lane]) - delta * (a[lane] + b[lane])) * per_mass;
+            // With what rounding takes from the sum and the product: next to equality nothing else is left.
+            let (both, lost) = difference_in_two(a[lane], -b[lane]);
+            let apart = mul_add_f64::<FUSED>(-delta, both, a[lane] - b[lane]);
+            n[lane] = (apart - delta * lost) * per_mass;
             (x[lane], y[lane]) = (a[lane] / masses[0], b[lane] / masses[1]);
         }
         // A number that its factor makes nothing of is one all the same.
@@ -641,8 +708,8 @@ impl Block {
         if reading.needs_logs {
             let (mut ln_p, mut ln_q) = (none, none);
             for lane in 0..LANES {
-                ln_p[lane] = ln(x[lane] / UNIT);
-                ln_q[lane] = ln(y[lane] / UNIT);
+                ln_p[lane] = scale.ln_of(0, p[lane], x[lane]);
+                ln_q[lane] = scale.ln_of(1, q[lane], y[lane]);
             }
             self.put_logs(at, [p, q], &x, [&ln_p, &ln_q]);
         }
@@ -655,18 +722,21 @@ impl Block {
         let Reading { kinds, by, .. } = scale.reading;
         let none = [0.0; LANES];
         let (mut l, mut n) = (none, none);
-        // Numbers that are divided by one temperature are so after their differences are taken.
-        let (by, by_both) = if by[0] == by[1] { ([1.0; 2], by[0]) } else { (by, 1.0) };
-        let [p_top, q_top] = [0, 1].map(|side| scale.tops[side] * by[side]);
+        let [p_top, q_top] = scale.tops;
         let (tops_apart, tops_lost) = difference_in_two(p_top, q_top);
         let ln_ratio = scale.ln_beyond[0] - scale.ln_beyond[1];
         for lane in 0..LANES {
-            l[lane] = if kinds.contains(&Kind::Probs) {
-                p_side.ln[lane] - q_side.ln[lane]
+            let (p, q) = (p[lane], q[lane]);
+            let apart = if by[0] == by[1] {
+                // One temperature divides their differences.
+                let (apart, lost) = difference_in_two(p, q);
+                ((apart - tops_apart) + (lost - tops_lost)) * by[0]
             } else {
-                let (apart, lost) = difference_in_two(p[lane] * by[0], q[lane] * by[1]);
-                let apart = ((apart - tops_apart) + (lost - tops_lost)) * by_both - ln_ratio;
-                apart.clamp(LEAST_LN, -LEAST_LN)
+                (p - p_top) * by[0] - (q - q_top) * by[1]
+            };
+            l[lane] = match kinds.contains(&Kind::Probs) {
+                true => p_side.ln[lane] - q_side.ln[lane],
+                false => (apart - ln_ratio).clamp(LEAST_LN, -LEAST_LN),
             };
         }
         let (x, y) = (&p_side.x, &q_side.x);
@@ -877,7 +947,7 @@ impl LogSide {
             for lane in 0..LANES {
                 x[lane] = values[lane] * by / mass;
                 on[lane] = if values[lane] > 0.0 { 1.0 } else { 0.0 };
-                logs[lane] = ln(if values[lane] > 0.0 { x[lane] / UNIT } else { 1.0 });
+                logs[lane] = scale.ln_of(side, values[lane], x[lane]);
             }
             return LogSide { ln: logs, x, on };
         }

@@ -3,10 +3,10 @@
 //! Probabilities and logarithms keep what rounding takes from them, so that the difference of two
 //! has its digits where they are nearly equal.
 
-use super::bins::{FLOOR, LANES, LEAST_LN, Reading, ln_of_sum};
+use super::bins::{LANES, LEAST_LN, Reading, ln_of_sum};
 use crate::chain::tree_sum;
 use crate::error::Side;
-use crate::integrand::{UNIT, exp_of};
+use crate::integrand::{FLOOR, UNIT, exp_of};
 use crate::kind::Kind;
 use crate::sums::Total;
 use crate::term::{difference_in_two, exp, ln};
@@ -91,7 +91,11 @@ impl Distribution {
             let quotient = scaled / mass;
             let rest = (-quotient).mul_add(mass, scaled) - quotient * mass_rest;
             self.x_rest[at] = UNIT * (rest / mass);
-            let (of, more) = if quotient < TINY { (raw, ln_per_mass) } else { (quotient, 0.0) };
+            // Next to 1 the digits of the logarithm are in the rest.
+            let (of, more) = match quotient < TINY {
+                true => (raw, ln_per_mass),
+                false => (quotient, rest / mass / quotient),
+            };
             self.ln[at] = ln(of) + more;
             *x = quotient * UNIT;
             some_lost |= (raw > 0.0) & (*x < FLOOR);

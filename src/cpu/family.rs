@@ -108,8 +108,10 @@ pub(super) fn verdict<T: Element>(
     row: usize,
     look: &Look,
 ) -> Verdict {
+    let more_mass = look.more_mass(&family.reading);
     let far = |order| ln_overlap(family.reading, look, batch, row, order);
-    family.verdict(place, sums, batch.mass(), look.more_mass(&family.reading), far)
+    let plain = |of| plain_sum(family.reading, look, batch, row, of);
+    family.verdict(place, sums, batch.mass(), more_mass, far, plain)
 }
 
 /// What is asked of each row.
@@ -139,8 +141,10 @@ impl Family {
             [sum.map(&mut place), overlap.map(&mut place)]
         });
         let places = places.collect();
-        let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p());
         let needs_l = terms.iter().any(|(integrand, _)| integrand.needs_l());
+        // Logarithms have it unasked.
+        let has_l = needs_l || !reading.is_probs();
+        let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p(has_l));
         let reading = reading.with(needs_l, needs_logs);
         Family { divergences: divergences.to_vec(), places, terms, slope: None, reading }
     }
@@ -154,7 +158,8 @@ impl Family {
     }
 
     /// The verdict on one of the divergences of a row that was summed, whose P has so much more mass than
-    /// Q. `far` is the logarithm of the overlap of an order, where that is no number.
+    /// Q. `far` is the logarithm of the overlap of an order, where that is no number; `plain` is
+    /// [`plain_sum`], where the masses cancel.
     pub(super) fn verdict(
         &self,
         place: usize,
@@ -162,6 +167,7 @@ impl Family {
         mass: Mass,
         more_mass: f64,
         far: impl Fn(f64) -> f64,
+        plain: impl Fn(Side) -> [f64; 2],
     ) -> Verdict {
         let (divergence, [sum, overlap]) = (self.divergences[place], self.places[place]);
         if divergence.is_infinite(sums.alone, sums.both) {
@@ -176,8 +182,8 @@ impl Family {
         let sum = sum.map_or(0.0, total);
         Verdict::Value(match (divergence.at_its_limit(), mass) {
             // What these two leave out of their terms.
-            (Divergence::Kl, Mass::AsGiven) => sum + more_mass,
-            (Divergence::ReverseKl, Mass::AsGiven) => sum - more_mass,
+            (Divergence::Kl, Mass::AsGiven) => as_given(sum, more_mass, || plain(Side::P)),
+            (Divergence::ReverseKl, Mass::AsGiven) => as_given(sum, -more_mass, || plain(Side::Q)),
             _ => divergence.of_sums(sum, ln_overlap, mass),
         })
     }
@@ -510,6 +516,42 @@ impl pulp::WithSimd for AddUp<'_> {
     }
 }
 
+/// `sum + more`, or the plain sum where that has more digits.
+fn as_given(sum: f64, more: f64, plain: impl Fn() -> [f64; 2]) -> f64 {
+    let (value, parts) = (sum + more, sum + more.abs());
+    if value.abs() < parts / 8.0 {
+        let [plain, size] = plain();
+        return if parts > size { plain } else { value };
+    }
+    value
+}
+
+/// `Σ p·ln(p/q)`, or `Σ q·ln(q/p)`, of a row that is taken as it is, and the sum of the magnitudes.
+#[cold]
+fn plain_sum(
+    reading: Reading,
+    look: &Look,
+    numbers: &dyn Numbers,
+    row: usize,
+    of: Side,
+) -> [f64; 2] {
+    let scale = Scale::new(reading.with(true, false), look, numbers, row);
+    let (mut sum, mut size) = (0.0, 0.0);
+    let mut space = Space::new();
+    for bins in windows(0..numbers.bins()) {
+        let (block, window) = space.block::<false>(numbers, &scale, row, bins);
+        for at in 0..window.vectors() {
+            for lane in 0..LANES {
+                let bin = block.bin(at, lane);
+                let term = if of == Side::P { bin.p * bin.l } else { -(bin.q * bin.l) } / UNIT;
+                sum += term;
+                size += term.abs();
+            }
+        }
+    }
+    [sum, size]
+}
+
 /// `ln Σ pᵃ·q¹⁻ᵃ` of rows whose overlap is beyond the range of f64, or next to its end.
 #[cold]
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
@@ -523,7 +565,10 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
                 // Of the logarithms themselves: the same bits with P and Q swapped.
                 let bin = at * LANES + lane;
                 let [ln_p, ln_q] = [0, 1].map(|side| scale.ln_probability(window, side, bin));
-                let ln = order * ln_p + (1.0 - order) * ln_q;
+                let ln = match order < 0.5 {
+                    true => ln_q + order * (ln_p - ln_q),
+                    false => order * ln_p + (1.0 - order) * ln_q,
+                };
                 if ln > top {
                     sum *= (top - ln).exp();
                     top = ln;

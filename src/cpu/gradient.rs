@@ -323,11 +323,38 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             },
         });
         let written = Written { slope, scale: &scale, lines, weights: self.batch.bin_weights() };
+        let sure = [0, 1].map(|side| look.is_sure(&reading, side));
+        if !sure.contains(&true) {
+            return self.write(written, whole, work, into);
+        }
+        // Derivatives in logarithms come to nothing together. Where one bin has nearly all of a side, its own
+        // is a difference that rounding is most of, and that of the others is not.
+        let mut made = into.each_ref().map(|into| vec![0.0; into.len(bins)]);
+        let [p, q] = made.each_mut().map(|made| Target::of(None, Some(made)));
+        self.write(written, whole, work, [p, q]);
+        for side in 0..2 {
+            if sure[side] && !made[side].is_empty() {
+                let top = scale.top_bin(self.batch, side, row);
+                made[side][top] = 0.0;
+                made[side][top] = -made[side].iter().sum::<f64>();
+            }
+            into[side].put(0, &made[side]);
+        }
+    }
+
+    /// Writes what is to be written of a row into its places.
+    fn write(
+        &self,
+        written: Written<'_>,
+        whole: Part<'_>,
+        work: &mut Work,
+        into: [Target<'_, T::Value>; 2],
+    ) {
+        let (arch, row, bins) = (work.arch, whole.row, self.batch.bins());
         if bins <= SEGMENT {
             let space = &mut work.space;
-            return work.arch.dispatch(Walk { written, part: whole, into, space });
+            return arch.dispatch(Walk { written, part: whole, into, space });
         }
-        let arch = work.arch;
         let [p, q] = into.map(|into| into.in_segments(bins));
         let segments = (0..bins).step_by(SEGMENT).zip(p.into_iter().zip(q));
         let segments: Vec<_> = segments.collect();
@@ -425,9 +452,14 @@ impl<'a, V: Value> Target<'a, V> {
     fn of(row: Option<ArrayViewMut1<'a, V>>, sum: Option<&'a mut Vec<f64>>) -> Target<'a, V> {
         match (row, sum) {
             (Some(row), _) => Target::Row(row),
-            (None, Some(sum)) => Target::Sum(sum),
-            (None, None) => Target::Nowhere,
+            (None, Some(sum)) if !sum.is_empty() => Target::Sum(sum),
+            (None, _) => Target::Nowhere,
         }
+    }
+
+    /// How many of so many derivatives it takes.
+    fn len(&self, bins: usize) -> usize {
+        if matches!(self, Target::Nowhere) { 0 } else { bins }
     }
 
     /// The same for parts of a row.
@@ -472,7 +504,7 @@ impl<'a, V: Value> Target<'a, V> {
 
     /// The place itself if it is one of f32, side by side, else a space instead; empty if there is none.
     fn in_f32<'s>(&'s mut self, bins: usize, space: &'s mut Vec<f32>) -> &'s mut [f32] {
-        let len = if matches!(self, Target::Nowhere) { 0 } else { bins };
+        let len = self.len(bins);
         if let Target::Row(row) = self
             && let Some(Ok(row)) = row.as_slice_mut().map(bytemuck::try_cast_slice_mut)
         {

@@ -216,7 +216,8 @@ impl ExactTile<'_> {
                 let vectors = block.fill_with::<FUSED>(&family.reading, pair, bins);
                 sums.add_block::<FUSED>(family, &block, vectors);
             }
-            *value = match family.verdict(0, &sums, mass, f64::NAN, |_| f64::NAN) {
+            *value = match family.verdict(0, &sums, mass, f64::NAN, |_| f64::NAN, |_| [f64::NAN; 2])
+            {
                 Verdict::Value(value) => value,
                 _ => f64::NAN,
             };

@@ -149,10 +149,11 @@ impl Told {
                 Told { parameters, ..plain(JENSEN_SHANNON) }
             }
             Integrand::Power(0.5) => plain(ROOTS),
-            Integrand::Power(order) if order < 0.5 => power(SWAPPED_POWER, 1.0 - order),
-            Integrand::Power(order) => power(POWER, order),
+            // The other of the pair, less 1.
+            Integrand::Power(order) if order < 0.5 => power(SWAPPED_POWER, -order),
+            Integrand::Power(order) => power(POWER, order - 1.0),
             // (p − q)²/q is twice that.
-            Integrand::ChiSquared => power(POWER, 2.0),
+            Integrand::ChiSquared => power(POWER, 1.0),
             Integrand::Overlap(0.5) => plain(ROOT_OVERLAP),
             Integrand::Overlap(order) => {
                 Told { parameters: rows::in_parts(order - 1.0, HALF), ..plain(OVERLAP) }
@@ -169,8 +170,9 @@ impl Told {
 /// What leaves 12 bits of an f32.
 pub(super) const HALF: u32 = 0xffff_f000;
 
-fn power(code: u32, order: f64) -> Told {
-    let [first, second, third, _] = rows::in_parts(order - 1.0, HALF);
+fn power(code: u32, less_1: f64) -> Told {
+    let order = 1.0 + less_1;
+    let [first, second, third, _] = rows::in_parts(less_1, HALF);
     let (mut series, mut sum, mut factorial) = ([[0.0; 4]; 3], 0.0, 1.0);
     for (k, term) in series.as_flattened_mut().iter_mut().enumerate().take(10) {
         // Σ_(j ≤ k) orderʲ / (k + 2)!
@@ -382,7 +384,9 @@ impl Asked {
         match integrand {
             Integrand::Entropy | Integrand::CrossEntropy => 0.25,
             Integrand::Overlap(_) => 0.0,
-            Integrand::Variation | Integrand::Largest => self.least.sqrt(),
+            Integrand::Variation => self.least.sqrt(),
+            // In a bin far below the others it comes of logarithms, which are good to 3e-12.
+            Integrand::Largest => self.least.sqrt().max(2e-6),
             Integrand::JensenShannon(w) => self.least * w * (1.0 - w),
             _ => self.least,
         }

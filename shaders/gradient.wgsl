@@ -136,8 +136,9 @@ fn derivatives(
 // Whether a bin of two probabilities is too small for its slopes.
 fn flags_of_small(bins: Bins) -> u32 {
     let small = bins.both & ((bins.p <= vec4(FLOOR)) | (bins.q <= vec4(FLOOR)));
-    let is_probs = params.p_kind == PROBS || params.q_kind == PROBS;
-    return select(0u, SOME_HUGE, is_probs && any(small));
+    // Logarithms that are divided by their mass have nothing to add there.
+    let counts = params.p_kind == PROBS || params.q_kind == PROBS || params.divided == 0u;
+    return select(0u, SOME_HUGE, counts && any(small));
 }
 
 // What four bins add to the means.

@@ -159,6 +159,6 @@ fn ln_octaves(exponents: i32) -> Pair {
 fn ln_ratio(w: f32, v: f32, exponents: i32) -> Pair {
     let logs = ln(bitcast<vec4<u32>>(vec4(w, v, 1.0, 1.0)));
     let octaves = ln_octaves(exponents);
-    let ratio = (logs.hi.x - logs.hi.y) + (logs.lo.x - logs.lo.y);
-    return two_sum(octaves.hi, octaves.lo + vec4(ratio));
+    let ratio = two_sum(octaves.hi, vec4(logs.hi.x - logs.hi.y));
+    return two_sum(ratio.hi, ratio.lo + (octaves.lo + vec4(logs.lo.x - logs.lo.y)));
 }

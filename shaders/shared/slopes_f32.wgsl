@@ -99,6 +99,8 @@ fn slopes_of(bins: Bins, line: Line, about: vec2<f32>) -> Slopes {
             let by_q = n / q;
             slopes.of_p = 2.0 * p * by_q;
             slopes.of_q = -((p + q) * by_q);
+            let floored = bins.both & (q <= vec4(FLOOR));
+            slopes.flags = select(0u, SOME_HUGE, any(floored));
         }
         case CROSS_ENTROPY_SLOPE: {
             let u = -((bins.q_ln.hi + about.x) + bins.q_ln.lo);

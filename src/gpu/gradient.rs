@@ -255,6 +255,9 @@ impl Lines {
     /// in the range of this arithmetic.
     fn line(&self, head: &[u32], value: f64, weight: f64) -> Option<Line> {
         let masses = self.masses(head)?;
+        if self.is_flat(value) {
+            return None;
+        }
         let slope = Slope::new(self.divergence).at(value, 1.0);
         let factor = slope.factor() as f32;
         let per_number = |side: usize| match self.kinds[side] {
@@ -291,6 +294,21 @@ impl Lines {
         })
     }
 
+    /// Whether the slopes of a row of this value are next to alike: in logarithms nothing is left of them then but
+    /// what f32 rounds away.
+    fn is_flat(&self, value: f64) -> bool {
+        const NEXT_TO: f64 = 0.98;
+        let most = match self.divergence {
+            Divergence::JensenShannon(w) => -w * w.ln() - (1.0 - w) * (-w).ln_1p(),
+            Divergence::JsDistance => LN_2.sqrt(),
+            Divergence::Hellinger | Divergence::TotalVariation => 1.0,
+            Divergence::Tsallis(a @ ..1.0) => 1.0 / (1.0 - a),
+            Divergence::Alpha(a) if (0.0..1.0).contains(&a) => 1.0 / (a * (1.0 - a)),
+            _ => return false,
+        };
+        self.divided && self.kinds != [Kind::Probs; 2] && value > NEXT_TO * most
+    }
+
     fn masses(&self, head: &[u32]) -> Option<LineMasses> {
         if !self.divided {
             return Some(LineMasses::NONE);
@@ -298,8 +316,7 @@ impl Lines {
         let (masses, exponents, ln_ratio) = match self.variant.family {
             Family::Sums => {
                 let sums = record::sums(head, self.variant);
-                // The difference has digits that those of the masses are not.
-                ([sums.p, sums.q], [0.0; 2], -(-sums.d / sums.p).ln_1p())
+                ([sums.p, sums.q], [0.0; 2], -sums.ln_mass_ratio())
             }
             _ => {
                 let (node, _) = record::node(head, self.variant);
@@ -491,7 +508,10 @@ impl Gpu {
                 Some(side) => bytemuck::cast_slice(&side.words[at * stride..][..bins]),
                 None => &[],
             });
-            Some(Made { row, gradients })
+            let mut sides = way.lines.kinds.iter().zip(gradients);
+            let is_sound =
+                !way.lines.divided || sides.all(|(&kind, of)| kind == Kind::Probs || balances(of));
+            is_sound.then_some(Made { row, gradients })
         };
         fill(gradients, chunk.rows.len(), call, &of_row);
         Ok(())
@@ -535,6 +555,19 @@ impl<T: Element> Way<'_, '_, T> {
         let before = (0..sums).map(|round| pass(round, 0));
         before.chain([pass(sums, p | q << 1)]).collect()
     }
+}
+
+/// Whether derivatives in logarithms that are divided by their mass come to nothing together. Where one bin has
+/// nearly all the mass they do not: that is where rounding shows.
+fn balances(derivatives: &[f32]) -> bool {
+    let (mut sum, mut size, mut largest) = (0.0, 0.0, 0.0_f64);
+    for &derivative in derivatives {
+        let derivative = f64::from(derivative);
+        sum += derivative;
+        size += derivative.abs();
+        largest = largest.max(derivative.abs());
+    }
+    sum.abs() <= 5e-6 * largest + 5e-7 * size
 }
 
 /// The least value of rows that do not count as near each other.

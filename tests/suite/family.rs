@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 use kullback::{
-    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Rule, Side, Status, reference,
+    Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Outcome, Pairs, Rule, Side,
+    Status, reference,
 };
 use ndarray::{Array2, ArrayView2, Axis, array};
 
@@ -630,6 +631,18 @@ fn faults<T: Element>(
     row: &Row,
     from_bits: impl Fn(u64) -> T + Copy,
 ) -> Vec<String> {
+    let rows = |divergence, batch: &Batch<'_, T>| engine.rows(divergence, batch);
+    faults_of(engine, row, from_bits, PROMISED, rows)
+}
+
+/// The same of answers that are had in some way, which may be off by so much.
+fn faults_of<T: Element>(
+    engine: &Engine,
+    row: &Row,
+    from_bits: impl Fn(u64) -> T + Copy,
+    allowed: f64,
+    rows: impl Fn(Divergence, &Batch<'_, T>) -> Result<Outcome<T::Value>, Error>,
+) -> Vec<String> {
     let (p, q): (Vec<T>, Vec<T>) = (values(&row.p, from_bits), values(&row.q, from_bits));
     let side = |side| ArrayView2::from_shape((1, p.len()), side).unwrap();
     let [p_kind, q_kind] = [&row.p_kind, &row.q_kind].map(|kind| kind.parse().unwrap());
@@ -642,8 +655,8 @@ fn faults<T: Element>(
     let divergences =
         row.values.iter().map(|(name, want)| (name.parse::<Divergence>().unwrap(), want));
     for (divergence, want) in divergences {
-        let want: f64 = want.parse().unwrap();
-        let outcome = match engine.rows(divergence, &batch) {
+        let (want, is_infinite): (f64, _) = (want.parse().unwrap(), want == "inf");
+        let outcome = match rows(divergence, &batch) {
             Ok(outcome) => outcome,
             Err(error) => {
                 faults.push(format!("{}, {divergence}: {error}", row.name));
@@ -654,15 +667,15 @@ fn faults<T: Element>(
         let rounded = T::Value::from_f64(want).to_f64();
         let status_due = match rounded {
             value if value.is_finite() => Status::Ok,
-            _ if want.is_finite() => Status::Invalid(Rule::Overflow),
-            _ => Status::Infinite,
+            _ if is_infinite => Status::Infinite,
+            _ => Status::Invalid(Rule::Overflow),
         };
         // Sums below the smallest normal number have no digits, and neither has the root of one.
         let too_small = want < 1e-40 && got == 0.0;
         let overflows = status_due == Status::Invalid(Rule::Overflow) && got.is_nan();
         // Of proportional rows rounding may leave a little, and the root of it.
         let proportional = want == 0.0 && p != q && (0.0..1e-12).contains(&got);
-        let right = too_small || overflows || proportional || close(got, rounded, PROMISED);
+        let right = too_small || overflows || proportional || close(got, rounded, allowed);
         if status != status_due || !right {
             let off = ((got - want) / want).abs();
             let what = format!("{engine}, {}, {}, {divergence}", row.element, row.name);
@@ -684,6 +697,61 @@ fn check_golden<T: Element>(
         found.extend(rows.iter().flat_map(|row| faults(engine, row, from_bits)));
     }
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
+}
+
+/// A batch of one row as a pair.
+fn pair_of<'a, T: Element>(batch: &'a Batch<'_, T>) -> Pairs<'a, T> {
+    let [p, q] = [Side::P, Side::Q].map(|side| batch.row(side, 0).insert_axis(Axis(0)));
+    let pairs = Pairs::of(batch.kind(Side::P), p, batch.kind(Side::Q), q).unwrap();
+    let pairs = pairs.with_mass(batch.mass()).with_on_invalid(OnInvalid::Nan);
+    match batch.temperature() {
+        1.0 => pairs,
+        temperature => pairs.with_temperature(temperature).unwrap(),
+    }
+}
+
+/// Rows at the edges of the arithmetic: by themselves, beside other divergences, and as pairs.
+fn check_edges<T: Element>(
+    engines: impl Iterator<Item = &'static Engine>,
+    from_bits: impl Fn(u64) -> T + Copy,
+    allowed: f64,
+) {
+    let golden: Golden = serde_json::from_str(include_str!("../golden/edges.json")).unwrap();
+    let rows: Vec<_> = golden.rows.iter().filter(|row| row.element == T::NAME).collect();
+    assert!(!rows.is_empty());
+    let mut found = Vec::new();
+    for engine in engines {
+        for row in &rows {
+            found.extend(faults_of(engine, row, from_bits, allowed, |divergence, batch| {
+                engine.rows(divergence, batch)
+            }));
+            found.extend(faults_of(engine, row, from_bits, allowed, |divergence, batch| {
+                let beside = [Divergence::Kl, divergence, Divergence::Jeffreys];
+                Ok(engine.several(&beside, batch)?.swap_remove(1))
+            }));
+            found.extend(faults_of(engine, row, from_bits, allowed, |divergence, batch| {
+                let mut outcome = engine.rows(divergence, batch)?;
+                outcome.values[0] = engine.matrix(divergence, &pair_of(batch))?.values[[0, 0]];
+                Ok(outcome)
+            }));
+        }
+    }
+    assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn edges_of_f32() {
+    check_edges(engines().iter(), |bits| f32::from_bits(bits as u32), PROMISED);
+}
+
+#[test]
+fn edges_of_16_bits() {
+    check_edges(engines().iter(), |bits| bf16::from_bits(bits as u16), PROMISED);
+}
+
+#[test]
+fn edges_of_f64() {
+    check_edges(f64_engines(), f64::from_bits, 1e-11);
 }
 
 #[test]

@@ -13,12 +13,13 @@ pub struct Reduced {
     /// is invalid; +inf if one is infinite.
     pub value: f64,
     /// The standard error of a mean: how far it is likely to be from the mean of all rows of which these
-    /// are a sample. None for sums, for fewer than two rows, and where the mean is no finite number.
+    /// are a sample. None for sums, for fewer than two rows, and where it or the mean is no finite number.
     pub standard_error: Option<f64>,
     /// How many rows count: all but those of weight 0.
     pub rows: usize,
     /// What the weighted sum of the rows was divided by: 1 for sums, the sum of the weights for means,
-    /// which is the number of rows where none are given. It is never the number of bins.
+    /// which is the number of rows where none are given, and +inf if that is beyond f64. It is never the
+    /// number of bins.
     pub divided_by: f64,
 }
 
@@ -100,17 +101,26 @@ impl<T: Value> Weighted<'_, T> {
     /// is that of the plain mean (Cochran, "Sampling Techniques", 1977; compared with the bootstrap by Gatz
     /// and Smith, "The standard error of a weighted mean concentration", Atmos. Environ. 29, 1995).
     pub fn mean(&self) -> Reduced {
-        let weights: Vec<f64> = self.rows().map(|(_, weight)| weight).collect();
-        let (rows, divided_by) = (weights.len(), pairwise(&weights));
-        let value = self.sum().value / divided_by;
-        let squares = self.rows().map(|(x, weight)| (weight * (x - value)).powi(2));
-        let spread = pairwise(&squares.collect::<Vec<_>>());
-        let known = rows > 1 && value.is_finite();
-        let standard_error = known.then(|| {
-            let n = rows as f64;
-            (n / (n - 1.0) * spread).sqrt() / divided_by
-        });
-        Reduced { value, standard_error, rows, divided_by }
+        // In units of their size, of which squares and sums are in the range; what counts stays above 0.
+        let x_unit = unit(self.rows().map(|(x, _)| x));
+        let weight_unit = unit(self.rows().map(|(_, weight)| weight));
+        let least = f64::from_bits(1);
+        let in_units = |(x, weight): (f64, f64)| (x / x_unit, (weight / weight_unit).max(least));
+        let rows: Vec<(f64, f64)> = self.rows().map(in_units).collect();
+        let sum_of = |term: &dyn Fn(f64, f64) -> f64| {
+            pairwise(&rows.iter().map(|&(x, weight)| term(x, weight)).collect::<Vec<_>>())
+        };
+        let weights = sum_of(&|_, weight| weight);
+        let mean = sum_of(&|x, weight| x * weight) / weights;
+        let spread = sum_of(&|x, weight| (weight * (x - mean)).powi(2));
+        let n = rows.len() as f64;
+        let error = (n / (n - 1.0) * spread).sqrt() / weights * x_unit;
+        Reduced {
+            value: mean * x_unit,
+            standard_error: (rows.len() > 1 && error.is_finite()).then_some(error),
+            rows: rows.len(),
+            divided_by: weights * weight_unit,
+        }
     }
 
     /// The rows that count, with their weights.
@@ -118,6 +128,14 @@ impl<T: Value> Weighted<'_, T> {
         let values = self.outcome.values.iter().map(|value| value.to_f64());
         values.zip(self.weights.iter().copied()).filter(|&(_, weight)| weight > 0.0)
     }
+}
+
+/// A power of two of the size of the largest finite one of some numbers, or the least normal number if that
+/// is larger: to divide by it rounds nothing that matters beside the largest.
+fn unit(numbers: impl Iterator<Item = f64>) -> f64 {
+    let finite = numbers.map(f64::abs).filter(|number| number.is_finite());
+    let exponent = finite.fold(0.0, f64::max).to_bits() & f64::INFINITY.to_bits();
+    f64::from_bits(exponent).max(f64::MIN_POSITIVE)
 }
 
 /// A sum by halves, whose error grows with the logarithm of their number.
@@ -160,6 +178,28 @@ mod tests {
         assert!((twice.standard_error.unwrap() - want).abs() < 1e-15);
     }
 
+    /// Neither the squares of weights or of values nor their sums have to be in the range of f64.
+    #[test]
+    fn weights_and_values_are_of_any_size() {
+        let outcome = outcome();
+        let want = outcome.finite().mean();
+        let error = want.standard_error.unwrap();
+        let near = |got: f64, want: f64| (got / want - 1.0).abs() < 1e-14;
+        for weight in [5e-324, 1e-200, 1e-170, 0.1, 1e200, 1e308, f64::MAX] {
+            let mean = outcome.weighted(&[weight, weight, weight, weight, 0.0]).unwrap().mean();
+            assert!(near(mean.value, want.value), "{weight:e}: {mean:?}");
+            assert!(near(mean.standard_error.unwrap(), error), "{weight:e}: {mean:?}");
+            assert_eq!((mean.rows, mean.divided_by), (4, 4.0 * weight));
+        }
+        for size in [1e-300, 1e160, 1.5e308] {
+            let mut outcome = outcome.clone();
+            outcome.values.mapv_inplace(|value| value * size);
+            let mean = outcome.finite().mean();
+            assert!(near(mean.value, want.value * size), "{size:e}: {mean:?}");
+            assert!(near(mean.standard_error.unwrap(), error * size), "{size:e}: {mean:?}");
+        }
+    }
+
     #[test]
     fn rows_that_are_ignored_do_not_count() {
         let outcome = outcome();
@@ -187,6 +227,9 @@ mod tests {
         let outcome = Engine::cpu().rows(Divergence::Kl, &Batch::probs(&p, &q).unwrap()).unwrap();
         assert_eq!((outcome.mean().value, outcome.mean().standard_error), (f64::INFINITY, None));
         assert_eq!(outcome.finite().mean().value, 0.0);
+        // However little it weighs.
+        let little = outcome.weighted(&[5e-324, 1e308]).unwrap().mean();
+        assert_eq!((little.value, little.standard_error), (f64::INFINITY, None));
     }
 
     #[test]

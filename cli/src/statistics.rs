@@ -27,6 +27,8 @@ pub struct Values<V> {
     store: Store<V>,
     count: usize,
     sum: Sum,
+    /// The largest, whatever its sign.
+    size: f64,
 }
 
 enum Store<V> {
@@ -50,7 +52,7 @@ impl<V: Written + Element> Values<V> {
             true => Store::Memory(values),
             false => Store::Spool(BufWriter::new(tempfile::tempfile()?)),
         };
-        Ok(Values { store, count: 0, sum: Sum::default() })
+        Ok(Values { store, count: 0, sum: Sum::default(), size: 0.0 })
     }
 
     /// Takes values.
@@ -59,6 +61,7 @@ impl<V: Written + Element> Values<V> {
             if value.to_f64().is_finite() {
                 self.count += 1;
                 self.sum.add(value.to_f64());
+                self.size = self.size.max(value.to_f64().abs());
                 match &mut self.store {
                     Store::Memory(values) => values.push(value),
                     Store::Spool(file) => file.write_all(bytemuck::bytes_of(&value))?,
@@ -72,9 +75,18 @@ impl<V: Written + Element> Values<V> {
     pub fn statistics(mut self) -> io::Result<Statistics> {
         let Some(last) = self.count.checked_sub(1) else { return Ok(Statistics::default()) };
         let count = self.count as f64;
-        let mean = self.sum.value() / count;
+        let mut mean = self.sum.value() / count;
+        if !mean.is_finite() {
+            // The sum is beyond the range, which the mean is not.
+            let mut shares = Sum::default();
+            self.for_each(|value| shares.add(value / count))?;
+            mean = shares.value();
+        }
+        // Nor are squares, in units of what is squared.
+        let size = self.size.max(f64::MIN_POSITIVE);
         let mut squares = Sum::default();
-        self.for_each(|value| squares.add((value - mean).powi(2)))?;
+        self.for_each(|value| squares.add((value / size - mean / size).powi(2)))?;
+        let error = (squares.value() / last as f64 / count).sqrt() * size;
 
         // A quantile lies at a fraction of the way, between two values if it falls there.
         let places = [0.5, 0.9, 0.99].map(|fraction| fraction * last as f64);
@@ -87,7 +99,7 @@ impl<V: Written + Element> Values<V> {
             |[below, above]: [f64; 2], place: f64| below + (above - below) * place.fract();
         Ok(Statistics {
             mean: Some(mean),
-            standard_error: (last > 0).then(|| (squares.value() / last as f64 / count).sqrt()),
+            standard_error: (last > 0 && error.is_finite()).then_some(error),
             min: Some(min),
             median: Some(quantile(median, places[0])),
             p90: Some(quantile(p90, places[1])),
@@ -221,6 +233,20 @@ mod tests {
             assert!((statistics.p90.unwrap() - 3.7).abs() < 1e-15);
             assert!((statistics.p99.unwrap() - 3.97).abs() < 1e-15);
             assert_eq!((statistics.min, statistics.max), (Some(1.0), Some(4.0)));
+        }
+    }
+
+    #[test]
+    fn values_at_the_ends_of_the_range_have_a_mean_and_its_error() {
+        for memory in [0, 1 << 20] {
+            for size in [1e-300, 1e-200, 1e160, 4e307] {
+                let statistics = statistics(&[1.0, 2.0, 3.0, 4.0].map(|x| x * size), memory);
+                let near = |got: Option<f64>, want: f64| (got.unwrap() / size - want).abs() < 1e-15;
+                assert!(near(statistics.mean, 2.5), "{size:e}: {statistics:?}");
+                let error = 0.6454972243679028;
+                assert!(near(statistics.standard_error, error), "{size:e}: {statistics:?}");
+            }
+            assert_eq!(statistics(&[0.0; 3], memory).standard_error, Some(0.0));
         }
     }
 

@@ -110,12 +110,10 @@ impl Comparison {
         let Some((want, size)) = found else {
             return exactly(f64::NAN);
         };
-        if want.is_infinite() {
-            return exactly(want);
-        }
         if T::Value::from_f64(want).to_f64().is_infinite() {
-            // Beyond the result type.
-            return exactly(f64::NAN);
+            // Beyond the result type, unless it is to be infinite.
+            let is_infinite = is_infinite_by_its_bins(divergence, batch, &sides);
+            return exactly(if is_infinite { want } else { f64::NAN });
         }
         let doubt = 4.0 * f64::EPSILON * size;
         Comparison { want, doubt, allowed: T::Value::CROSS_CHECK * want.abs() + doubt }
@@ -186,6 +184,25 @@ fn of_any<T: Element>(
     Some((value, reference::size_of(divergence, &p, &q) * (1.0 + p_size + q_size)))
 }
 
+/// Whether a row is infinite by where its sides have mass: then it is so, too, with the same mass in each of
+/// these bins.
+fn is_infinite_by_its_bins<T: Element>(
+    divergence: Divergence,
+    batch: &Batch<'_, T>,
+    [p, q]: &[Vec<f64>; 2],
+) -> bool {
+    let even = |side: Side, row: &[f64]| -> Vec<f64> {
+        let none = no_mass(batch.kind(side));
+        row.iter().map(|&value| if value > none { 0.0 } else { f64::NEG_INFINITY }).collect()
+    };
+    reference::divergence(divergence, &even(Side::P, p), &even(Side::Q, q)) == f64::INFINITY
+}
+
+/// What a bin without mass has.
+fn no_mass(kind: Kind) -> f64 {
+    if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY }
+}
+
 /// One side as logarithms, divided by its mass where that is to be, and their size before that, to
 /// which rounding is relative.
 fn side_of_logs<T: Element>(
@@ -194,7 +211,7 @@ fn side_of_logs<T: Element>(
     row: &[f64],
 ) -> Option<(Vec<f64>, f64)> {
     let kind = batch.kind(side);
-    let lowest = if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
+    let lowest = no_mass(kind);
     let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // What is added to all logits changes nothing, rounding included.
     let mut logs = match kind {

@@ -67,6 +67,40 @@ fn accepts_what_is_right_of_masked_logits() {
     }
 }
 
+/// The plain reference overflows too, and is no judge then of what is infinite.
+#[test]
+fn tells_a_value_beyond_the_type_from_an_infinite_one() {
+    let none = f32::NEG_INFINITY;
+    let p = array![[0.0, 800.0], [0.0, 0.0], [0.0, none]];
+    let q = array![[800.0, 0.0], [0.0, none], [0.0, 0.0]];
+    let batch = Batch::logits(&p, &q).unwrap().with_on_invalid(OnInvalid::Nan);
+    for (divergence, infinite) in [
+        (Divergence::ChiSquared, 1),
+        (Divergence::Tsallis(2.0), 1),
+        (Divergence::Alpha(3.0), 1),
+        (Divergence::Alpha(-1.0), 2),
+    ] {
+        for engine in engines() {
+            let outcome = engine.rows(divergence, &batch).unwrap();
+            let beyond = Status::Invalid(Rule::Overflow);
+            assert_eq!(
+                (outcome.statuses[0], outcome.statuses[infinite]),
+                (beyond, Status::Infinite)
+            );
+            let check = engine.cross_check(divergence, &batch, &outcome, 3);
+            assert!(check.is_ok(), "{engine:?}: {divergence}: {check:?}");
+            for (row, status, value) in
+                [(0, Status::Infinite, f32::INFINITY), (infinite, beyond, f32::NAN)]
+            {
+                let mut wrong = outcome.clone();
+                (wrong.statuses[row], wrong.values[row]) = (status, value);
+                let check = engine.cross_check(divergence, &batch, &wrong, 3);
+                assert!(matches!(check, Err(Error::Disagreement(_))), "{divergence}, row {row}");
+            }
+        }
+    }
+}
+
 #[test]
 fn rejects_what_is_no_number_of_a_valid_row() {
     assert!(check(|outcome| outcome.values[3] = f32::NAN).is_err());

@@ -6,6 +6,10 @@ use crate::error::{Disagreement, Side};
 use crate::kind::Kind;
 use crate::{Divergence, Error, Mass, Outcome, Status, Value, reference};
 
+/// How far rounding may have carried the reference from its value, as a part of the size of what that was
+/// made of.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
+
 /// What a cross-check found when nothing disagreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -115,7 +119,7 @@ impl Comparison {
             let is_infinite = is_infinite_by_its_bins(divergence, batch, &sides);
             return exactly(if is_infinite { want } else { f64::NAN });
         }
-        let doubt = 4.0 * f64::EPSILON * size;
+        let doubt = ROUNDING * size;
         Comparison { want, doubt, allowed: T::Value::CROSS_CHECK * want.abs() + doubt }
     }
 
@@ -181,7 +185,20 @@ fn of_any<T: Element>(
             _ => 0.0,
         };
     }
-    Some((value, reference::size_of(divergence, &p, &q) * (1.0 + p_size + q_size)))
+    let size = match divergence.at_its_limit() {
+        Divergence::Renyi(f64::INFINITY) => size_at_largest(&p, &q, value),
+        _ => p_size + q_size,
+    };
+    Some((value, reference::size_of(divergence, &p, &q) * (1.0 + size)))
+}
+
+/// The size of the logarithms whose ratio is the largest or, but for rounding, may be: it can lie where there
+/// is next to no mass.
+fn size_at_largest(p: &[f64], q: &[f64], largest: f64) -> f64 {
+    let both = p.iter().zip(q).filter(|(x, y)| x.is_finite() && y.is_finite());
+    let sizes = both.map(|(x, y)| (x - y, x.abs().max(y.abs())));
+    let close = sizes.filter(|(ratio, size)| ratio + 2.0 * ROUNDING * size >= largest);
+    close.map(|(_, size)| size).fold(0.0, f64::max)
 }
 
 /// Whether a row is infinite by where its sides have mass: then it is so, too, with the same mass in each of

@@ -5,7 +5,7 @@ use kullback::{
 };
 use ndarray::{Array2, array};
 
-use crate::data::{distributions, nearby};
+use crate::data::{Random, distributions, nearby};
 use crate::engines::engines;
 use crate::family::all_divergences;
 
@@ -64,6 +64,30 @@ fn accepts_what_is_right_of_masked_logits() {
                 }
             }
         }
+    }
+}
+
+/// There the logarithms of the reference are rounded by more than the ratio's last places.
+#[test]
+fn accepts_a_largest_ratio_that_lies_far_below_the_mass() {
+    let mut random = Random(24);
+    let p = Array2::from_shape_fn((9, 257), |_| 4000.0 * (random.uniform() - 0.5));
+    let q = p.mapv(|p| p + 4e-3 * (random.uniform() - 0.5));
+    let batch = Batch::logits(&p, &q).unwrap();
+    let (engine, divergence) = (Engine::cpu(), Divergence::Renyi(f64::INFINITY));
+    let mut outcome = engine.rows(divergence, &batch).unwrap();
+    let check = engine.cross_check(divergence, &batch, &outcome, 9);
+    assert!(check.is_ok(), "{check:?}");
+    outcome.values[4] *= 1.0 + 1e-6;
+    assert!(engine.cross_check(divergence, &batch, &outcome, 9).is_err());
+
+    // A mask that is a number has a ratio too: here the largest one.
+    let (p, q) = (array![[0.0, 1.0, f32::MIN]], array![[1.0, 5.0, f32::MIN]]);
+    let batch = Batch::logits(&p, &q).unwrap();
+    for engine in engines() {
+        let outcome = engine.rows(divergence, &batch).unwrap();
+        let check = engine.cross_check(divergence, &batch, &outcome, 1);
+        assert!(check.is_ok(), "{engine:?}: {outcome:?}, {check:?}");
     }
 }
 

@@ -80,7 +80,8 @@ are taken; TMPDIR says where.";
 
 const MATRIX_NOTES: &str = "\
 Each value is what `rows` makes of that pair of rows; its help tells what counts as what. An invalid
-row is an error, or NaN in its row or column of the matrix with --invalid nan.
+row is an error, or NaN in its row or column of the matrix with --invalid nan. So is a pair of rows with a
+finite value beyond the result type, which is NaN itself then, and counted as an overflow.
 
 The values are written in bands of rows, so that the matrix need not fit in memory; P and Q have to.
 --memory-limit is for these and a band; some 128 MiB more are taken while they are computed. A matrix of
@@ -89,8 +90,8 @@ one file against itself is read once, and the nearest pair is of different rows.
 --backend gpu sums pairs in f32. Float64 input, other mass policies than check and normalize, and
 divergences that have no such form are left to the CPU, as the summary then says; auto takes the CPU.
 
-With --top-k, of rows equally near the first counts; rows at +inf come after all others, and those that
-are no distributions last. numpy.load('OUT.npy')['index'] are the rows of Q, ['value'] the divergences.";
+With --top-k, of rows equally near the first counts; rows at +inf come after all others, and NaN
+last. numpy.load('OUT.npy')['index'] are the rows of Q, ['value'] the divergences.";
 
 /// Options of `rows`.
 #[derive(Debug, Args)]

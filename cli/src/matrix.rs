@@ -249,6 +249,8 @@ struct Summary {
     infinite_pairs: usize,
     invalid_p_rows: usize,
     invalid_q_rows: usize,
+    /// Of valid rows, with a finite value beyond the result type.
+    overflowing_pairs: usize,
     closer_looks: usize,
     fallback_rows: usize,
     fallback_reason: Option<String>,
@@ -281,6 +283,7 @@ impl Summary {
             infinite_pairs: 0,
             invalid_p_rows: 0,
             invalid_q_rows: 0,
+            overflowing_pairs: 0,
             closer_looks: 0,
             fallback_rows: 0,
             fallback_reason: None,
@@ -295,7 +298,9 @@ impl Summary {
     fn take<V: Element>(&mut self, first: usize, band: &kullback::Matrix<V>, skip: bool) {
         for ((row, column), value) in band.values.indexed_iter() {
             let value = value.to_f64();
+            let statuses = [band.p_statuses[row], band.q_statuses[column]];
             self.infinite_pairs += usize::from(value == f64::INFINITY);
+            self.overflowing_pairs += usize::from(overflows(value, statuses));
             if !value.is_finite() {
                 continue;
             }
@@ -338,6 +343,7 @@ impl Display for Summary {
         line(f, "infinite", &format_args!("{} pairs", grouped(self.infinite_pairs)))?;
         let [p, q] = [self.invalid_p_rows, self.invalid_q_rows].map(grouped);
         line(f, "invalid", &format_args!("{p} rows of P, {q} of Q"))?;
+        overflow(f, self.overflowing_pairs)?;
         line(f, "time", &duration(self.seconds))?;
         fallback(f, self.fallback_rows, self.fallback_reason.as_deref())
     }
@@ -355,6 +361,8 @@ struct Table {
     adapter: Option<String>,
     invalid_p_rows: usize,
     invalid_q_rows: usize,
+    /// Among the nearest of all rows.
+    overflowing_pairs: usize,
     fallback_rows: usize,
     fallback_reason: Option<String>,
     /// As far as it is Unicode.
@@ -366,6 +374,10 @@ impl Table {
         let (rows, nearest_of_each) = nearest.indices.dim();
         let indices = nearest.indices.rows().into_iter().take(shown);
         let values = nearest.values.rows().into_iter().take(shown);
+        let overflowing = nearest.values.indexed_iter().filter(|&((row, at), value)| {
+            let column = nearest.indices[[row, at]];
+            overflows(value.to_f64(), [nearest.p_statuses[row], nearest.q_statuses[column]])
+        });
         Table {
             rows,
             nearest_of_each,
@@ -375,6 +387,7 @@ impl Table {
             adapter: nearest.adapter.clone(),
             invalid_p_rows: invalid(&nearest.p_statuses),
             invalid_q_rows: invalid(&nearest.q_statuses),
+            overflowing_pairs: overflowing.count(),
             fallback_rows: nearest.recovery.cpu_rows,
             fallback_reason: nearest.recovery.reason.clone(),
             output: options.output.as_ref().map(|path| path.display().to_string()),
@@ -401,12 +414,25 @@ impl Display for Table {
             let [p, q] = [self.invalid_p_rows, self.invalid_q_rows].map(grouped);
             line(f, "invalid", &format_args!("{p} rows of P, {q} of Q"))?;
         }
+        overflow(f, self.overflowing_pairs)?;
         fallback(f, self.fallback_rows, self.fallback_reason.as_deref())
     }
 }
 
 fn invalid(statuses: &Array1<Status>) -> usize {
     statuses.iter().filter(|status| **status != Status::Ok).count()
+}
+
+/// Whether a pair of rows of these statuses has a finite value that the result type does not hold.
+fn overflows(value: f64, statuses: [Status; 2]) -> bool {
+    value.is_nan() && statuses == [Status::Ok; 2]
+}
+
+fn overflow(f: &mut fmt::Formatter<'_>, pairs: usize) -> fmt::Result {
+    if pairs == 0 {
+        return Ok(());
+    }
+    line(f, "overflow", &format_args!("{} pairs, beyond the result type", grouped(pairs)))
 }
 
 /// What the CPU took over from a GPU, and why, if it did.

@@ -149,6 +149,24 @@ fn an_invalid_row_is_named_with_its_file_or_makes_nan() {
 }
 
 #[test]
+fn pairs_beyond_the_result_type_are_counted() {
+    let folder =
+        folder(&f32_npy(2, 2, &[1.0, 0.0, 0.5, -0.5]), &f32_npy(2, 2, &[1e-39, 1.0, 0.5, 0.5]));
+    let options = ["--divergence", "chi2", "--backend", "cpu", "--invalid", "nan"];
+    let with =
+        |more: &[&str]| stdout(&matrix(&folder, "p.npy", "q.npy", &[&options[..], more].concat()));
+    for more in [&[][..], &["--top-k", "2"]] {
+        let json: Value = serde_json::from_str(&with(&[more, &["--json"]].concat())).unwrap();
+        let counts = (&json["overflowing_pairs"], &json["invalid_p_rows"]);
+        assert_eq!(counts, (&1.into(), &1.into()), "{json}");
+        let text = with(more);
+        assert!(text.contains("\noverflow    1 pairs, beyond the result type\n"), "{text}");
+    }
+    let nearest: Value = serde_json::from_str(&with(&["--top-k", "1", "--json"])).unwrap();
+    assert_eq!(nearest["overflowing_pairs"], 0);
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_one_message() {
     let folder = small();
     fs::write(folder.path().join("wide.npy"), f32_npy(1, 3, &[0.5, 0.25, 0.25])).unwrap();

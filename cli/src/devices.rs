@@ -69,8 +69,7 @@ impl Display for Speed {
 pub fn run(options: &Devices) -> Result<(), Failure> {
     let report = report();
     if options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(Failure::other)?;
-        return crate::print(&(json + "\n"));
+        return crate::print_json(&report);
     }
     let mut text = String::new();
     if let Some(speed) = &report.cpu {

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use env_logger::Env;
+use serde::Serialize;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
+use crate::files::printable;
 use crate::files::whole::Unfinished;
 
 mod args;
@@ -41,8 +43,10 @@ fn run(unfinished: &Unfinished) -> Result<ExitCode, Failure> {
         Ok(Cli { command: Command::Matrix(options) }) => matrix::run(&options, unfinished)?,
         Ok(Cli { command: Command::Devices(options) }) => devices::run(&options)?,
         Err(usage) if usage.use_stderr() => {
-            // Where that cannot be written to, the exit status has to do.
-            let _ = usage.print();
+            // Said of arguments that are safe on a terminal. Where it cannot be written to, the exit status
+            // has to do.
+            let arguments = std::env::args_os().map(|one| printable(&one.to_string_lossy()));
+            let _ = Cli::try_parse_from(arguments).err().unwrap_or(usage).print();
             return Ok(ExitCode::from(2));
         }
         Err(help) => help.print().and_then(|()| io::stdout().flush()).map_err(not_printed)?,
@@ -55,6 +59,19 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     printed.map_err(not_printed)
+}
+
+/// Prints one object as JSON, and escapes the control characters too that JSON lets pass.
+fn print_json(object: &impl Serialize) -> Result<(), Failure> {
+    let mut text = String::new();
+    for char in serde_json::to_string_pretty(object).map_err(Failure::other)?.chars() {
+        match char {
+            '\n' => text.push(char),
+            _ if char.is_control() => text += &format!("\\u{:04x}", u32::from(char)),
+            _ => text.push(char),
+        }
+    }
+    print(&(text + "\n"))
 }
 
 /// A reader that went away ends the command quietly.

@@ -179,10 +179,7 @@ impl Job<'_> {
     fn say(&self, what: &(impl Serialize + Display)) -> Result<(), Failure> {
         match (self.options.quiet, self.options.json) {
             (true, _) => Ok(()),
-            (_, true) => {
-                let json = serde_json::to_string_pretty(what).map_err(Failure::other)?;
-                crate::print(&(json + "\n"))
-            }
+            (_, true) => crate::print_json(what),
             _ => crate::print(&what.to_string()),
         }
     }

@@ -92,8 +92,7 @@ impl Compute for Job<'_> {
             q_gradient: gradient_output(Side::Q),
         };
         if options.json {
-            let json = serde_json::to_string_pretty(&summary).map_err(Failure::other)?;
-            return crate::print(&(json + "\n"));
+            return crate::print_json(&summary);
         }
         crate::print(&summary.to_string())
     }

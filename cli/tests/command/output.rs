@@ -193,6 +193,45 @@ fn names_are_any_bytes() {
     assert!(error.starts_with(r"kullback: \u{1b}[2J\n\u{9b}.npy: cannot open: "), "{error}");
 }
 
+/// Also where clap says what is wrong, in colours as on a terminal.
+#[cfg(unix)]
+#[test]
+fn arguments_are_safe_on_a_terminal() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = small();
+    for (argument, shown) in [
+        (&b"\x1b[35mextra.npy"[..], r"\u{1b}[35mextra.npy"),
+        (b"a\nb\x07\x7f\xc2\x9b", r"a\nb\u{7}\u{7f}\u{9b}"),
+        (b"\xff\x1b[35m", "\u{fffd}\\u{1b}[35m"),
+        (b"--base=\x1b[35m", r"\u{1b}[35m"),
+        (b"--divergence=\x1b[35m", r"unknown divergence '\u{1b}[35m'"),
+    ] {
+        let mut command = command(&folder, &["rows", "p.npy", "q.npy"]);
+        command.env("CLICOLOR_FORCE", "1").arg(OsStr::from_bytes(argument));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("\x1b[") && said.contains(shown), "{said:?}");
+        let steers = ["\x1b[35m", "\x07", "\x7f", "\u{9b}"].iter().any(|code| said.contains(code));
+        assert!(!steers, "{said:?}");
+    }
+}
+
+/// serde_json escapes only what JSON has to have escaped.
+#[cfg(unix)]
+#[test]
+fn names_in_json_are_safe_on_a_terminal() {
+    let folder = small();
+    let name = "o\u{9b}31m\u{7f}\n.npy";
+    for subcommand in ["rows", "matrix"] {
+        let arguments = [subcommand, "p.npy", "q.npy", "--backend", "cpu", "--json", "-o", name];
+        let text = stdout(&command(&folder, &arguments).output().unwrap());
+        assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["output"], name);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn only_regular_files_are_read() {

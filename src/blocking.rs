@@ -130,7 +130,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results;
+    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results, and [`Error::Thread`] if the
+    /// system starts no threads for them, which a few rows do without;
     /// [`Error::Unsupported`] for f64 on an adapter without it, [`Error::TooLong`] for rows that
     /// it cannot address, and [`Error::Device`] if it fails and cannot be opened anew, unless the
     /// engine [falls back to the CPU](Self::with_cpu_fallback).
@@ -296,7 +297,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
     /// for NaN there; [`Error::OutOfMemory`] if there is no room for the matrix, which
-    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Device`] if a device fails and cannot be
+    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Thread`] if the system starts no threads;
+    /// [`Error::Device`] if a device fails and cannot be
     /// opened anew, and [`Error::Unsupported`] if it sums known pairs wrong, unless the engine
     /// [falls back to the CPU](Self::with_cpu_fallback).
     pub fn matrix<T: Element>(

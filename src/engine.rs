@@ -21,7 +21,7 @@ use crate::gradient::{self, Places};
 use crate::recover::Recovering;
 use crate::{
     Divergence, Error, Gradient, InvalidRow, Matrix, Nearest, Outcome, Pairs, Wanted, auto, chain,
-    self_test, sums,
+    self_test, sums, threads,
 };
 
 /// The asynchronous engine. [`kullback::Engine`](crate::Engine) has the same methods, blocking.
@@ -79,6 +79,7 @@ impl Engine {
     pub async fn gpu() -> Result<Engine, Error> {
         #[cfg(feature = "gpu")]
         {
+            threads::ready()?;
             Ok(Engine::of(Choice::Gpu(Recovering::first(|_| true).await?)))
         }
         #[cfg(not(feature = "gpu"))]
@@ -103,6 +104,7 @@ impl Engine {
     /// [`Error::Device`] if it cannot be opened, or computes known rows wrong.
     #[cfg(feature = "gpu")]
     pub async fn with_adapter(adapter: &Adapter) -> Result<Engine, Error> {
+        threads::ready()?;
         Ok(Engine::of(Choice::Gpu(Recovering::open(adapter, None).await?)))
     }
 
@@ -148,7 +150,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, unless the batch asks for
-    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results;
+    /// NaN there; [`Error::OutOfMemory`] if there is no room for the results, and [`Error::Thread`] if the
+    /// system starts no threads for them, which a few rows do without;
     /// [`Error::Unsupported`] for f64 on an adapter without it, [`Error::TooLong`] for rows that
     /// it cannot address, and [`Error::Device`] if it fails and cannot be opened anew, unless the
     /// engine [falls back to the CPU](Self::with_cpu_fallback).
@@ -178,6 +181,7 @@ impl Engine {
         if divergences.is_empty() {
             return Ok(Vec::new());
         }
+        ready_for(batch)?;
         let outcomes = match batch.bin_weights() {
             Some(_) => Cpu.several(divergences, batch, self.settings).await?,
             None => self.choice.several(divergences, batch, self.settings).await?,
@@ -225,6 +229,7 @@ impl Engine {
         divergence.check(batch.mass())?;
         let places = Places([p, q]);
         gradient::check(batch, weights, &places)?;
+        ready_for(batch)?;
         let outcome = match batch.bin_weights() {
             Some(_) => Cpu.gradient(divergence, batch, weights, places, self.settings).await?,
             None => self.choice.gradient(divergence, batch, weights, places, self.settings).await?,
@@ -243,7 +248,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for the first row that is no distribution, P before Q, unless the pairs ask
     /// for NaN there; [`Error::OutOfMemory`] if there is no room for the matrix, which
-    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Device`] if a device fails and cannot be
+    /// [`matrix_into`](Self::matrix_into) does without; [`Error::Thread`] if the system starts no threads;
+    /// [`Error::Device`] if a device fails and cannot be
     /// opened anew, and [`Error::Unsupported`] if it sums known pairs wrong, unless the engine
     /// [falls back to the CPU](Self::with_cpu_fallback).
     pub async fn matrix<T: Element>(
@@ -252,6 +258,7 @@ impl Engine {
         pairs: &Pairs<'_, T>,
     ) -> Result<Matrix<T::Value>, Error> {
         divergence.check(pairs.mass())?;
+        threads::ready()?;
         let divergence = divergence.at_its_limit();
         let matrix = self.choice.matrix(divergence, pairs, self.settings).await?;
         match matrix.offender.filter(|_| pairs.on_invalid() == OnInvalid::Error) {
@@ -312,6 +319,7 @@ impl Engine {
         divergence: Divergence,
         batch: &Batch<'_, T>,
     ) -> Result<Outcome<T::Value>, Error> {
+        ready_for(batch)?;
         if batch.bin_weights().is_some() {
             return Ok(Cpu.several(&[divergence], batch, self.settings).await?.remove(0));
         }
@@ -363,6 +371,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Disagreement`] if the backend gives a wrong value; the backend's own errors.
     pub async fn self_test(&self) -> Result<(), Error> {
+        threads::ready()?;
         self_test::run(&*self.choice, self.settings).await
     }
 
@@ -371,6 +380,7 @@ impl Engine {
     /// # Errors
     /// The backend's own.
     pub async fn costs(&self) -> Result<Costs, Error> {
+        threads::ready()?;
         cost::measure(&*self.choice).await
     }
 
@@ -483,6 +493,11 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Engine({self})")
     }
+}
+
+/// Makes sure of the threads that a batch takes. Those of a GPU are there since it was opened.
+fn ready_for<T: Element>(batch: &Batch<'_, T>) -> Result<(), Error> {
+    threads::ready_for(batch.rows().saturating_mul(batch.bins()))
 }
 
 /// The outcome, unless the batch wants invalid rows to be an error and there is one.

@@ -132,6 +132,7 @@ mod self_test;
 mod slope;
 mod sums;
 mod term;
+mod threads;
 mod verdict;
 
 pub use batch::{Batch, Mass, OnInvalid};

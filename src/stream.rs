@@ -44,7 +44,7 @@ use crate::cross_check::{Tally, spread};
 use crate::plan::MOST_RECORD_BYTES;
 use crate::{
     Batch, CrossCheck, Divergence, Element, Engine, Error, Gradient, InvalidRow, Outcome, Side,
-    Status, Wanted,
+    Status, Wanted, threads,
 };
 
 /// Bytes of a side for each thread in a part for the CPU: enough that what a call costs does not
@@ -243,6 +243,7 @@ where
     where
         E: From<Error> + From<P::Error> + From<Q::Error> + Send,
     {
+        threads::ready()?;
         let cut = self.cut(engine)?;
         let Stream { mut p, mut q, rows, bins, cross_check, gradient: wanted, .. } = self;
         let is_auto = engine.backend() == "auto";

@@ -32,7 +32,7 @@ use rayon::prelude::*;
 use crate::batch::{broken_rule, check_temperature};
 use crate::element::Element;
 use crate::error::{InvalidRow, Rule, Side};
-use crate::{Batch, Error, Kind};
+use crate::{Batch, Error, Kind, threads};
 
 /// How much the entries of a row may exceed 1, for rounding.
 const EXCESS: f64 = 1e-2;
@@ -171,6 +171,7 @@ impl<'a, T: Element> TopK<'a, T> {
         bins: usize,
         fill: impl Fn(usize, &mut [f64], &mut [f64]) -> Result<(), Error> + Sync,
     ) -> Result<Tailed, Error> {
+        threads::ready()?;
         let width = bins + 1;
         let [mut p, mut q] = [(); 2].map(|()| vec![0.0; self.values.nrows() * width]);
         let rows = p.par_chunks_mut(width).zip(q.par_chunks_mut(width)).enumerate();

@@ -93,6 +93,28 @@ fn no_room_for_the_output_or_the_values_is_one_error() {
     assert_eq!(read_f32(&folder.path().join("out.npy")), [0.0; 10_000]);
 }
 
+/// A limit on addresses takes the place of one on threads: everybody can have one, root too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_that_starts_no_threads_is_one_error() {
+    let folder = zeros(10_000, 8, "False");
+    let limited = |subcommand: &str| {
+        let program = env!("CARGO_BIN_EXE_kullback");
+        let script = format!(
+            "ulimit -v 500000; exec '{program}' {subcommand} p.npy q.npy --mass generalized \
+             --backend cpu --memory-limit 1GB -o out.npy"
+        );
+        let mut command = Command::new("sh");
+        command.env("RAYON_NUM_THREADS", "2000").current_dir(&folder).args(["-c", &script]);
+        command.output().unwrap()
+    };
+    for subcommand in ["rows", "matrix"] {
+        let error = message(&limited(subcommand), 1);
+        assert!(error.starts_with("kullback: no thread can be started: "), "{error}");
+        assert_eq!(names(&folder), ["p.npy", "q.npy"]);
+    }
+}
+
 /// Links may lead two outputs to one file.
 #[cfg(unix)]
 #[test]

@@ -1,10 +1,14 @@
 //! An input as the command line names it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use super::matrix::Matrix;
 use super::{Dtype, Error, npy, safetensors};
+
+/// How the name of a file ends, and that of a tensor begins.
+const BETWEEN: &str = ".safetensors:";
 
 /// `FILE.npy`, or `FILE.safetensors:TENSOR`, or `FILE.safetensors` if it has one tensor only.
 #[derive(Debug)]
@@ -21,7 +25,7 @@ impl Source {
     pub fn open(written: impl AsRef<Path>) -> Result<Source, Error> {
         let written = written.as_ref();
         let matrix = match file_and_tensor(written) {
-            Some((file, tensor)) if !written.exists() => safetensors::open(file, Some(tensor)),
+            Some((file, tensor)) if !written.exists() => safetensors::open(file, Some(&tensor)),
             _ if written.extension() == Some("safetensors".as_ref()) => {
                 safetensors::open(written, None)
             }
@@ -52,11 +56,23 @@ impl Display for Source {
     }
 }
 
-/// A path that is not UTF-8 is taken whole, since the standard library splits no such paths.
-fn file_and_tensor(written: &Path) -> Option<(&Path, &str)> {
-    let (stem, tensor) = written.to_str()?.split_once(".safetensors:")?;
-    let file = &written.to_str()?[..stem.len() + ".safetensors".len()];
-    Some((Path::new(file), tensor))
+/// The name of a tensor is Unicode, and what is not names none.
+#[cfg(unix)]
+fn file_and_tensor(written: &Path) -> Option<(&Path, Cow<'_, str>)> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = written.as_os_str().as_bytes();
+    let stem = bytes.windows(BETWEEN.len()).position(|part| part == BETWEEN.as_bytes())?;
+    let (file, tensor) = bytes.split_at(stem + BETWEEN.len() - 1);
+    Some((Path::new(OsStr::from_bytes(file)), String::from_utf8_lossy(&tensor[1..])))
+}
+
+/// A path that is not Unicode is taken whole, since the standard library splits no such paths here.
+#[cfg(not(unix))]
+fn file_and_tensor(written: &Path) -> Option<(&Path, Cow<'_, str>)> {
+    let written = written.to_str()?;
+    let (file, tensor) = written.split_at(written.find(BETWEEN)? + BETWEEN.len() - 1);
+    Some((Path::new(file), tensor[1..].into()))
 }
 
 #[cfg(test)]
@@ -110,6 +126,21 @@ mod tests {
             write("a.safetensors:b.safetensors", one_tensor("x", 3.0));
             assert_eq!(value("a.safetensors:b.safetensors"), 3.0);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_path_of_a_file_of_tensors_is_any_bytes() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(OsStr::from_bytes(name));
+        fs::write(path(b"n\xff.safetensors"), one_tensor("a", 1.0)).unwrap();
+        let source = Source::open(path(b"n\xff.safetensors:a")).unwrap();
+        assert_eq!(source.path(), path(b"n\xff.safetensors"));
+        assert_eq!(read::<f32>(source.into_matrix()).unwrap()[[0, 0]], 1.0);
+        let error = Source::open(path(b"n\xff.safetensors:\xff")).unwrap_err().to_string();
+        assert!(error.contains("has no tensor '\u{fffd}'; it has 'a'"), "{error}");
     }
 
     #[test]

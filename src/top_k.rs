@@ -7,7 +7,7 @@
 //! of difference of probability distributions", Studia Sci. Math. Hungar. 2, 1967), and equal to it if the
 //! two agree on how the tail is spread.
 //!
-//! The tail of a list is what its entries leave of 1, unless that is no more than their rounding.
+//! The tail of a list is what its entries leave of 1, unless that is no more than their rounding, and than 0.01.
 //!
 //! ```
 //! use kullback::top_k::TopK;
@@ -34,7 +34,7 @@ use crate::element::Element;
 use crate::error::{InvalidRow, Rule, Side};
 use crate::{Batch, Error, Kind, threads};
 
-/// How much the entries of a row may exceed 1, for rounding.
+/// How much the entries of a row may exceed 1, and fall short of it without a tail, for rounding.
 const EXCESS: f64 = 1e-2;
 
 /// The largest entries of some distributions: the bins that they are of, and their probabilities or the
@@ -226,7 +226,7 @@ fn rest<T: Element>(entries: &[Entry]) -> f64 {
     let rest = 1.0 - entries.iter().map(|&(_, p)| p).sum::<f64>();
     // Of a logarithm a unit in the last place is worth so many of its probability.
     let rounding: f64 = entries.iter().map(|&(_, p)| p * (1.0 - p.ln()).max(1.0)).sum();
-    if rest > rounding * epsilon::<T>() { rest } else { 0.0 }
+    if rest > (rounding * epsilon::<T>()).min(EXCESS) { rest } else { 0.0 }
 }
 
 /// The distance from 1 to the next larger number.

@@ -1,5 +1,6 @@
 //! The largest entries and a tail, against whole distributions.
 
+use half::bf16;
 use kullback::top_k::TopK;
 use kullback::{Batch, Divergence, Engine, Error, Kind, Rule, Side};
 use ndarray::{Array2, array};
@@ -89,6 +90,20 @@ fn lists_of_a_little_more_than_1_are_compared() {
     let outcome = Engine::cpu().rows(Divergence::Kl, &tailed.batch().unwrap()).unwrap();
     // Both halves of P, divided by its mass, against quarters.
     assert!(close(outcome.values[0], 2.0_f64.ln(), 1e-14), "{outcome:?}");
+}
+
+/// Where that can have come from rounding, and is more than a mass may lack.
+#[test]
+fn what_lists_in_16_bits_leave_is_their_tail_or_little() {
+    let q = array![[0.5_f64, 0.4, 0.1]].mapv(bf16::from_f64);
+    for (second, tail) in [(0.488_281_25, 0.011_718_75), (0.492_187_5, 0.0)] {
+        let (indices, values) = (array![[0_u32, 1]], array![[0.5, second]].mapv(bf16::from_f64));
+        let top = TopK::new(Kind::Probs, &indices, &values).unwrap();
+        let tailed = top.beside(Kind::Probs, &q, 1.0).unwrap();
+        assert_eq!(tailed.p[[0, 2]], tail);
+        let outcome = Engine::cpu().rows(Divergence::Kl, &tailed.batch().unwrap());
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn batch<'a, T: Element>(
 /// Puts the names of the files to an error.
 fn explain(options: &Shared, error: Error) -> Failure {
     let Error::Memory { needed, .. } = error else { return input::explain(options, error) };
-    let needed = needed.saturating_add(needed / (VALUES_SHARE - 1) + 1);
+    // The least of which a share, rounded down, leaves so much.
+    let needed = needed.saturating_add(needed.saturating_sub(1) / (VALUES_SHARE - 1));
     let shown = memory::shown(needed);
     Failure::input(format!(
         "{} and {}: their rows are so long that --memory-limit {needed} ({shown}) is the least that \

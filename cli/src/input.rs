@@ -16,6 +16,8 @@ use crate::files::{Dtype, regular, whole};
 pub struct Input<T> {
     pub p: Rows<T>,
     pub q: Rows<T>,
+    /// Whether the two are the same numbers of one file, by whatever names.
+    pub is_one: bool,
     /// Of both.
     pub bytes: u64,
     /// Of the mass, unless another is given.
@@ -37,23 +39,37 @@ pub fn compute(options: &Shared, outputs: &[PathBuf], job: &impl Compute) -> Res
     refuse_input_as_output(outputs, [&p, &q])?;
     refuse_one_output_twice(outputs)?;
     let dtypes = [p.dtype(), q.dtype()];
+    let is_one_file = regular::same_file(p.path(), q.path()).unwrap_or(false);
     let [p, q] = [p, q].map(Source::into_matrix);
+    let is_one = is_one_file && p.layout() == q.layout();
     let bytes = [&p, &q].map(|matrix| matrix.layout().bytes() as u64).iter().sum();
     match dtypes {
         [Dtype::F16, Dtype::F16] => {
-            job.compute::<f16>(Input { p: p.rows(), q: q.rows(), bytes, tolerance: None })
+            job.compute::<f16>(Input { p: p.rows(), q: q.rows(), is_one, bytes, tolerance: None })
         }
         [Dtype::BF16, Dtype::BF16] => {
-            job.compute::<bf16>(Input { p: p.rows(), q: q.rows(), bytes, tolerance: None })
+            job.compute::<bf16>(Input { p: p.rows(), q: q.rows(), is_one, bytes, tolerance: None })
         }
         // Of two types the arithmetic is that of the wider, and the tolerance that of the narrower.
         dtypes => {
             let narrow = dtypes.iter().any(|dtype| [Dtype::F16, Dtype::BF16].contains(dtype));
             let tolerance = narrow.then_some(f16::MASS_TOLERANCE);
             if dtypes.contains(&Dtype::F64) {
-                job.compute::<f64>(Input { p: p.widened(), q: q.widened(), bytes, tolerance })
+                job.compute::<f64>(Input {
+                    p: p.widened(),
+                    q: q.widened(),
+                    is_one,
+                    bytes,
+                    tolerance,
+                })
             } else {
-                job.compute::<f32>(Input { p: p.widened(), q: q.widened(), bytes, tolerance })
+                job.compute::<f32>(Input {
+                    p: p.widened(),
+                    q: q.widened(),
+                    is_one,
+                    bytes,
+                    tolerance,
+                })
             }
         }
     }

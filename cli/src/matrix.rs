@@ -34,11 +34,13 @@ struct Job<'a> {
 
 impl Compute for Job<'_> {
     fn compute<T: Element<Value: Written>>(&self, input: Input<T>) -> Result<(), Failure> {
-        let Input { p, q, tolerance, .. } = input;
+        let Input { p, q, tolerance, is_one, .. } = input;
+        // Read alike.
+        let is_one = is_one && self.options.p_kind() == self.options.q_kind();
         let start = Instant::now();
-        let memory = self.memory_for_bands::<T>(p.shape(), q.shape())?;
+        let memory = self.memory_for_bands::<T>(p.shape(), q.shape(), is_one)?;
         let p = read(p)?;
-        let q = if self.is_one_file() { None } else { Some(read(q)?) };
+        let q = if is_one { None } else { Some(read(q)?) };
         let q = q.as_ref().unwrap_or(&p);
         let pairs =
             self.pairs(p.view(), q.view(), tolerance).map_err(|error| self.explain(error))?;
@@ -47,22 +49,18 @@ impl Compute for Job<'_> {
         let per_unit = results::per_unit(self.options)?;
         match self.top_k {
             Some(k) => self.nearest(&engine, &pairs, k, per_unit),
-            None => self.matrix(&engine, &pairs, per_unit, start),
+            None => self.matrix(&engine, &pairs, per_unit, is_one, start),
         }
     }
 }
 
 impl Job<'_> {
-    /// Whether P and Q are the same numbers, read alike.
-    fn is_one_file(&self) -> bool {
-        self.options.p == self.options.q && self.options.p_kind() == self.options.q_kind()
-    }
-
     /// What the limit leaves for bands of the matrix.
     fn memory_for_bands<T: Element>(
         &self,
         p: (usize, usize),
         q: (usize, usize),
+        is_one: bool,
     ) -> Result<usize, Failure> {
         let bytes =
             |(rows, bins): (usize, usize)| rows.saturating_mul(bins.saturating_mul(size_of::<T>()));
@@ -70,7 +68,7 @@ impl Job<'_> {
             let each = size_of::<usize>() + size_of::<T::Value>();
             p.0.saturating_mul(k.min(q.0)).saturating_mul(each)
         });
-        let sides = bytes(p).saturating_add(if self.is_one_file() { 0 } else { bytes(q) });
+        let sides = bytes(p).saturating_add(if is_one { 0 } else { bytes(q) });
         let sides = sides.saturating_add(found);
         let needed = sides.saturating_add(q.0.saturating_mul(size_of::<T::Value>()));
         let limit = self.options.memory_limit.unwrap_or_else(memory::default_limit);
@@ -116,6 +114,7 @@ impl Job<'_> {
         engine: &Engine,
         pairs: &Pairs<'_, T>,
         per_unit: f64,
+        is_one: bool,
         start: Instant,
     ) -> Result<(), Failure> {
         let options = self.options;
@@ -124,14 +123,13 @@ impl Job<'_> {
         let mut file = options.output.as_deref().map(create).transpose().map_err(Failure::other)?;
         let mut summary = Summary::new::<T>(options, pairs);
         let progress = self.progress(m);
-        let skip = self.is_one_file();
         let bands = engine.matrix_into(options.divergence, pairs, |rows, mut band| {
             scale(&mut band.values, per_unit);
             if let Some(file) = &mut file {
                 let values = band.values.as_slice().unwrap_or_default();
                 file.write(values).map_err(|error| Stop::Failure(Failure::other(error)))?;
             }
-            summary.take(rows.start, &band, skip);
+            summary.take(rows.start, &band, is_one);
             progress.set_position(rows.end as u64);
             Ok(())
         });

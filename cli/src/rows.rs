@@ -33,7 +33,7 @@ struct Job<'a> {
 
 impl Compute for Job<'_> {
     fn compute<T: Element<Value: Written>>(&self, input: Input<T>) -> Result<(), Failure> {
-        let Input { p, q, bytes, tolerance } = input;
+        let Input { p, q, bytes, tolerance, .. } = input;
         let cross_check = self.options.cross_check;
         let (options, unfinished) = (&self.options.shared, self.unfinished);
         let memory = options.memory_limit.unwrap_or_else(memory::default_limit);

@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{BACKENDS, f32_npy, f64_npy, folder, message, names, read_f32, stdout};
+use super::{
+    BACKENDS, bytes, f32_npy, f64_npy, folder, message, names, read_f32, safetensors, stdout,
+};
 
 fn matrix(folder: &TempDir, p: &str, q: &str, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kullback"));
@@ -83,6 +85,32 @@ fn a_row_is_not_its_own_neighbour_in_one_file() {
     assert_eq!(summary["nearest_pair"], serde_json::json!([1, 2]));
     assert_near(summary["nearest"].as_f64().unwrap(), 0.1);
     assert_eq!(summary["min"], 0.0);
+}
+
+#[test]
+fn one_file_is_one_by_whatever_names() {
+    let folder = small();
+    let path = |name: &str| folder.path().join(name);
+    fs::hard_link(path("q.npy"), path("hard.npy")).unwrap();
+    let tensors = |names: [&str; 2]| {
+        let values = || bytes(&[0.5, 0.5, 0.25, 0.75, 0.9, 0.1], false);
+        safetensors(&names.map(|name| (name, "F32", [3, 2], values())))
+    };
+    fs::write(path("m.safetensors"), tensors(["a", "b"])).unwrap();
+    for (p, q, is_one) in [
+        ("q.npy", "./q.npy", true),
+        ("q.npy", "hard.npy", true),
+        ("m.safetensors:a", "./m.safetensors:a", true),
+        ("m.safetensors:a", "./m.safetensors:b", false),
+        ("p.npy", "q.npy", false),
+    ] {
+        let output = matrix(&folder, p, q, &["--divergence", "tv", "--json"]);
+        let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(summary["nearest"] != 0.0, is_one, "{p} {q}: {summary}");
+    }
+    // Numbers of two kinds are not the same ones.
+    let options = ["--divergence", "tv", "--q-input", "logits", "--json"];
+    assert!(stdout(&matrix(&folder, "q.npy", "./q.npy", &options)).contains("nearest"));
 }
 
 #[test]

@@ -100,10 +100,7 @@ impl Worker {
             });
         });
         let hung = self.hung.load(Ordering::Acquire);
-        let sent = !hung
-            && self.jobs.as_ref().is_some_and(|jobs| {
-                jobs.lock().unwrap_or_else(PoisonError::into_inner).send(task).is_ok()
-            });
+        let sent = self.hand_over(task);
         async move {
             if hung {
                 return Err(Fault { cause: Cause::TimedOut, message: "it hangs".into() });
@@ -113,6 +110,14 @@ impl Worker {
             }
             receiver.receive().await.unwrap_or_else(|| Err("its thread has ended".into()))
         }
+    }
+
+    /// Queues a task, also behind one that hangs: what it holds of the device must not go on any other
+    /// thread, for the driver may hold a lock. What cannot be queued is leaked.
+    fn hand_over(&self, task: Job) -> bool {
+        let Some(jobs) = &self.jobs else { return false };
+        let sent = jobs.lock().unwrap_or_else(PoisonError::into_inner).send(task);
+        sent.map_err(std::mem::forget).is_ok()
     }
 }
 
@@ -160,6 +165,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::TryRecvError;
+    use std::thread;
     use std::time::Instant;
 
     use super::*;
@@ -219,6 +226,38 @@ mod tests {
         // Before the driver lets go, or this would not end.
         drop(gpu);
         drop(let_go);
+    }
+
+    /// Tells when and where it goes.
+    struct Held(Sender<thread::ThreadId>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+
+    /// The driver may hold a lock that whatever is taken from it would wait for.
+    #[test]
+    fn what_jobs_hold_goes_on_the_thread_that_hangs_or_not_at_all() {
+        let gpu = gpu();
+        let of_worker = run(&gpu, |_| Ok(thread::current().id())).unwrap();
+        let (let_go, held) = channel::<()>();
+        drop(gpu.worker.run(move |_| {
+            let _ = held.recv();
+            Ok(())
+        }));
+        gpu.worker.give_up();
+        let (tell, told) = channel();
+        let slot = Held(tell);
+        let late = run(&gpu, move |_| {
+            drop(slot);
+            Ok(())
+        });
+        assert_eq!(late, Err(fault(Cause::TimedOut, "it hangs")));
+        assert_eq!(told.try_recv(), Err(TryRecvError::Empty));
+        drop(let_go);
+        assert_eq!(told.recv(), Ok(of_worker));
     }
 
     #[test]

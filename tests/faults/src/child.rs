@@ -176,7 +176,8 @@ fn layer_beside(program: &Path) -> Result<PathBuf, String> {
     let name =
         format!("{}kullback_faults{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let folder = program.parent().ok_or("the program has no folder")?;
-    let places = [folder.join(&name), folder.join("deps").join(&name)];
+    // Where cargo test leaves it is where every build does.
+    let places = [folder.join("deps").join(&name), folder.join(&name)];
     let found = places.iter().find(|place| place.is_file());
     found.cloned().ok_or_else(|| {
         format!("the layer {} is not there: cargo builds it with the program", places[0].display())

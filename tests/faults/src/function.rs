@@ -84,6 +84,11 @@ impl Function {
         matches!(self, Function::QueueWaitIdle | Function::DeviceWaitIdle)
     }
 
+    /// Whether it makes memory ready, for which a driver may wait without a limit.
+    pub fn allocates(self) -> bool {
+        matches!(self, Function::AllocateMemory | Function::CreateBuffer | Function::MapMemory)
+    }
+
     /// Whether it waits, up to a limit, or asks for a signal.
     pub fn waits(self) -> bool {
         use Function::*;

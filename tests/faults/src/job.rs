@@ -4,7 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use ndarray::{Array2, Axis};
+use kullback::Kind;
+use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::report::{Call, End, Recovery};
 
@@ -13,8 +14,10 @@ use crate::report::{Call, End, Recovery};
 pub struct Work {
     /// What it is called in reports.
     pub name: &'static str,
-    /// Whether the numbers are logits, and not probabilities.
-    pub logits: bool,
+    /// What the numbers are, of P and of Q.
+    pub kinds: [Kind; 2],
+    /// By what logits are divided.
+    pub temperature: f64,
     /// The rows of P.
     pub p: Array2<f32>,
     /// The rows of Q.
@@ -23,52 +26,62 @@ pub struct Work {
     pub answers: Vec<f64>,
 }
 
-/// Batches that between them need every kernel there is: short rows, a row that is split and merged
-/// on any adapter, and logits.
+/// Batches that between them need every kernel there is, and two submissions at a time: short rows; rows
+/// that are split and merged on any adapter, and too many for one submission of a program that acts as one;
+/// logits; and probabilities against logits.
 pub fn all() -> Vec<Work> {
-    vec![probs("short rows", 40, 50), probs("long row", 1, 150_000), logits("logits", 20, 60)]
+    const LOGITS: [Kind; 2] = [Kind::Logits, Kind::Logits];
+    const MIXED: [Kind; 2] = [Kind::Probs, Kind::Logits];
+    vec![
+        work("short rows", PROBS, 1.0, [40, 50]),
+        work("long rows", PROBS, 1.0, [3, 700_000]),
+        work("logits", LOGITS, 1.0, [20, 60]),
+        work("probabilities and logits", MIXED, 1.5, [20, 60]),
+    ]
 }
 
 /// A batch for which it can pay to look for a GPU.
 pub fn large() -> Work {
-    probs("a large batch", 1000, 600)
+    work("a large batch", PROBS, 1.0, [1000, 600])
 }
 
-fn probs(name: &'static str, rows: usize, bins: usize) -> Work {
-    let normalized = |seed| {
-        let mut side = noise(seed, rows, bins);
-        for mut row in side.axis_iter_mut(Axis(0)) {
-            let mass: f64 = row.iter().map(|&x| f64::from(x)).sum();
-            row.mapv_inplace(|x| (f64::from(x) / mass) as f32);
+/// Probabilities on both sides.
+pub const PROBS: [Kind; 2] = [Kind::Probs, Kind::Probs];
+
+fn work(name: &'static str, kinds: [Kind; 2], temperature: f64, shape: [usize; 2]) -> Work {
+    let [p, q] = [0, 1].map(|side| match kinds[side] {
+        Kind::Probs => normalized(noise(1 + side as u64, shape)),
+        _ => noise(3 + side as u64, shape) * 8.0,
+    });
+    let distribution = |kind, row: ArrayView1<'_, f32>| -> Vec<f64> {
+        let row = row.into_iter().map(|&x| f64::from(x));
+        match kind {
+            Kind::Probs => row.collect(),
+            _ => {
+                let powers: Vec<f64> = row.map(|x| (x / temperature).exp()).collect();
+                let mass: f64 = powers.iter().sum();
+                powers.iter().map(|power| power / mass).collect()
+            }
         }
-        side
-    };
-    let (p, q) = (normalized(1), normalized(2));
-    let term = |(&p, &q): (&f32, &f32)| f64::from(p) * (f64::from(p) / f64::from(q)).ln();
-    let answer = |(p, q): (ndarray::ArrayView1<'_, f32>, ndarray::ArrayView1<'_, f32>)| {
-        p.iter().zip(q).map(term).sum()
-    };
-    let answers = p.outer_iter().zip(q.outer_iter()).map(answer).collect();
-    Work { name, logits: false, p, q, answers }
-}
-
-fn logits(name: &'static str, rows: usize, bins: usize) -> Work {
-    let (p, q) = (noise(3, rows, bins) * 8.0, noise(4, rows, bins) * 8.0);
-    let softmax = |row: ndarray::ArrayView1<'_, f32>| {
-        let powers: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
-        let mass: f64 = powers.iter().sum();
-        powers.iter().map(|power| power / mass).collect::<Vec<_>>()
     };
     let answer = |(p, q)| {
-        let (p, q) = (softmax(p), softmax(q));
+        let (p, q) = (distribution(kinds[0], p), distribution(kinds[1], q));
         p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum()
     };
     let answers = p.outer_iter().zip(q.outer_iter()).map(answer).collect();
-    Work { name, logits: true, p, q, answers }
+    Work { name, kinds, temperature, p, q, answers }
+}
+
+fn normalized(mut side: Array2<f32>) -> Array2<f32> {
+    for mut row in side.axis_iter_mut(Axis(0)) {
+        let mass: f64 = row.iter().map(|&x| f64::from(x)).sum();
+        row.mapv_inplace(|x| (f64::from(x) / mass) as f32);
+    }
+    side
 }
 
 /// Numbers in (0, 1], of which no two rows are alike.
-fn noise(seed: u64, rows: usize, bins: usize) -> Array2<f32> {
+fn noise(seed: u64, [rows, bins]: [usize; 2]) -> Array2<f32> {
     Array2::from_shape_fn((rows, bins), |(row, bin)| {
         let at = (seed << 40) + (row as u64 * bins as u64) + bin as u64 + 1;
         let mixed = (at ^ at >> 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);

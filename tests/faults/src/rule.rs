@@ -34,7 +34,7 @@ pub enum Lasting {
 pub enum Act {
     /// It returns this code.
     Code(i32),
-    /// It waits for a signal that never comes: until its limit, if it has one.
+    /// It waits for what never comes: until its limit, if it has one.
     Never,
     /// It does something else, and says that all went well.
     Lie(Lie),
@@ -106,6 +106,7 @@ impl Rule {
             (Act::Code(_), _) => self.function.can_fail(),
             // A device that drops one submission and does the next has no order in its queue.
             (Act::Never, Lasting::Device) => self.function.submits(),
+            (Act::Never, Lasting::Once) if self.function.allocates() => true,
             (Act::Never, _) => self.function.waits() || self.function.idles(),
         }
     }
@@ -194,6 +195,7 @@ mod tests {
             "QueueSubmit:2:never:device",
             "WaitSemaphores:12:never:sticky",
             "DeviceWaitIdle:1:never",
+            "AllocateMemory:4:never",
             "CmdDispatch:1:half:sticky",
             "CreateShaderModule:2:minus",
         ] {
@@ -217,7 +219,8 @@ mod tests {
             ("QueueSubmit:1:lie", "negative VkResult"),
             ("CmdDispatch:1:-4", "cannot do that"),
             ("CreateBuffer:1:skip", "cannot do that"),
-            ("CreateBuffer:1:never", "cannot do that"),
+            ("CreateFence:1:never", "cannot do that"),
+            ("CreateBuffer:1:never:sticky", "cannot do that"),
             ("CreateBuffer:1:-2:device", "cannot do that"),
             ("QueueSubmit:1:never", "cannot do that"),
             ("CmdFillBuffer:1:half", "cannot do that"),

@@ -107,9 +107,23 @@ fn work_that_is_dropped_once_is_noticed() {
     survives(Kind::Slip, 10);
 }
 
+/// Also those that are compiled when the first batch wants them.
+#[test]
+fn a_miscompiled_kernel_computes_nothing() {
+    let starter = starter();
+    let compiled = starter.run(Program::Gpu, &[]).unwrap().counts[&Function::CreateShaderModule];
+    let todo: Vec<_> = (1..=compiled)
+        .map(|call| (Program::Gpu, Kind::Slip, rules(&format!("CreateShaderModule:{call}:flip"))))
+        .collect();
+    for run in sweep::run(&starter, &todo, JOBS, |_| {}).unwrap() {
+        assert!(run.struck, "{}", run.line());
+        assert!(came_through(&run), "{}", run.line());
+    }
+}
+
 /// The last calls of each kind, which come once the device is open, and under the deadline that the
-/// programs set. And a driver that stops to answer in the midst of opening, where many waits follow each
-/// other: all of them together have one deadline.
+/// programs set. A driver that stops to answer in the midst of opening, where many waits follow each
+/// other: all of them together have one deadline. And one that never returns with memory.
 #[test]
 fn a_signal_that_never_comes_holds_nobody_up() {
     let starter = starter();
@@ -123,6 +137,8 @@ fn a_signal_that_never_comes_holds_nobody_up() {
             last(Function::GetSemaphoreCounterValue) - 1
         ),
         format!("QueueSubmit:{}:never:device", last(Function::QueueSubmit) - 1),
+        // For the second slot of a call that has one.
+        format!("AllocateMemory:{}:never", last(Function::AllocateMemory)),
     ];
     let mut todo = Vec::new();
     for faults in &faults {

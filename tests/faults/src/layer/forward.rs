@@ -62,7 +62,7 @@ pub(crate) unsafe extern "system" fn forward<const NUMBER: usize>(
     }
 }
 
-/// Waits for a signal that does not come.
+/// Waits for what does not come.
 ///
 /// # Safety
 /// The arguments are those of the function.

@@ -49,7 +49,7 @@ pub fn run() {
         job::call(OPENING, || pollster::block_on(Gpu::open()).map(|gpu| (gpu, NO_ROWS, none())));
     job::say(&opened);
     let Some(gpu) = gpu else { return };
-    for work in job::all().iter().filter(|work| !work.logits) {
+    for work in job::all().iter().filter(|work| work.kinds == job::PROBS) {
         let (_, call) = job::call(work.name, || Ok(((), gpu.compute(work)?, none())));
         job::say(&call);
     }

@@ -20,8 +20,8 @@ What happens when the driver fails, hangs or lies. A Vulkan layer of this reposi
 ([tests/faults](../tests/faults)) stands between a program and the driver, and does as it is told: it
 fails a certain call of a certain function, loses or hangs the device, or drops and changes work while
 it reports success. A sweep lets each fault strike a process of its own that opens a device, computes
-short rows, a row so long that it is split, and logits, compares every value with a plain f64 sum, and
-lets the device go.
+short rows, rows so long that each is split and all of them take two submissions, logits, and
+probabilities against logits, compares every value with a plain f64 sum, and lets the device go.
 
 Three programs are swept. *Naive wgpu* is wgpu as its documentation shows it: handlers write errors
 and the loss of the device to stderr, whatever returns a `Result` is looked at, and what was mapped is
@@ -43,12 +43,13 @@ Runs whose fault was never reached are left out.
   exhausted, that the device is lost (−4), or an unknown error (−13): that once, or from then on; or
   the device is gone from then on while a new one works.
 - *A signal never comes*: a wait or a question for a signal is answered as if the work were not done,
-  once or from then on; or the device takes no more work and never says so.
+  once or from then on; or the device takes no more work and never says so; or a call for memory (an
+  allocation, a buffer, a mapping) never returns.
 - *Two faults*: any two of these, of random calls.
 - *The adapter always lies*: dispatches are dropped, halved or cut short; copies are dropped, zeroed,
   shifted, mixed up or changed in a byte; submissions are emptied; shaders are miscompiled.
-- *The adapter lies once*: one dispatch, copy, fill, barrier or submission is dropped. (No program can
-  tell a number that changed on its way, once, from another number.)
+- *The adapter lies once*: one dispatch, copy, fill, barrier or submission is dropped, or one shader
+  miscompiled. (No program can tell a number that changed on its way, once, from another number.)
 ";
 
 /// Writes the page.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kullback::{Batch, Divergence, Engine, Error, Kind, Outcome};
+use kullback::{Batch, Divergence, Engine, Error, Outcome};
 use kullback_faults::child::Program;
 use kullback_faults::job::{self, NO_ROWS, OPENING, Work};
 use kullback_faults::report::{Call, End, Recovery};
@@ -40,8 +40,8 @@ fn open(program: Program) -> Result<(Engine, End, Recovery), String> {
 
 fn compute(program: Program, engine: &Engine, work: &Work) -> Call {
     let rows = || -> Result<Outcome<f32>, Error> {
-        let kind = if work.logits { Kind::Logits } else { Kind::Probs };
-        engine.rows(Divergence::Kl, &Batch::of(kind, &work.p, kind, &work.q)?)
+        let batch = Batch::of(work.kinds[0], &work.p, work.kinds[1], &work.q)?;
+        engine.rows(Divergence::Kl, &batch.with_temperature(work.temperature)?)
     };
     let (_, call) = job::call(work.name, || {
         let outcome = rows().map_err(|error| error.to_string())?;

@@ -21,7 +21,44 @@ const LENGTHS: &[usize] = &[2, 3, 15, 16, 17, 64, 65, 256, 257, 1_000, 4_097, 65
 /// Runs them in f32, for all kernels of that type.
 pub(crate) async fn run(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
     of_probs::<f32>(backend, settings).await?;
-    of_logs::<f32>(backend, settings).await
+    for given in [SLANTED, COOLED, MIXED] {
+        of_logs::<f32>(backend, given, settings).await?;
+    }
+    Ok(())
+}
+
+/// What known rows are given as.
+#[derive(Clone, Copy)]
+struct Given {
+    kinds: [Kind; 2],
+    temperature: f64,
+    /// Logits are so many times the logarithms, and so much more.
+    logits: [f64; 2],
+}
+
+const SLANTED: Given =
+    Given { kinds: [Kind::LogProbs, Kind::Logits], temperature: 1.0, logits: [1.01, 10.0] };
+/// Some 1.01 times the logarithms once they are divided.
+const COOLED: Given = Given { temperature: 1.3, logits: [1.313, 10.0], ..SLANTED };
+const MIXED: Given = Given { kinds: [Kind::Probs, Kind::Logits], ..COOLED };
+
+impl Given {
+    fn rows<T: Element>(self, bins: usize) -> [Array2<T>; 2] {
+        let [times, more] = self.logits;
+        let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
+        let stored = |kind, side: Array2<f64>| {
+            side.mapv(|x| match kind {
+                Kind::Probs => T::from_f64(x),
+                Kind::LogProbs => T::from_f64(x.ln()),
+                Kind::Logits => T::from_f64(times * x.ln() + more),
+            })
+        };
+        [stored(self.kinds[0], p), stored(self.kinds[1], q)]
+    }
+
+    fn batch<'a, T: Element>(self, [p, q]: &'a [Array2<T>; 2]) -> Result<Batch<'a, T>, Error> {
+        Batch::of(self.kinds[0], p, self.kinds[1], q)?.with_temperature(self.temperature)
+    }
 }
 
 /// Those of probabilities, and some that hold what is not one.
@@ -36,14 +73,14 @@ async fn of_probs<T: Element>(backend: &impl Backend, settings: Settings) -> Res
     cross_check(Divergence::Kl, &batch, &outcome, batch.rows()).map(|_| ())
 }
 
-/// Those of logarithms.
-async fn of_logs<T: Element>(backend: &impl Backend, settings: Settings) -> Result<(), Error> {
+/// Those of which a side is logarithms.
+async fn of_logs<T: Element>(
+    backend: &impl Backend,
+    given: Given,
+    settings: Settings,
+) -> Result<(), Error> {
     for &bins in LENGTHS {
-        let [p, q] = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
-        let (p, q) = (p.mapv(f64::ln), q.mapv(|q| 1.01 * q.ln() + 10.0));
-        let (p, q) = (p.mapv(T::from_f64), q.mapv(T::from_f64));
-        let batch = Batch::of(Kind::LogProbs, &p, Kind::Logits, &q)?;
-        check(backend, &batch, settings).await?;
+        check(backend, &given.batch(&given.rows::<T>(bins))?, settings).await?;
     }
     Ok(())
 }
@@ -134,6 +171,7 @@ mod proof {
     use crate::cpu::Cpu;
     use crate::element::Value;
     use crate::gpu::Gpu;
+    use crate::gpu::variant::Family;
     use crate::gradient::{Gradient, Places};
     use crate::plan::Limits;
     use crate::{Pairs, Wanted};
@@ -147,15 +185,30 @@ mod proof {
         asked: Asked,
     }
 
-    /// What is proven at a time.
-    #[derive(Clone, Copy, PartialEq)]
+    /// What is proven at a time: kernels of a family, which are shaders of their own.
+    #[derive(Clone, Copy, Debug, PartialEq)]
     struct Asked {
-        probs: bool,
+        family: Family,
         of: Of,
     }
 
+    /// The same bit for bit on both sides, some of them.
+    const PROBS: Given =
+        Given { kinds: [Kind::Probs, Kind::Probs], temperature: 1.0, logits: [1.0, 0.0] };
+    const LOGS: Given = Given { logits: [1.0, 0.0], ..SLANTED };
+
+    impl Asked {
+        fn given(self) -> Given {
+            match self.family {
+                Family::Sums => PROBS,
+                Family::Logs => LOGS,
+                _ => MIXED,
+            }
+        }
+    }
+
     /// Which kernels.
-    #[derive(Clone, Copy, PartialEq)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
     enum Of {
         Kl,
         /// Divergences other than Kullback-Leibler's.
@@ -169,13 +222,13 @@ mod proof {
 
     static VERDICTS: Mutex<Vec<(Case, Verdict)>> = Mutex::new(Vec::new());
 
-    /// Has a device prove itself with f32 of all kinds, until then.
+    /// Has a device prove itself with f32, probabilities and logarithms, until then.
     ///
     /// # Errors
     /// [`Error::Device`] with [`Cause::Wrong`] if it computes something wrong.
     pub(crate) async fn prove(gpu: &Gpu, until: Instant) -> Result<(), Error> {
-        for probs in [true, false] {
-            let asked = Asked { probs, of: Of::Kl };
+        for family in [Family::Sums, Family::Logs] {
+            let asked = Asked { family, of: Of::Kl };
             if let Err(message) = verdict::<f32>(gpu, asked, until).await? {
                 let adapter = gpu.adapter().name().to_owned();
                 return Err(Error::Device { adapter, cause: Cause::Wrong, message });
@@ -194,10 +247,10 @@ mod proof {
         batch: &Batch<'_, T>,
         until: Instant,
     ) -> Result<(), Error> {
-        gpu.variant_for(batch)?;
+        let family = gpu.variant_for(batch)?.family;
         let others = divergences.iter().any(|&divergence| divergence != Divergence::Kl);
         for of in [Some(Of::Kl), others.then_some(Of::Others)].into_iter().flatten() {
-            able::<T>(gpu, Asked { probs: batch.is_probs(), of }, until).await?;
+            able::<T>(gpu, Asked { family, of }, until).await?;
         }
         Ok(())
     }
@@ -211,7 +264,8 @@ mod proof {
         batch: &Batch<'_, T>,
         until: Instant,
     ) -> Result<(), Error> {
-        able::<T>(gpu, Asked { probs: batch.is_probs(), of: Of::Gradients }, until).await
+        let family = gpu.variant_for(batch)?.family;
+        able::<T>(gpu, Asked { family, of: Of::Gradients }, until).await
     }
 
     /// Has a device prove that it sums pairs of rows, which are made ready alike whatever the input.
@@ -223,7 +277,8 @@ mod proof {
         divergence: Divergence,
         until: Instant,
     ) -> Result<(), Error> {
-        able::<f32>(gpu, Asked { probs: true, of: Of::Pairs(divergence) }, until).await
+        let asked = Asked { family: Family::Sums, of: Of::Pairs(divergence) };
+        able::<f32>(gpu, asked, until).await
     }
 
     async fn able<T: Element>(gpu: &Gpu, asked: Asked, until: Instant) -> Result<(), Error> {
@@ -250,12 +305,11 @@ mod proof {
         }
         let deadline = until.saturating_duration_since(Instant::now());
         let settings = Settings { deadline, ..Settings::default() };
-        let result = match asked {
-            Asked { of: Of::Others, probs } => of_family::<T>(gpu, probs, settings).await,
-            Asked { of: Of::Gradients, probs } => of_gradients::<T>(gpu, probs, settings).await,
-            Asked { of: Of::Pairs(divergence), .. } => of_pairs(gpu, divergence, settings).await,
-            Asked { of: Of::Kl, probs: true } => of_probs::<T>(gpu, settings).await,
-            Asked { of: Of::Kl, probs: false } => of_logs::<T>(gpu, settings).await,
+        let result = match asked.of {
+            Of::Kl => of_kl::<T>(gpu, asked.family, settings).await,
+            Of::Others => of_others::<T>(gpu, asked.given(), settings).await,
+            Of::Gradients => of_gradients::<T>(gpu, asked.given(), settings).await,
+            Of::Pairs(divergence) => of_pairs(gpu, divergence, settings).await,
         };
         let verdict = match result {
             Ok(()) => Ok(()),
@@ -275,6 +329,17 @@ mod proof {
         found.map(|(_, verdict)| verdict.clone())
     }
 
+    async fn of_kl<T: Element>(gpu: &Gpu, family: Family, settings: Settings) -> Result<(), Error> {
+        match family {
+            Family::Sums => of_probs::<T>(gpu, settings).await,
+            Family::Logs => of_logs::<T>(gpu, SLANTED, settings).await,
+            _ => {
+                of_logs::<T>(gpu, COOLED, settings).await?;
+                of_logs::<T>(gpu, MIXED, settings).await
+            }
+        }
+    }
+
     /// Others that need all that is summed for any.
     const OTHERS: &[Divergence] = &[
         Divergence::ReverseKl,
@@ -289,15 +354,15 @@ mod proof {
         Divergence::Entropy,
     ];
 
-    /// Known rows in other divergences than Kullback-Leibler's, as probabilities or as logarithms.
-    async fn of_family<T: Element>(
+    /// Known rows in other divergences than Kullback-Leibler's.
+    async fn of_others<T: Element>(
         gpu: &Gpu,
-        probs: bool,
+        given: Given,
         settings: Settings,
     ) -> Result<(), Error> {
         for bins in [17, 257, 4_097] {
-            let (kinds, [p, q]) = stored_rows::<T>(bins, probs);
-            let batch = Batch::of(kinds[0], &p, kinds[1], &q)?;
+            let rows = given.rows::<T>(bins);
+            let batch = given.batch(&rows)?;
             if gpu.leaves_to_host(OTHERS, &batch)? {
                 continue;
             }
@@ -309,17 +374,6 @@ mod proof {
         Ok(())
     }
 
-    /// Known rows as probabilities or as logarithms.
-    fn stored_rows<T: Element>(bins: usize, probs: bool) -> ([Kind; 2], [Array2<T>; 2]) {
-        let kinds = match probs {
-            true => [Kind::Probs, Kind::Probs],
-            false => [Kind::LogProbs, Kind::Logits],
-        };
-        let rows = known_rows(bins, 10.0 * T::MASS_TOLERANCE);
-        let stored = |value: f64| T::from_f64(if probs { value } else { value.ln() });
-        (kinds, rows.map(|side| side.mapv(stored)))
-    }
-
     /// By how much of the largest in a row derivatives may differ, and by how much of its value: where all
     /// finite ones nearly vanish, they are differences of slopes as large as that.
     const APART: [f64; 2] = [1e-5, 1e-6];
@@ -327,12 +381,12 @@ mod proof {
     /// Gradients of known rows, against those of the CPU.
     async fn of_gradients<T: Element>(
         gpu: &Gpu,
-        probs: bool,
+        given: Given,
         settings: Settings,
     ) -> Result<(), Error> {
         for bins in [17, 257, 4_097] {
-            let (kinds, [p, q]) = stored_rows::<T>(bins, probs);
-            let batch = Batch::of(kinds[0], &p, kinds[1], &q)?;
+            let rows = given.rows::<T>(bins);
+            let batch = given.batch(&rows)?;
             for divergence in [Divergence::Kl, Divergence::JensenShannon(0.5)] {
                 let mut due = Gradient::zeros(&batch, Wanted::Both)?;
                 Cpu.gradient(divergence, &batch, None, places(&mut due), settings).await?;
@@ -401,5 +455,36 @@ mod proof {
             proven(divergence, &batch, &outcome)?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use half::{bf16, f16};
+
+        use super::*;
+        use crate::gpu::OPENING;
+        use crate::gpu::call::from_now;
+        use crate::gpu::rows::tests::gpu;
+
+        fn prove_all<T: Element>(gpu: &Gpu) {
+            for family in [Family::Sums, Family::Chain, Family::Logs] {
+                for of in [Of::Kl, Of::Others, Of::Gradients] {
+                    let asked = Asked { family, of };
+                    let verdict = verdict::<T>(gpu, asked, from_now(OPENING));
+                    assert_eq!(pollster::block_on(verdict), Ok(Ok(())), "{} {asked:?}", T::NAME);
+                }
+            }
+        }
+
+        #[test]
+        fn right_kernels_are_not_refused() {
+            let gpu = gpu();
+            prove_all::<f32>(&gpu);
+            prove_all::<f16>(&gpu);
+            prove_all::<bf16>(&gpu);
+            if gpu.adapter().has_f64() {
+                prove_all::<f64>(&gpu);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -136,6 +137,12 @@ impl Work {
     }
 }
 
+/// A submission that may not be done, for all that is known.
+struct InFlight {
+    done: Arc<AtomicBool>,
+    bind_groups: BindGroups,
+}
+
 /// Records, in one of a slot's two buffers for them.
 #[derive(Clone, Copy)]
 struct Made {
@@ -159,9 +166,8 @@ pub(crate) struct Device {
     ln_table: Buffer,
     /// Those that nobody has.
     slots: Vec<Slot>,
-    /// The bind groups of what was submitted, by their tickets, in that order: of calls that ended before
-    /// they collected it too.
-    in_flight: Vec<(u32, BindGroups)>,
+    /// What was submitted, in that order: of calls that ended before they collected it too.
+    in_flight: Vec<InFlight>,
     ticket: u32,
 }
 
@@ -214,11 +220,22 @@ impl Device {
 
     /// A slot whose memory is ready for a job's bins.
     pub(crate) fn slot(&mut self, bytes: [usize; 2]) -> Result<Slot, Fault> {
+        self.faults.check()?;
+        // Of submissions that nobody collects, this is where it shows that they are done.
+        self.device.poll(wgpu::PollType::Poll).map_err(|error| error.to_string())?;
+        self.release_done()?;
         let mut slot = self.slots.pop().unwrap_or_else(|| Slot::new(self.unified));
         for (input, bytes) in slot.inputs.iter_mut().zip(bytes) {
             input.reserve(&self.device, bytes);
         }
         self.faults.check().map(|()| slot)
+    }
+
+    /// Releases what no submission needs any more, which may be as much as a chunk takes.
+    fn release_done(&mut self) -> Result<(), Fault> {
+        let is_done = |one: &InFlight| one.done.load(Ordering::Acquire);
+        let done = self.in_flight.iter().take_while(|one| is_done(one)).count();
+        self.in_flight.drain(..done).try_for_each(|one| one.bind_groups.release())
     }
 
     /// Takes a slot back. One that was submitted and never collected is let go.
@@ -477,8 +494,10 @@ impl Device {
 
     fn submit(&mut self, work: Work, slot: &mut Slot) -> Result<(), Fault> {
         let Work { encoder, bind_groups, parts } = work;
-        self.in_flight.push((self.ticket, bind_groups));
+        let done = Arc::new(AtomicBool::new(false));
+        self.in_flight.push(InFlight { done: done.clone(), bind_groups });
         let submission = self.queue.submit([encoder.finish()]);
+        self.queue.on_submitted_work_done(move || done.store(true, Ordering::Release));
         let mut mapping = Mapping::default();
         let bytes = parts.iter().map(|part| part.bytes).sum::<usize>();
         mapping.ask(slot.readback.get()?, wgpu::MapMode::Read, bytes as u64);
@@ -505,10 +524,7 @@ impl Device {
             Records { words: words.to_vec(), record_bytes, ticket }
         });
         let records = records.collect();
-        // What was submitted before is done too. It may be known of already.
-        let done = self.in_flight.iter().position(|(one, _)| *one == ticket).map_or(0, |at| at + 1);
-        let mut done = self.in_flight.drain(..done).collect::<Vec<_>>().into_iter();
-        done.try_for_each(|(_, bind_groups)| bind_groups.release())?;
+        self.release_done()?;
         self.faults.check().map(|()| records)
     }
 
@@ -625,7 +641,7 @@ impl Device {
     pub(crate) fn close(mut self) -> Result<(), Fault> {
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
         let in_flight = std::mem::take(&mut self.in_flight);
-        in_flight.into_iter().try_for_each(|(_, bind_groups)| bind_groups.release())
+        in_flight.into_iter().try_for_each(|one| one.bind_groups.release())
     }
 
     /// Ends a device after a fault. Its buffers and kernels go, which may hold all the memory there is;

@@ -653,6 +653,30 @@ pub(crate) mod tests {
         assert_eq!(pollster::block_on(in_flight).unwrap(), 0);
     }
 
+    /// Calls may all be dropped between the two.
+    #[test]
+    fn what_nobody_collects_goes_once_it_is_done() {
+        let gpu = gpu();
+        let side = Array2::from_elem((1, 4_096), 1.0_f32 / 4_096.0);
+        let batch = Batch::probs(&side, &side).unwrap();
+        for _ in 0..20 {
+            submit(&gpu, &batch, false).unwrap();
+        }
+        let in_flight = || {
+            let slot = gpu.run(from_now(OPENING), |device| {
+                let slot = device.slot([0, 0])?;
+                device.take_back(slot);
+                Ok(device.in_flight())
+            });
+            pollster::block_on(slot).unwrap()
+        };
+        let until = from_now(OPENING);
+        while in_flight() > 0 {
+            assert!(std::time::Instant::now() < until, "{} are in flight", in_flight());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whoever holds them may be waiting for this call: on the same thread, or to be polled.
     #[test]
     fn slots_that_nobody_gives_back_are_waited_for_in_vain() {

@@ -20,6 +20,15 @@ use super::fault::Fault;
 /// Milliseconds since it was first looked at.
 static MILLISECONDS: LazyLock<StdClock> = LazyLock::new(StdClock::new);
 
+/// Whoever looks so much later than a time was over was not there when it ended, as a process that was
+/// stopped or a caller that had something else to do: what was to be done in it may have been stopped too.
+const MISSED: Duration = Duration::from_secs(1);
+
+/// Whether nobody was there when a time ended.
+pub(crate) fn is_missed(end: Instant) -> bool {
+    Instant::now() > end + MISSED
+}
+
 /// A thread that wakes those who have waited long enough.
 pub(crate) struct Clock {
     shared: Arc<Shared>,

@@ -6,10 +6,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
@@ -28,8 +28,8 @@ pub(crate) struct Worker {
     gone: Mutex<Receiver<()>>,
     /// Somebody waited for it in vain.
     hung: AtomicBool,
-    /// So many jobs are done.
-    done: Arc<AtomicU64>,
+    /// When it was last done with a job.
+    last_done: Arc<Mutex<Instant>>,
 }
 
 impl Worker {
@@ -56,7 +56,7 @@ impl Worker {
             jobs: Some(Mutex::new(jobs)),
             gone: Mutex::new(gone),
             hung: AtomicBool::new(false),
-            done: Arc::default(),
+            last_done: Arc::new(Mutex::new(Instant::now())),
         })
     }
 
@@ -65,9 +65,9 @@ impl Worker {
         self.hung.store(true, Ordering::Release);
     }
 
-    /// How many jobs it has done so far.
-    pub(crate) fn done(&self) -> u64 {
-        self.done.load(Ordering::Acquire)
+    /// When it was last done with a job, whosever.
+    pub(crate) fn last_done(&self) -> Instant {
+        *self.last_done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a job on the device's thread and returns what it returned. Jobs run in the order in
@@ -77,7 +77,7 @@ impl Worker {
         job: impl FnOnce(&mut Device) -> Result<R, Fault> + Send + 'static,
     ) -> impl Future<Output = Result<R, Fault>> + Send + 'static {
         let (answer, receiver) = oneshot_channel();
-        let done = self.done.clone();
+        let last_done = self.last_done.clone();
         let task: Job = Box::new(move |device| {
             let result = match device {
                 Ok(open) => catch(|| job(open)).map_err(|fault| diagnosed(open, fault)),
@@ -92,7 +92,7 @@ impl Worker {
             if let (Some(broken), Err(fault)) = (broken, &result) {
                 end(|| broken.leak(fault.cause));
             }
-            done.fetch_add(1, Ordering::AcqRel);
+            *last_done.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             // The caller may have gone away; then nobody wants to know, and what was made goes here.
             end(|| {
                 drop(answer.send(result));
@@ -167,7 +167,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use std::sync::mpsc::TryRecvError;
     use std::thread;
-    use std::time::Instant;
 
     use super::*;
     use crate::gpu::rows::tests::gpu;

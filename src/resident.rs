@@ -24,6 +24,9 @@
 //! * divergences below about 1e-18 that are not 0 (1e-11 where a side is logarithms, 1e-13 where
 //!   both are), masses below 1e-18, bins above 1e19, and logarithms beyond ±65,536.
 //!
+//! Such a divergence may be so small that its f32 sum is exactly 0: that row counts as one of equal
+//! distributions, with the value 0 and [`Status::Ok`].
+//!
 //! A −0 counts as an invalid bin.
 //!
 //! ```

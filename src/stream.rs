@@ -326,11 +326,12 @@ where
         let row_bytes = self.bins.saturating_mul(size_of::<T>());
         let cpu_part = THREAD_BYTES * rayon::current_num_threads();
         // A device's copies lie in this memory too, packed on their way if not for good, and beside
-        // them three times a record. Derivatives are where the kernel writes them, where they are read
-        // back, twice on their way from there, and in the results: with room to grow, eight times.
+        // them records: two to merge to and fro, two for later passes, and two each where they are read
+        // back and twice on their way from there. Derivatives are where the kernel writes them, where they
+        // are read back, twice on their way from there, and in the results: with room to grow, eight times.
         let (part, depth, copies, records, derivatives) = match engine.backend() {
             "cpu" => (cpu_part, CPU_BUFFERS, 1, 0, 1),
-            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2, 3 * MOST_RECORD_BYTES, 8),
+            _ => (DEVICE_PART_BYTES.max(cpu_part), 2, 2, 10 * MOST_RECORD_BYTES, 8),
         };
         let sides = |one| single.iter().filter(|&&single| single == one).count() * copies;
         let read = row_bytes.saturating_mul(sides(false));

@@ -160,6 +160,16 @@ fn every_size_of_a_part_is_right() {
     assert_same(&Engine::cpu(), &ones, &ones, &[64, 100, 999]);
 }
 
+/// A record is larger than a row of a bin, and there are several of each.
+#[test]
+fn the_records_of_a_device_count() {
+    let ones = Array2::<f32>::ones((99, 1));
+    for engine in engines().into_iter().filter(|engine| engine.backend() != "cpu") {
+        let few = joined(&engine, [ones.view(), ones.view()], 640, probs);
+        assert!(matches!(few, Err(Error::Memory { needed: 640.., .. })), "{engine}: {few:?}");
+    }
+}
+
 #[test]
 fn strided_views_are_sources_too() {
     let p = distributions::<f32>(40, 20, 9);

@@ -164,8 +164,8 @@ fn every_size_of_a_part_is_right() {
 #[test]
 fn the_records_of_a_device_count() {
     let ones = Array2::<f32>::ones((99, 1));
-    for engine in engines().into_iter().filter(|engine| engine.backend() != "cpu") {
-        let few = joined(&engine, [ones.view(), ones.view()], 640, probs);
+    for engine in engines().iter().filter(|engine| engine.backend() != "cpu") {
+        let few = joined(engine, [ones.view(), ones.view()], 640, probs);
         assert!(matches!(few, Err(Error::Memory { needed: 640.., .. })), "{engine}: {few:?}");
     }
 }

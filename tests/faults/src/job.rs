@@ -26,23 +26,23 @@ pub struct Work {
     pub answers: Vec<f64>,
 }
 
-/// Batches that between them need every kernel there is, and two submissions at a time: short rows; rows
-/// that are split and merged on any adapter, and too many for one submission of a program that acts as one;
-/// logits; and probabilities against logits.
+/// Batches that between them need every kernel there is: short rows, a row that is split and merged on any
+/// adapter, logits, and probabilities against logits.
 pub fn all() -> Vec<Work> {
     const LOGITS: [Kind; 2] = [Kind::Logits, Kind::Logits];
     const MIXED: [Kind; 2] = [Kind::Probs, Kind::Logits];
     vec![
         work("short rows", PROBS, 1.0, [40, 50]),
-        work("long rows", PROBS, 1.0, [3, 700_000]),
+        work("long row", PROBS, 1.0, [1, 150_000]),
         work("logits", LOGITS, 1.0, [20, 60]),
         work("probabilities and logits", MIXED, 1.5, [20, 60]),
     ]
 }
 
-/// A batch for which it can pay to look for a GPU.
+/// A batch for which it can pay to look for a GPU, and more than a program that acts as one takes in one
+/// submission.
 pub fn large() -> Work {
-    work("a large batch", PROBS, 1.0, [1000, 600])
+    work("a large batch", PROBS, 1.0, [2_200, 1_000])
 }
 
 /// Probabilities on both sides.

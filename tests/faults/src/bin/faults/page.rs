@@ -20,8 +20,8 @@ What happens when the driver fails, hangs or lies. A Vulkan layer of this reposi
 ([tests/faults](../tests/faults)) stands between a program and the driver, and does as it is told: it
 fails a certain call of a certain function, loses or hangs the device, or drops and changes work while
 it reports success. A sweep lets each fault strike a process of its own that opens a device, computes
-short rows, rows so long that each is split and all of them take two submissions, logits, and
-probabilities against logits, compares every value with a plain f64 sum, and lets the device go.
+short rows, a row so long that it is split, logits, probabilities against logits, and more rows than
+one submission takes, compares every value with a plain f64 sum, and lets the device go.
 
 Three programs are swept. *Naive wgpu* is wgpu as its documentation shows it: handlers write errors
 and the loss of the device to stderr, whatever returns a `Result` is looked at, and what was mapped is

@@ -17,9 +17,7 @@ pub fn run(program: Program) {
     let (engine, opened) = job::call(OPENING, || open(program));
     job::say(&opened);
     let Some(engine) = engine else { return };
-    // Below some size no adapter is looked for.
-    let large = (program == Program::Auto).then(job::large);
-    for work in job::all().into_iter().chain(large) {
+    for work in job::all().into_iter().chain([job::large()]) {
         job::say(&compute(program, &engine, &work));
     }
     let (_, closed) = job::call("close", || {

@@ -252,6 +252,7 @@ struct Summary {
     seconds: f64,
     /// As far as it is Unicode.
     output: Option<String>,
+    /// Of the finite values, each divided by the number of all pairs, so as to stay in the range.
     #[serde(skip)]
     sum: f64,
     #[serde(skip)]
@@ -291,6 +292,7 @@ impl Summary {
 
     /// Takes a band whose first row this is. A row is not its own neighbour, where it has to be told.
     fn take<V: Element>(&mut self, first: usize, band: &kullback::Matrix<V>, skip: bool) {
+        let pairs = self.rows as f64 * self.columns as f64;
         for ((row, column), value) in band.values.indexed_iter() {
             let value = value.to_f64();
             let statuses = [band.p_statuses[row], band.q_statuses[column]];
@@ -300,14 +302,14 @@ impl Summary {
                 continue;
             }
             self.finite += 1;
-            self.sum += value;
+            self.sum += value / pairs;
             self.min = Some(self.min.map_or(value, |min| min.min(value)));
             self.max = Some(self.max.map_or(value, |max| max.max(value)));
             if !(skip && first + row == column) && self.nearest.is_none_or(|least| value < least) {
                 (self.nearest, self.nearest_pair) = (Some(value), Some((first + row, column)));
             }
         }
-        self.mean = (self.finite > 0).then(|| self.sum / self.finite as f64);
+        self.mean = (self.finite > 0).then(|| self.sum * (pairs / self.finite as f64));
         self.invalid_p_rows += invalid(&band.p_statuses);
         self.invalid_q_rows = invalid(&band.q_statuses);
         self.closer_looks += band.closer_looks;

@@ -195,6 +195,15 @@ fn pairs_beyond_the_result_type_are_counted() {
 }
 
 #[test]
+fn a_mean_is_in_the_range_of_its_values() {
+    let folder = folder(&f64_npy(1, 2, &[1e305, 0.0]), &f64_npy(3, 2, &[1.0; 6]));
+    let output = matrix(&folder, "p.npy", "q.npy", &["--mass", "as-given", "--json"]);
+    let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let want = 1e305 * 1e305_f64.ln();
+    assert!((summary["mean"].as_f64().unwrap() / want - 1.0).abs() < 1e-14, "{summary}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_one_message() {
     let folder = small();
     fs::write(folder.path().join("wide.npy"), f32_npy(1, 3, &[0.5, 0.25, 0.25])).unwrap();

@@ -17,7 +17,7 @@ pub fn run(program: Program) {
     let (engine, opened) = job::call(OPENING, || open(program));
     job::say(&opened);
     let Some(engine) = engine else { return };
-    for work in job::all().into_iter().chain([job::large()]) {
+    for work in [job::large()].into_iter().chain(job::all()) {
         job::say(&compute(program, &engine, &work));
     }
     let (_, closed) = job::call("close", || {

@@ -339,9 +339,7 @@ impl Look {
                 _ if look.sum == 0.0 => 0.0,
                 Kind::Logits => 1.0,
                 // A mass may be too small for a number, and still be one to divide by.
-                Kind::LogProbs => {
-                    (look.top * reading.by[side] + look.ln_beyond()).exp().max(f64::MIN_POSITIVE)
-                }
+                Kind::LogProbs => (look.top + look.ln_beyond()).exp().max(f64::MIN_POSITIVE),
             }
         })
     }
@@ -355,7 +353,7 @@ impl Look {
         let ln_mass = |side: usize| match reading.divided[side] {
             true => 0.0,
             false if reading.kinds[side] == Kind::Probs => self.sides[side].sum.ln(),
-            false => self.sides[side].top * reading.by[side] + self.sides[side].ln_beyond(),
+            false => self.sides[side].top + self.sides[side].ln_beyond(),
         };
         let ln_ratio = ln_mass(0) - ln_mass(1);
         if ln_ratio.abs() < 0.5 { q * ln_ratio.exp_m1() } else { p - q }

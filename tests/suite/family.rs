@@ -163,10 +163,13 @@ fn long_rows_agree_with_the_reference() {
             for kind in [Kind::Probs, Kind::Logits] {
                 let side = |side: &Array2<f32>| match kind {
                     Kind::Probs => side.clone(),
-                    _ => side.mapv(f32::ln),
+                    _ => side.mapv(|x| 1.3 * x.ln()),
                 };
                 let (p, q) = (side(&p), side(&q));
-                let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+                let mut batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+                if kind == Kind::Logits {
+                    batch = batch.with_temperature(1.3).unwrap();
+                }
                 let outcomes = engine.several(&divergences, &batch).unwrap();
                 for (&divergence, outcome) in divergences.iter().zip(&outcomes) {
                     let checked = engine.cross_check(divergence, &batch, outcome, rows);
@@ -582,6 +585,22 @@ fn rows_that_are_none_are_named_whatever_the_divergence() {
             let batch = Batch::probs(&heavy, &p).unwrap().with_on_invalid(OnInvalid::Nan);
             let outcome = engine.rows(divergence, &batch).unwrap();
             assert!(outcome.values[1].is_nan() && outcome.values[0] >= 0.0, "{divergence}");
+        }
+    }
+}
+
+/// Also where a part of the row that is looked at by itself has none.
+#[test]
+fn invalid_bins_of_long_rows_are_named() {
+    let p = Array2::from_elem((1, 140_003), 1.0_f32 / 140_003.0);
+    for bin in [0, 70_000, 140_002] {
+        let mut q = p.clone();
+        q[[0, bin]] = -1.0;
+        for engine in roomy_engines() {
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+            let error = engine.rows(Divergence::JensenShannon(0.5), &batch).unwrap_err();
+            let Error::Invalid(at) = error else { panic!("{engine}: {error}") };
+            assert_eq!((at.side, at.bin, at.rule), (Side::Q, Some(bin), Rule::Negative));
         }
     }
 }

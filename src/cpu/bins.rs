@@ -554,7 +554,8 @@ impl Scale {
     /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
     #[inline(always)]
     fn ln_of(&self, side: usize, given: f64, x: f64) -> f64 {
-        let ln = ln(if given > 0.0 { x / UNIT } else { 1.0 });
+        // Of none it is whatever: nobody looks.
+        let ln = ln(x / UNIT);
         if given == self.tops[side] { -self.ln_beyond[side] } else { ln }
     }
 

@@ -472,9 +472,11 @@ impl Scale {
         let more = next_to_each_other([p_by, q_by], [p_mass, q_mass]);
         let by = [p_by * more[0], q_by * more[1]];
         let [p_mass, q_mass] = [p_mass * more[0], q_mass * more[1]];
-        let d = match by {
-            [1.0, 1.0] => look.difference,
-            _ => difference(numbers, &self.reading, row, by),
+        // Powers of two: of alike masses in the range of a sum, the difference is at hand.
+        let is_known = [p_by, q_by] == [1.0; 2] && more[0] == more[1];
+        let d = match is_known {
+            true => look.difference * more[0],
+            false => difference(numbers, &self.reading, row, by),
         };
         self.by = by;
         self.masses = [p_mass / UNIT, q_mass / UNIT];

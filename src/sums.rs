@@ -27,10 +27,14 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
+    /// Whether the masses are so far apart that `Q/P − 1` has lost digits of their ratio.
+    pub(crate) fn masses_are_apart(&self) -> bool {
+        self.d.abs() > FAR * self.p
+    }
+
     /// `ln(Q/P)`. Near each other the difference of the masses has digits that those of the masses are not.
     pub(crate) fn ln_mass_ratio(&self) -> f64 {
-        let more = -self.d / self.p;
-        if more.abs() > FAR { (self.q / self.p).ln() } else { more.ln_1p() }
+        if self.masses_are_apart() { (self.q / self.p).ln() } else { (-self.d / self.p).ln_1p() }
     }
 }
 

@@ -51,9 +51,7 @@ impl Manner {
             Manner::Probs => {
                 let (sums, is_usual) = arch.dispatch(Summed { p, q });
                 let row = settle(batch, row, &sums);
-                // With masses far apart `Q/P − 1` has lost the digits of the ratio.
-                let are_apart = sums.d.abs() > sums.p / 4.0;
-                if !is_usual || are_apart || !is_ordinary(&row) {
+                if !is_usual || sums.masses_are_apart() || !is_ordinary(&row) {
                     return None;
                 }
                 let slopes = Slopes::new(&sums, row.value.to_f64(), weight);

@@ -6,6 +6,7 @@ mod install;
 mod lint;
 mod msrv;
 mod mutants;
+mod schemata;
 mod test;
 mod validation;
 
@@ -23,7 +24,10 @@ Commands:
         Run the whole suite under the validation layer
   mutants [PART]
         Check that the tests see faults in the shaders: those of the list in
-        xtask/mutants.txt, or those whose file or text contains PART";
+        xtask/mutants.txt, or those whose file or text contains PART
+  schemata library|command [PART]
+        Check that the tests see the mutants of cargo-mutants' list, or those whose
+        name contains PART, all of them built into one program";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -34,6 +38,8 @@ fn main() {
         ["validation"] => validation::run_all(),
         ["mutants"] => mutants::run_all(""),
         ["mutants", part] => mutants::run_all(part),
+        ["schemata", name] => schemata::run_all(name, ""),
+        ["schemata", name, part] => schemata::run_all(name, part),
         ["-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

@@ -58,7 +58,7 @@ pub(crate) fn run_all(part: &str) -> Result<(), Failure> {
     let all = read(LIST).map_err(|error| Failure::new(format!("mutants.txt: {error}")))?;
     let chosen = |mutant: &&Mutant| mutant.file.contains(part) || mutant.from.contains(part);
     let chosen: Vec<_> = all.iter().filter(chosen).collect();
-    copy_tree()?;
+    copy_tree_to(Path::new(TREE), at_run_time)?;
     if part.is_empty() {
         println!("the tests pass as long as nothing is wrong: {}", baseline()?);
     }
@@ -124,19 +124,25 @@ fn read(list: &str) -> Result<Vec<Mutant>, String> {
     Ok(mutants)
 }
 
-/// Makes the copy like the tree, and leaves alone what is: cargo goes by the times.
-fn copy_tree() -> Result<(), Failure> {
+/// Makes the copy like the tree, and leaves alone what is: cargo goes by the times. Texts are as
+/// `change` makes them; without one, what is in the copy stays.
+pub(crate) fn copy_tree_to(
+    tree: &Path,
+    change: impl Fn(&str, &str) -> Option<String>,
+) -> Result<(), Failure> {
     let listed = capture("git ls-files")?;
     let names = || listed.lines().filter(|name| Path::new(name).is_file());
-    let kept: BTreeSet<PathBuf> = names().map(|name| Path::new(TREE).join(name)).collect();
-    prune(Path::new(TREE), &kept).map_err(|error| failed(TREE, error))?;
+    let kept: BTreeSet<PathBuf> = names().map(|name| tree.join(name)).collect();
+    prune(tree, &kept).map_err(|error| failed(TREE, error))?;
     for name in names() {
         let contents = fs::read(name).map_err(|error| failed(name, error))?;
         let contents = match str::from_utf8(&contents) {
-            Ok(text) if name.starts_with("src/") => at_run_time(name, text).into(),
-            _ => contents,
+            Ok(text) => change(name, text).map(Into::into),
+            _ => Some(contents),
         };
-        write(&Path::new(TREE).join(name), &contents)?;
+        if let Some(contents) = contents {
+            write(&tree.join(name), &contents)?;
+        }
     }
     Ok(())
 }
@@ -159,16 +165,17 @@ fn prune(folder: &Path, kept: &BTreeSet<PathBuf>) -> io::Result<()> {
 }
 
 /// Has the copy read its shaders when it runs, so that a fault in one of them costs no build.
-fn at_run_time(name: &str, text: &str) -> String {
-    if !text.contains("include_str!(\"../../shaders/") && name != "src/lib.rs" {
-        return text.into();
+fn at_run_time(name: &str, text: &str) -> Option<String> {
+    let has_shader = text.contains("include_str!(\"../../shaders/");
+    if !name.starts_with("src/") || !(has_shader || name == "src/lib.rs") {
+        return Some(text.into());
     }
     let text = text.replace("include_str!(\"../../shaders/", "crate::shader(\"shaders/");
     let text = text.replace(" concat!(", " crate::joined!(");
-    match name {
+    Some(match name {
         "src/lib.rs" => text + READ_SHADER,
         _ => text,
-    }
+    })
 }
 
 /// What the copy reads them with.
@@ -187,7 +194,7 @@ macro_rules! joined {
 pub(crate) use joined;
 "#;
 
-fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
     if fs::read(path).is_ok_and(|there| there == contents) {
         return Ok(());
     }
@@ -196,7 +203,7 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| failed(&path.display().to_string(), error))
 }
 
-fn failed(name: &str, error: impl std::fmt::Display) -> Failure {
+pub(crate) fn failed(name: &str, error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("{name}: {error}"))
 }
 

@@ -47,8 +47,8 @@ pub(crate) struct Node {
     pub scales: [f64; 2],
     /// What rounding took from the scales, which is more than 1 where these are beyond 1e16.
     pub scale_rests: [f64; 2],
-    /// The logarithm of the ratio of the masses in two parts, of which the first alone may be large;
-    /// meaningless where one of them is 0.
+    /// The logarithm of the ratio of the masses beyond what the rests of the scales are apart, in two
+    /// parts, of which the first alone may be large; meaningless where one of them is 0.
     pub ln_ratio: [f64; 2],
     /// The mass of P times the divergence of the conditional distributions, in the unit of P.
     pub g: f64,
@@ -67,7 +67,7 @@ impl Node {
 
     /// `ln(P/Q)`.
     pub(crate) fn ln_ratio(&self) -> f64 {
-        self.ln_ratio[0] + self.ln_ratio[1]
+        self.ln_ratio[0] + (self.ln_ratio[1] + (self.scale_rests[0] - self.scale_rests[1]))
     }
 
     /// The divergence of the two sides divided by their masses.
@@ -377,8 +377,7 @@ impl<const N: usize> Leaves<N> {
         let u = tree_sum(u) / w;
         node.infinite = infinite;
         if w > 0.0 && v > 0.0 {
-            let rests_apart = scale_rests[0] - scale_rests[1];
-            node.ln_ratio = [apart, ((beyond + lost) - u.ln_1p()) + rests_apart];
+            node.ln_ratio = [apart, (beyond + lost) - u.ln_1p()];
             node.g = (tree_sum(g) - w * eta(u, 1.0 + u)).max(0.0);
         }
         node
@@ -420,18 +419,17 @@ pub(crate) fn merged(nodes: &[Node]) -> Node {
         scales.reduce(|top, other| if other > top { other } else { top }).unwrap_or_default()
     };
     let scales = [scale(0), scale(1)];
-    let rests_apart = scales[0].1 - scales[1].1;
     let mut leaves = Leaves::<FAN>::new(nodes.len());
     let mut g = 0.0;
     for (at, node) in nodes.iter().enumerate() {
-        let unit = [0, 1].map(|side| {
-            let (scale, rest) = scales[side];
-            ((node.scales[side] - scale) + (node.scale_rests[side] - rest)).min(0.0).exp()
-        });
+        // Rests may be large themselves: only their differences are added to anything.
+        let rests = [0, 1].map(|side| node.scale_rests[side] - scales[side].1);
+        let unit =
+            [0, 1].map(|side| ((node.scales[side] - scales[side].0) + rests[side]).min(0.0).exp());
         (leaves.w[at], leaves.v[at]) = (node.masses[0] * unit[0], node.masses[1] * unit[1]);
         g += node.g * unit[0];
         [leaves.high[at], leaves.low[at]] = match node.masses.map(|mass| mass > 0.0) {
-            [true, true] => [node.ln_ratio[0], node.ln_ratio[1] - rests_apart],
+            [true, true] => [node.ln_ratio[0], node.ln_ratio[1] + (rests[0] - rests[1])],
             [true, false] => [f64::INFINITY, 0.0],
             [false, true] => [f64::NEG_INFINITY, 0.0],
             [false, false] => [f64::NAN, 0.0],

@@ -429,6 +429,8 @@ pub(super) struct Scale {
     /// is rounded, and that the logarithm of a probability next to 1 has its digits.
     tops: [f64; 2],
     ln_beyond: [f64; 2],
+    /// Of probabilities: the logarithm of what brings a number to its probability.
+    ln_per_mass: [f64; 2],
 }
 
 impl Scale {
@@ -443,6 +445,7 @@ impl Scale {
             per_mass: UNIT,
             tops: [0.0; 2],
             ln_beyond: [0.0; 2],
+            ln_per_mass: [0.0; 2],
         };
         if reading.is_probs() && reading.divided[0] {
             scale.of_probs(look, numbers, row);
@@ -486,11 +489,12 @@ impl Scale {
         self.look_beyond(look, 1);
     }
 
-    /// Notes the largest number of a side of probabilities.
+    /// Notes the largest number of a side of probabilities that is divided by its mass.
     #[inline(always)]
     fn look_beyond(&mut self, look: &Look, side: usize) {
         let SideLook { rest, top, .. } = look.sides[side];
         self.tops[side] = top;
+        self.ln_per_mass[side] = self.by[side].ln() - (self.masses[side] * UNIT).ln();
         self.ln_beyond[side] = match rest.is_finite() {
             true => (rest / top).ln_1p(),
             false => (self.masses[side] * UNIT / (top * self.by[side])).ln(),
@@ -514,13 +518,12 @@ fn next_to_each_other(by: [f64; 2], masses: [f64; 2]) -> [f64; 2] {
 }
 
 impl Scale {
-    /// The probability, in units, of a number of a side; none where there is none, which is not where
-    /// it is too small.
+    /// The probability of a number of a side, in units where the number is a logarithm, as it is given
+    /// where not; none where there is none, which is not where it is too small.
     pub(super) fn probability(&self, window: &Window, side: usize, bin: usize) -> Option<f64> {
         let given = window.sides[side].as_flattened()[bin];
         match self.reading.kinds[side] {
-            Kind::Probs if given > 0.0 => Some(given * self.by[side] / self.masses[side]),
-            Kind::Probs => None,
+            Kind::Probs => (given > 0.0).then_some(given),
             _ if given == f64::NEG_INFINITY => None,
             _ => Some(exp_of(self.ln(side, given)) * UNIT),
         }
@@ -541,13 +544,10 @@ impl Scale {
     pub(super) fn ln_probability(&self, window: &Window, side: usize, bin: usize) -> f64 {
         let given = window.sides[side].as_flattened()[bin];
         match self.reading.kinds[side] {
-            Kind::Probs if given > 0.0 && given == self.tops[side] => -self.ln_beyond[side],
-            Kind::Probs => match given * self.by[side] / self.masses[side] {
-                small if small < FLOOR => {
-                    given.ln() - (self.masses[side] / self.by[side] * UNIT).ln()
-                }
-                quotient => (quotient / UNIT).ln(),
-            },
+            Kind::Probs if given > 0.0 => {
+                self.ln_of(side, given, given * self.by[side] / self.masses[side])
+            }
+            Kind::Probs => f64::NEG_INFINITY,
             _ if given == f64::NEG_INFINITY => given,
             _ => self.ln(side, given),
         }
@@ -556,8 +556,11 @@ impl Scale {
     /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
     #[inline(always)]
     fn ln_of(&self, side: usize, given: f64, x: f64) -> f64 {
-        // Of none it is whatever: nobody looks.
-        let ln = ln(x / UNIT);
+        // A quotient too small for a number has its digits in the number that it was made of. Of none it
+        // is whatever: nobody looks.
+        let is_small = x < FLOOR * UNIT;
+        let of = if is_small { given } else { x / UNIT };
+        let ln = ln(of) + if is_small { self.ln_per_mass[side] } else { 0.0 };
         if given == self.tops[side] { -self.ln_beyond[side] } else { ln }
     }
 
@@ -685,6 +688,7 @@ impl Block {
     /// Probabilities on both sides.
     #[inline(always)]
     fn take_probs<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
+        let (given_p, given_q) = (p, q);
         let Scale { by, masses, delta, per_mass, reading, .. } = *scale;
         let none = [0.0; LANES];
         let (mut a, mut b, mut x, mut y, mut n) = (none, none, none, none, none);
@@ -705,6 +709,14 @@ impl Block {
                 l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
             }
             self.l[at] = l;
+            let mut least = [UNIT; LANES];
+            for lane in 0..LANES {
+                let both = self.both[at][lane] == 1.0;
+                least[lane] = if both { x[lane].min(y[lane]) } else { UNIT };
+            }
+            if least.into_iter().fold(UNIT, f64::min) < FLOOR {
+                self.take_small(scale, at, [given_p, given_q], [&x, &y]);
+            }
         }
         if reading.needs_logs {
             let (mut ln_p, mut ln_q) = (none, none);
@@ -713,6 +725,18 @@ impl Block {
                 ln_q[lane] = scale.ln_of(1, q[lane], y[lane]);
             }
             self.put_logs(at, [p, q], &x, [&ln_p, &ln_q]);
+        }
+    }
+
+    /// The logarithms of ratios of probabilities of which one is too small for a number.
+    #[cold]
+    #[inline(never)]
+    fn take_small(&mut self, scale: &Scale, at: usize, given: [&Vector; 2], x: [&Vector; 2]) {
+        for lane in (0..LANES).filter(|&lane| self.both[at][lane] == 1.0) {
+            if x[0][lane].min(x[1][lane]) < FLOOR {
+                let ln = |side: usize| scale.ln_of(side, given[side][lane], x[side][lane]);
+                self.l[at][lane] = ln(0) - ln(1);
+            }
         }
     }
 
@@ -830,13 +854,15 @@ impl Block {
         }
         let on = [&p_on, &q_on];
         self.put(at, on, [&x, &y], &n);
-        if reading.is_probs() {
+        if reading.is_probs() && !reading.needs_l {
             l = none;
-        }
-        if reading.is_probs() && reading.needs_l {
+        } else if reading.is_probs() {
             let (p, q, n) = (self.p[at], self.q[at], self.n[at]);
             for lane in 0..LANES {
-                l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
+                // What is too small for a number has its logarithm.
+                let usual = x[lane].min(y[lane]) >= FLOOR;
+                let ratio = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
+                l[lane] = if usual { ratio } else { l[lane] };
             }
         }
         self.l[at] = l;
@@ -960,5 +986,173 @@ impl LogSide {
             on[lane] = if some { 1.0 } else { 0.0 };
         }
         LogSide { ln: logs, x, on }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::*;
+
+    fn look(batch: &Batch<'_, f64>, bins: Range<usize>) -> Look {
+        Look::at(batch, &Reading::of(batch), 0, bins, &mut Window::new())
+    }
+
+    fn scale(batch: &Batch<'_, f64>) -> Scale {
+        let all = look(batch, 0..batch.bins());
+        Scale::new(Reading::of(batch).with(true, true), &all, batch, 0)
+    }
+
+    /// The logarithms of the probabilities of a side.
+    fn ln(batch: &Batch<'_, f64>, side: usize) -> Vec<f64> {
+        let (scale, mut window) = (scale(batch), Window::new());
+        window.show(batch, &scale.reading, 0, 0..batch.bins());
+        (0..batch.bins()).map(|bin| scale.ln_probability(&window, side, bin)).collect()
+    }
+
+    fn assert_close(got: f64, want: f64, off: f64) {
+        assert!((got - want).abs() <= off * want.abs(), "{got:e}, not {want:e}");
+    }
+
+    /// Sums of these numbers are exact in any order.
+    #[test]
+    fn looks_at_parts_make_the_look_at_all() {
+        let number = |bin: usize, step: usize| ((bin * step) % 61 + 1) as f64 / 64.0;
+        for kinds in [[Kind::Probs; 2], [Kind::Logits; 2], [Kind::LogProbs, Kind::Probs]] {
+            let side = |kind, step| {
+                let mut side = Array2::from_shape_fn((1, 96), |(_, bin)| number(bin, step));
+                // The largest of a part is not that of the row, or is it once more.
+                for (bin, most) in [(20, 3.0), (40, 5.0), (70, 5.0)] {
+                    side[[0, bin]] = most;
+                }
+                if kind == Kind::LogProbs { side - 9.0 } else { side }
+            };
+            let (p, q) = (side(kinds[0], 7), side(kinds[1], 19));
+            let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+            let (reading, all) = (Reading::of(&batch), look(&batch, 0..96));
+            let mut merged = look(&batch, 0..32);
+            merged.merge(&reading, &look(&batch, 32..64));
+            merged.merge(&reading, &look(&batch, 64..96));
+            assert_eq!(merged.difference, all.difference);
+            for (merged, all) in merged.sides.iter().zip(&all.sides) {
+                assert_eq!((merged.sum, merged.top), (all.sum, all.top), "{kinds:?}");
+                assert_close(merged.rest, all.rest, 1e-15);
+                assert!(!merged.invalid);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_invalid_in_two_parts_is_invalid() {
+        let p = array![[0.5, f64::NAN, 0.25, f64::NAN]];
+        let batch = Batch::probs(&p, &p).unwrap();
+        let (mut merged, reading) = (look(&batch, 0..2), Reading::of(&batch));
+        merged.merge(&reading, &look(&batch, 2..4));
+        assert!(merged.is_invalid() && !merged.is_usable(&reading));
+    }
+
+    #[test]
+    fn rows_are_usable_where_what_divides_is_some() {
+        let (some, none) = (array![[0.5, 0.5]], array![[0.0, 0.0]]);
+        for (mass, want) in [(Mass::Normalize, false), (Mass::Generalized, true)] {
+            for (p, q, is_usable) in
+                [(&some, &some, true), (&none, &some, want), (&some, &none, want)]
+            {
+                let batch = Batch::probs(p, q).unwrap().with_mass(mass);
+                assert_eq!(look(&batch, 0..2).is_usable(&Reading::of(&batch)), is_usable, "{mass}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_is_sure_of_one_bin_of_logarithms_that_has_nearly_all() {
+        let sure = array![[0.0, -20.0, -30.0]];
+        for (kind, mass, numbers, want) in [
+            (Kind::Logits, Mass::AsGiven, &sure, true),
+            (Kind::LogProbs, Mass::Normalize, &sure, true),
+            (Kind::LogProbs, Mass::AsGiven, &sure, false),
+            (Kind::Probs, Mass::Normalize, &array![[1.0, 1e-9, 1e-9]], false),
+            (Kind::Logits, Mass::Check, &array![[0.0, 0.0, -30.0]], false),
+            (Kind::Logits, Mass::Check, &array![[0.0, -1.0, -30.0]], false),
+        ] {
+            let batch = Batch::of(kind, numbers, kind, numbers).unwrap().with_mass(mass);
+            assert_eq!(look(&batch, 0..3).is_sure(&Reading::of(&batch), 1), want, "{kind}, {mass}");
+        }
+    }
+
+    /// Of masses next to each other the difference has the digits that the logarithms have.
+    #[test]
+    fn masses_of_logarithms_differ_by_what_these_do() {
+        let more = |p: f64| {
+            let (p, q) = (array![[p]], array![[0.0]]);
+            let batch = Batch::log_probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+            look(&batch, 0..1).more_mass(&Reading::of(&batch))
+        };
+        let little = 2.0_f64.powi(-30);
+        assert_close(more(little), little + little * little / 2.0, 1e-15);
+        assert_close(more(2.0), 2.0_f64.exp() - 1.0, 1e-15);
+    }
+
+    #[test]
+    fn logarithms_of_probabilities_have_their_digits_at_the_ends() {
+        let with = |p: &Array2<f64>| {
+            let q = array![[0.25, 0.25, 0.5]];
+            ln(&Batch::probs(p, &q).unwrap().with_mass(Mass::Normalize), 0)
+        };
+        let one = with(&array![[1.0, 1e-17, 1e-19]]);
+        assert_close(one[0], -1.01e-17, 1e-14);
+        assert_close(one[1], 1e-17_f64.ln(), 1e-15);
+        let small = with(&array![[1000.0, 1e-321, 2.0]]);
+        assert_close(small[1], 1e-321_f64.ln() - 1002.0_f64.ln(), 1e-15);
+        assert_close(small[0], -0.002_f64.ln_1p(), 1e-15);
+        let beyond = with(&array![[1e308, 1.5e308, 1e308]]);
+        assert_close(beyond[1], (1.5_f64 / 3.5).ln(), 1e-15);
+        assert_close(beyond[2], (1.0_f64 / 3.5).ln(), 1e-15);
+        // And both sides by themselves, beside logarithms.
+        let (p, q) = (array![[1e308, 1.5e308, 1e308]], array![[0.0, 1.0, 2.0]]);
+        let mixed = Batch::of(Kind::Probs, &p, Kind::Logits, &q).unwrap();
+        assert_close(ln(&mixed.with_mass(Mass::Normalize), 0)[1], (1.5_f64 / 3.5).ln(), 1e-15);
+    }
+
+    #[test]
+    fn masses_in_the_range_stay_as_they_are() {
+        let p = array![[0.25, 0.25]];
+        let batch = Batch::probs(&p, &p).unwrap();
+        let side = look(&batch, 0..2).sides[0];
+        assert_eq!(in_range(side, &batch, 0, 0), (1.0, 0.5));
+        let far = SideLook { sum: 1e-200, ..side };
+        assert_eq!(in_range(far, &batch, 0, 0).0, 2.0_f64.powi(664));
+    }
+
+    #[test]
+    fn ends_are_where_one_of_both_is_none() {
+        let has_ends = |p: &Array2<f64>| {
+            let q = array![[0.25, 0.25, 0.5]];
+            let batch = Batch::probs(p, &q).unwrap();
+            let (scale, mut space) = (scale(&batch), Space::new());
+            let (block, window) = space.block::<false>(&batch, &scale, 0, 0..3);
+            block.has_ends(window.vectors())
+        };
+        // What fills the vector up is no bin, and counts as one: a look at it does no harm.
+        assert!(has_ends(&array![[0.5, 0.0, 0.5]]));
+        assert_eq!(has_ends(&array![[0.5, 0.25, 0.25]]), 3 % LANES != 0);
+    }
+
+    /// Of rows of which one is a multiple of the other nothing is left of the differences.
+    #[test]
+    fn proportional_rows_are_next_to_equal_in_each_bin() {
+        // Three times as much has no more than 53 bits.
+        let p = Array2::from_shape_fn((1, 16), |(_, bin)| {
+            (0x2_0000_0000_0001_u64 + 0x0_3b9a_ca07_1234 * bin as u64) as f64 / 2.0_f64.powi(51)
+        });
+        let q = &p * 3.0;
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        let (scale, mut space) = (scale(&batch), Space::new());
+        let (block, _) = space.block::<true>(&batch, &scale, 0, 0..16);
+        let off: Vec<f64> = block.n[0].iter().zip(&block.p[0]).map(|(n, p)| n / p).collect();
+        // All of them by what the masses are rounded by.
+        let spread = off.iter().map(|other| (other - off[0]).abs());
+        assert!(spread.fold(0.0, f64::max) < 2e-18, "{off:?}");
     }
 }

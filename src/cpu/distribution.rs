@@ -151,3 +151,51 @@ fn in_range(numbers: &[f64]) -> (f64, Total) {
     };
     (by, numbers.iter().map(|x| x * by).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::batch::{Batch, Mass};
+
+    fn made(kind: Kind, numbers: &[f64]) -> Distribution {
+        let row = Array2::from_shape_vec((1, numbers.len()), numbers.to_vec()).unwrap();
+        let batch = Batch::of(kind, &row, kind, &row).unwrap().with_mass(Mass::Normalize);
+        Distribution::new(Side::P, numbers.to_vec(), &Reading::of(&batch))
+    }
+
+    /// What is lost is made once more in another way: answers do not tell.
+    #[test]
+    fn what_is_lost_is_told_from_what_is_not_there() {
+        assert!(!made(Kind::Probs, &[0.5, 0.5, 0.0]).some_lost);
+        assert!(!made(Kind::Probs, &[1.0, 1e-300, 0.0]).some_lost);
+        assert!(made(Kind::Probs, &[1.0, 1e-312, 0.0]).some_lost);
+    }
+
+    #[test]
+    fn numbers_are_those_of_their_kind() {
+        for kind in [Kind::Probs, Kind::LogProbs, Kind::Logits] {
+            assert!(!made(kind, &[0.5, 0.0]).is_invalid);
+            assert!(made(kind, &[0.5, f64::INFINITY]).is_invalid);
+            assert!(made(kind, &[f64::NAN, 0.5]).is_invalid);
+        }
+        assert!(made(Kind::Probs, &[0.5, -0.5]).is_invalid);
+        assert!(!made(Kind::LogProbs, &[0.0, f64::NEG_INFINITY]).is_invalid);
+    }
+
+    #[test]
+    fn logits_have_a_mass_of_1_and_the_others_their_own() {
+        assert_eq!(made(Kind::Logits, &[3.0, 4.0]).mass, 1.0);
+        assert_eq!(made(Kind::Logits, &[f64::NEG_INFINITY; 2]).mass, 0.0);
+        assert_eq!(made(Kind::LogProbs, &[0.0, 0.0]).mass, 2.0);
+        assert_eq!(made(Kind::Probs, &[3.0, 4.0]).mass, 7.0);
+    }
+
+    /// Of a logarithm that counts as another nothing is lost.
+    #[test]
+    fn masks_leave_no_rest() {
+        let masked = made(Kind::Logits, &[0.0, f64::MIN]);
+        assert_eq!((masked.ln[1], masked.ln_rest[1], masked.x[1]), (LEAST_LN, 0.0, 0.0));
+    }
+}

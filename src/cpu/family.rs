@@ -579,3 +579,20 @@ fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, 
     }
     top + sum.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What else it is made of is not asked for in vain: that takes longer, and answers do not tell.
+    #[test]
+    fn the_plain_sum_is_made_where_it_may_have_more_digits() {
+        let not = || panic!("it is not needed");
+        assert_eq!(as_given(1.0, 2.0, not), 3.0);
+        assert_eq!(as_given(100.0, 100.0, not), 200.0);
+        assert_eq!(as_given(9.0, -7.0, not), 2.0);
+        assert_eq!(as_given(9.0, -8.0, || [0.99, 5.0]), 0.99);
+        assert_eq!(as_given(9.0, -8.0, || [0.99, 17.0]), 1.0);
+        assert_eq!(as_given(8.0, -9.0, || [-0.99, 5.0]), -0.99);
+    }
+}

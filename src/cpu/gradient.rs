@@ -656,7 +656,7 @@ impl Bins for Products<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
+    use ndarray::{Array2, array};
 
     use super::*;
     use crate::batch::Mass;
@@ -688,6 +688,33 @@ mod tests {
                 let mut space = [Vec::new(), Vec::new()];
                 let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
                 assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
+            }
+        }
+    }
+
+    /// Rows next to each other, of which the differences show what is rounded, and have their digits all
+    /// the same; with weights and temperatures, which do not change that; of either side alone.
+    #[test]
+    fn nor_are_logits_that_are_near() {
+        for (bins, weight, temperature) in [(16, 1.0, 1.0), (1_000, 1e3, 1.0), (1_000, 1e-3, 4.0)] {
+            let p = side(Kind::Logits, bins, 377);
+            let q = Array2::from_shape_fn((1, bins), |(_, bin)| {
+                p[[0, bin]] + 1e-5 * ((bin * 610) % 1013) as f32 / 1013.0
+            });
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            let weights = array![weight];
+            for wanted in [[true, true], [true, false], [false, true]] {
+                let job = Job::new(Divergence::Kl, &batch, Some(weights.view()), [false; 2]);
+                let mut places = [p.clone(), q.clone()];
+                let rows = places.each_mut().map(|place| place.row_mut(0));
+                let mut wanted = wanted.into_iter();
+                let mut into = rows.map(|row| match wanted.next() {
+                    Some(true) => Target::Row(row),
+                    _ => Target::Nowhere,
+                });
+                let mut space = [Vec::new(), Vec::new()];
+                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                assert!(row.is_some(), "{bins} bins, {weight}, {temperature}");
             }
         }
     }

@@ -191,3 +191,29 @@ impl Slopes {
         self.by[1] * (mul_add::<FUSED>(-p, self.more, q - p) / q)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::kind::Kind;
+
+    #[test]
+    fn each_sort_of_rows_has_its_manner() {
+        let of = |kinds: [Kind; 2], bins: usize| {
+            let side = Array2::from_elem((1, bins), 0.5_f32);
+            let batch = Batch::of(kinds[0], &side, kinds[1], &side).unwrap();
+            match Manner::of(&batch.with_mass(Mass::Normalize)) {
+                Some(Manner::Probs) => "probs",
+                Some(Manner::Logs) => "logs",
+                None => "",
+            }
+        };
+        let (probs, logits) = ([Kind::Probs; 2], [Kind::Logits; 2]);
+        assert_eq!([of(probs, 16), of(probs, sums::SEGMENT)], ["probs"; 2]);
+        assert_eq!([of(logits, 16), of(logits, logs::SEGMENT)], ["logs"; 2]);
+        assert_eq!([of(probs, sums::SEGMENT + 1), of(logits, logs::SEGMENT + 1)], [""; 2]);
+        assert_eq!(of([Kind::Probs, Kind::Logits], 16), "");
+    }
+}

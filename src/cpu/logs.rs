@@ -986,6 +986,68 @@ mod tests {
         assert!((got - want).abs() <= 1e-6 * want, "{what}: {got:e}, not {want:e}");
     }
 
+    /// What is left to f64 is right as well, and comes later: answers do not tell.
+    #[test]
+    fn weights_that_f32_lacks_are_told_from_others() {
+        let lacks = |temperature: f64, p: &[f32], q: &[f32]| {
+            let mut ahead = Ahead::at(Some(p), Some(q));
+            ahead.look_at_rest();
+            ahead.lacks_weights(temperature)
+        };
+        for (want, temperature, p, q) in [
+            // Below f32 is what is more than 85 below the largest; much more is what is beyond 1e12.
+            (true, 1.0, [0.0, -86.0, 0.0], [0.0, -2e12, 0.0]),
+            (false, 1.0, [0.0, -85.0, 0.0], [0.0, -2e12, 0.0]),
+            (false, 1.0, [0.0, -86.0, 0.0], [0.0, -0.9e12, 0.0]),
+            (false, 1.0, [0.0, -86.0, 0.0], [0.0, -1e12, -9e12]),
+            // Both from the largest on.
+            (true, 1.0, [10.0, -80.0, 0.0], [0.0, -2e12, 0.0]),
+            (true, 1.0, [0.0, -86.0, 0.0], [10.0, -5e12, 0.0]),
+            (false, 1.0, [0.0, -86.0, 0.0], [-3e12, -3.5e12, -4e12]),
+            // And both by the temperature.
+            (false, 2.0, [0.0, -160.0, 0.0], [0.0, -5e12, 0.0]),
+            (false, 4.0, [0.0, -400.0, 0.0], [0.0, -3e12, -9e12]),
+            (true, 0.25, [0.0, -30.0, 0.0], [0.0, -0.5e12, 0.0]),
+        ] {
+            assert_eq!(lacks(temperature, &p, &q), want, "{p:?}, {q:?}, {temperature}");
+        }
+    }
+
+    /// Which of two ways a block takes shows in whether its weights can be kept, but not in its sums.
+    #[test]
+    fn blocks_that_f32_is_right_for_take_it() {
+        let attempted = |temperature: f64, p: &[f32], q: &[f32]| {
+            let (mut now, mut manner) = (Ahead::at(Some(p), Some(q)), Manner::Far);
+            now.look_at_rest();
+            let mut ahead = Ahead::at(None, None);
+            let weights = &mut [&mut [][..], &mut []];
+            let (node, tops) =
+                now.node::<false, false>(temperature, &mut manner, &mut ahead, weights);
+            assert!(!node.invalid && node.infinite == q.contains(&f32::NEG_INFINITY));
+            tops
+        };
+        let (p, q) = ([0.0_f32, 3.0, 1.0], [2.0_f32, 0.0, 1.0]);
+        assert_eq!(attempted(1.0, &p, &q), Some([3.0, 2.0]));
+        assert_eq!(attempted(1.0, &p, &[0.1, 2.9, 1.0]), None, "near, which is seen too late");
+        assert_eq!(attempted(1.0, &p, &[2.0, f32::NEG_INFINITY, 1.0]), None);
+        // As large as f32 takes, and larger; on either side.
+        let up = |side: [f32; 3], by: f32| side.map(|x| x + by);
+        let most = LARGEST_TOP - 3.0;
+        assert_eq!(attempted(1.0, &up(p, most), &q), Some([LARGEST_TOP, 2.0]));
+        assert_eq!(attempted(1.0, &up(p, most + 1.0), &q), None);
+        assert_eq!(attempted(1.0, &p, &up(q, most + 2.0)), None);
+        assert_eq!(attempted(1.0, &up(p, -most - 8.0), &q), None);
+        for side in [[f32::NAN, 0.0, 1.0], [f32::INFINITY, 0.0, 1.0]] {
+            for (p, q) in [(&side, &q), (&p, &side)] {
+                let mut now = Ahead::at(Some(&p[..]), Some(&q[..]));
+                now.look_at_rest();
+                let (weights, mut ahead) = (&mut [&mut [][..], &mut []], Ahead::at(None, None));
+                let node = now.node::<false, false>(1.0, &mut Manner::Far, &mut ahead, weights).0;
+                assert!(node.invalid, "{p:?}, {q:?}");
+            }
+        }
+    }
+
     /// What is summed where f32 cannot would hide sums that are far off: they would only take longer.
     #[test]
     fn the_sums_themselves_are_right() {

@@ -395,6 +395,30 @@ mod tests {
         assert!(some(&[0, 1, 2], 3).is_full && !one.is_full);
     }
 
+    #[test]
+    fn tiles_are_where_their_rows_are() {
+        assert_eq!(within(&(5..7), &(3..9)), 2..4);
+        let tile = |p, q| Tile::<f32> { p, q, into: Vec::new() };
+        assert!(tile(0..2, 2..4).is_above() && tile(2..4, 2..4).is_above());
+        assert!(tile(1..3, 0..2).is_above() && !tile(2..4, 0..2).is_above());
+        let rows = 2 * TILE_ROWS + 1;
+        let mut values = Array2::from_shape_fn((rows, 10), |(row, column)| 10 * row + column);
+        let rows_of = values.as_slice_mut().unwrap().chunks_mut(10);
+        let tiles = tiles(rows_of, &(0..rows), &(0..10), 4);
+        let firsts: Vec<_> = tiles.iter().map(|tile| (*tile.into[0])[0]).collect();
+        let second = 10 * TILE_ROWS;
+        let third = 2 * second;
+        let want = [0, 4, 8, second, second + 4, second + 8, third, third + 4, third + 8];
+        assert_eq!(firsts, want);
+        assert!(tiles.iter().all(|tile| tile.into.len() == tile.p.len()));
+    }
+
+    /// Overlaps of pairs that are nearer are made anew: answers do not tell.
+    #[test]
+    fn overlaps_have_their_digits_from_where_roots_are_far_apart() {
+        assert!(is_apart(2.0) && !is_apart(1.9));
+    }
+
     /// The first too large value is that of the first row, whichever tile it is in.
     #[test]
     fn what_was_met_adds_up() {

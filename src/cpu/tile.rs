@@ -643,6 +643,13 @@ mod tests {
     }
 
     /// Pairs that are not near are summed with fewer operations, and what lacks digits once more: so values
+    #[test]
+    fn f32_takes_probabilities_that_are_none_or_not_too_small() {
+        assert!(Kl::takes(0.5, -0.7) && Kl::takes(0.0, f64::NEG_INFINITY));
+        assert!(Kl::takes(0.0, -0.9e12) && !Kl::takes(0.0, -1e12));
+        assert!(!Kl::takes(-0.5, -0.7) && !Kl::takes(f64::NAN, -0.7));
+    }
+
     /// do not tell what of it is wrong.
     #[test]
     fn sums_of_pairs_far_apart_are_right_by_themselves() {

@@ -75,13 +75,31 @@ def masses():
         row("f64", f"{name} apart, and so are the masses", [PROBS] * 2, p, q, policy=NORMALIZE)
     row("f32", "far apart, and so are the masses", [PROBS] * 2, [.3, 1e-10, 1e-37],
         [1.1754942e-38, 1.9721523e-31, 1e-5], policy=NORMALIZE)
-    for off in [1e-5, 1e-6]:
+    for off in [1e-5, 1e-6, 1e-9]:
         p = np.array([1.0 + bin * 389 % 101 / 25 for bin in range(50)])
         q = p * (1 + off * (np.arange(50) * 577 % 97 / 48.5 - 1))
         # The largest ratio is of the first order in what is rounded.
         names = [name for name in NAMES if name != "renyi:inf" or off > 5e-6]
         row("f64", f"masses not alike, {off} apart", [PROBS] * 2, 23636797811 * p, q,
             policy=NORMALIZE, names=names)
+        if off < 1e-6:
+            # Nor is this one of the second order.
+            del made.ROWS[-1]["values"]["tv"]
+    for type in ["f32", "f64"]:
+        p, q = [.6, .3], [.3, 1.25]
+        row(type, "masses that balance what the rows differ by", [PROBS] * 2, p, q, policy=AS_GIVEN)
+        row(type, "masses that balance it the other way", [PROBS] * 2, q, p, policy=AS_GIVEN)
+    row("f64", "masses beyond the range", [PROBS] * 2, [1e308, 1e308, 1.5e308], [.2, .3, .5],
+        policy=NORMALIZE)
+    far = [1e308, 1e-20, 3e307]
+    row("f64", "numbers too small beside their mass", [PROBS] * 2, far, [.25, .25, .5], policy=NORMALIZE)
+    row("f64", "numbers of Q too small beside their mass", [PROBS] * 2, [.25, .25, .5], far,
+        policy=NORMALIZE)
+    row("f64", "numbers too small beside their mass, of two kinds", [LOGITS, PROBS], [1, 1, 2], far,
+        policy=NORMALIZE)
+    logs = np.log([.2, .3, .5])
+    row("f64", "log-probs of masses next to each other", [LOGS] * 2,
+        logs + np.array([1e-7, 2e-7, 1.7e-7]), logs, policy=GENERALIZED)
 
 
 def ends():

@@ -538,6 +538,19 @@ fn overlaps_too_small_for_a_number() {
     let got = Engine::cpu().rows(Divergence::Bhattacharyya, &batch).unwrap().values[0];
     let want = 399.5 - (-0.5_f64).exp().ln_1p();
     assert!(close(got, want, 1e-14), "{got:e}, not {want:e}");
+
+    // More bins than are summed side by side, −60·k of P and 60·k − 2400 of Q, k from 0 to 40.
+    let p = Array2::from_shape_fn((1, 41), |(_, bin)| -60.0 * (bin * 29 % 41) as f64);
+    let q = p.mapv(|ln| -2400.0 - ln);
+    let batch = Batch::logits(&p, &q).unwrap();
+    for (divergence, want) in [
+        (Divergence::Bhattacharyya, 1200.0 - 41.0_f64.ln()),
+        (Divergence::Renyi(0.25), 600.0 / 0.75),
+        (Divergence::Renyi(0.75), 600.0 / 0.25),
+    ] {
+        let got = Engine::cpu().rows(divergence, &batch).unwrap().values[0];
+        assert!(close(got, want, 1e-13), "{divergence}: {got:e}, not {want:e}");
+    }
 }
 
 /// Of masses of which one is out of range, and what brings it back next to the other.
@@ -718,6 +731,33 @@ fn check_golden<T: Element>(
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
 }
 
+/// The sides of a batch of one row with bins of no probability between its own, so many that they
+/// lie in several of the segments in which long rows are summed.
+fn spread<T: Element>(batch: &Batch<'_, T>) -> [Array2<T>; 2] {
+    [Side::P, Side::Q].map(|side| {
+        let row = batch.row(side, 0);
+        let nothing = if batch.kind(side) == Kind::Probs { 0.0 } else { f64::NEG_INFINITY };
+        let mut wide = Array2::from_elem((1, SPREAD), T::from_f64(nothing));
+        for (bin, &value) in row.iter().enumerate() {
+            wide[[0, bin * (SPREAD - 1) / (row.len() - 1)]] = value;
+        }
+        wide
+    })
+}
+
+/// More than two of the longest segments.
+const SPREAD: usize = 150_000;
+
+/// A batch of other sides that is to be taken in the same way.
+fn like<'a, T: Element>(batch: &Batch<'_, T>, [p, q]: &'a [Array2<T>; 2]) -> Batch<'a, T> {
+    let like = Batch::of(batch.kind(Side::P), p, batch.kind(Side::Q), q).unwrap();
+    let like = like.with_mass(batch.mass()).with_on_invalid(OnInvalid::Nan);
+    match batch.temperature() {
+        1.0 => like,
+        temperature => like.with_temperature(temperature).unwrap(),
+    }
+}
+
 /// A batch of one row as a pair.
 fn pair_of<'a, T: Element>(batch: &'a Batch<'_, T>) -> Pairs<'a, T> {
     let [p, q] = [Side::P, Side::Q].map(|side| batch.row(side, 0).insert_axis(Axis(0)));
@@ -752,6 +792,10 @@ fn check_edges<T: Element>(
                 let mut outcome = engine.rows(divergence, batch)?;
                 outcome.values[0] = engine.matrix(divergence, &pair_of(batch))?.values[[0, 0]];
                 Ok(outcome)
+            }));
+            found.extend(faults_of(engine, row, from_bits, allowed, |divergence, batch| {
+                let sides = spread(batch);
+                engine.rows(divergence, &like(batch, &sides))
             }));
         }
     }

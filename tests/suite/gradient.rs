@@ -10,6 +10,7 @@ use kullback::{
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice, array};
 use serde::Deserialize;
 
+use crate::compare::close;
 use crate::data::{distributions, nearby};
 use crate::engines::engines;
 use crate::family::{all_divergences, of_kind};
@@ -660,7 +661,7 @@ fn values_are_those_of_rows() {
             assert_eq!(made.outcome.statuses, rows.statuses, "{divergence}");
             assert!(made.q.is_none());
             for (got, want) in made.outcome.values.iter().zip(&rows.values) {
-                assert!(crate::compare::close(*got, *want, 1e-13), "{divergence}, {mass}");
+                assert!(close(*got, *want, 1e-13), "{divergence}, {mass}");
             }
         }
     }
@@ -688,7 +689,7 @@ fn what_a_gpu_does_not_take_the_cpu_does() {
         assert_eq!(got.outcome.statuses, want.outcome.statuses, "{divergence}");
         for (&got, &want) in got.outcome.values.iter().zip(&want.outcome.values) {
             let same = got == want || got.is_nan() && want.is_nan();
-            let close = crate::compare::close(got.into(), want.into(), 3e-6);
+            let close = close(got.into(), want.into(), 3e-6);
             assert!(same || close, "{divergence}: {got:e}, not {want:e}");
         }
         assert_eq!(got.outcome.masses.is_some(), want.outcome.masses.is_some());
@@ -773,14 +774,13 @@ fn kinks_are_kinks_whatever_the_masses() {
     }
 }
 
-/// Where P = Q distances have no slope, in a bin without mass on both sides neither.
 /// A probability that is too small for a number is one all the same.
 #[test]
 fn probabilities_too_small_for_a_number_have_their_slopes() {
     let none = f64::NEG_INFINITY;
     let logits = array![[0.0, -1000.0]];
     let slope = |divergence, kinds: [Kind; 2], p: &Array2<f64>, q: &Array2<f64>, wanted| {
-        let batch = Batch::of(kinds[0], p, kinds[1], q).unwrap();
+        let batch = Batch::of(kinds[0], p, kinds[1], q).unwrap().with_mass(Mass::Normalize);
         let got = Engine::cpu().gradient(divergence, &batch, wanted, None).unwrap();
         if wanted == Wanted::P { got.p.unwrap()[[0, 1]] } else { got.q.unwrap()[[0, 1]] }
     };
@@ -797,8 +797,16 @@ fn probabilities_too_small_for_a_number_have_their_slopes() {
         let of = slope(divergence, [Kind::Logits, Kind::Probs], &logits, &certain, Wanted::Q);
         assert_eq!(of, 0.0, "{divergence}");
     }
+    // −(ln p + H) by the mass, of a number that has no digits left once it is divided by the mass.
+    let (given, mass): (_, f64) = (array![[1000.0, 1e-321, 2.0]], 1002.0);
+    let half = array![[0.5, 0.0, 0.5]];
+    let of = slope(Divergence::Entropy, [Kind::Probs; 2], &given, &half, Wanted::P);
+    let entropy = mass.ln() - (1000.0 * 1000.0_f64.ln() + 2.0 * 2.0_f64.ln()) / mass;
+    let want = (mass.ln() - 1e-321_f64.ln() - entropy) / mass;
+    assert!(close(of, want, 1e-13), "{of:e}, not {want:e}");
 }
 
+/// Where P = Q distances have no slope, in a bin without mass on both sides neither.
 #[test]
 fn bins_without_mass_have_no_slope_where_rows_are_equal() {
     let p = array![[0.5_f64, 0.5, 0.0]];

@@ -989,8 +989,15 @@ mod tests {
     /// What is left to f64 is right as well, and comes later: answers do not tell.
     #[test]
     fn weights_that_f32_lacks_are_told_from_others() {
-        let lacks = |temperature: f64, p: &[f32], q: &[f32]| {
-            let mut ahead = Ahead::at(Some(p), Some(q));
+        // What fills the last vector up has no magnitude that tells anything.
+        let whole = |[first, second, others]: [f32; 3]| {
+            let mut side = [others; LANES];
+            (side[0], side[1]) = (first, second);
+            side
+        };
+        let lacks = |temperature: f64, p, q| {
+            let (p, q) = (whole(p), whole(q));
+            let mut ahead = Ahead::at(Some(&p), Some(&q));
             ahead.look_at_rest();
             ahead.lacks_weights(temperature)
         };
@@ -1009,7 +1016,7 @@ mod tests {
             (false, 4.0, [0.0, -400.0, 0.0], [0.0, -3e12, -9e12]),
             (true, 0.25, [0.0, -30.0, 0.0], [0.0, -0.5e12, 0.0]),
         ] {
-            assert_eq!(lacks(temperature, &p, &q), want, "{p:?}, {q:?}, {temperature}");
+            assert_eq!(lacks(temperature, p, q), want, "{p:?}, {q:?}, {temperature}");
         }
     }
 

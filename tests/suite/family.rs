@@ -1,5 +1,6 @@
 //! Divergences other than Kullback-Leibler: special values, symmetry, and what holds between them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use half::{bf16, f16};
@@ -731,6 +732,25 @@ fn check_golden<T: Element>(
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));
 }
 
+/// The same of the row's bins with others of no probability between them.
+fn faults_of_spread<T: Element>(
+    engine: &Engine,
+    row: &Row,
+    from_bits: impl Fn(u64) -> T + Copy,
+    allowed: f64,
+) -> Vec<String> {
+    let all: Vec<Divergence> = row.values.keys().map(|name| name.parse().unwrap()).collect();
+    let made = OnceCell::new();
+    faults_of(engine, row, from_bits, allowed, |divergence, batch| {
+        if matches!(divergence, Divergence::Kl | Divergence::ReverseKl) {
+            return engine.rows(divergence, &like(batch, &spread(batch)));
+        }
+        let outcomes = made.get_or_init(|| engine.several(&all, &like(batch, &spread(batch))));
+        let place = all.iter().position(|other| *other == divergence).unwrap();
+        Ok(outcomes.as_ref().expect("all have an answer")[place].clone())
+    })
+}
+
 /// The sides of a batch of one row with bins of no probability between its own, so many that they
 /// lie in several of the segments in which long rows are summed.
 fn spread<T: Element>(batch: &Batch<'_, T>) -> [Array2<T>; 2] {
@@ -793,10 +813,9 @@ fn check_edges<T: Element>(
                 outcome.values[0] = engine.matrix(divergence, &pair_of(batch))?.values[[0, 0]];
                 Ok(outcome)
             }));
-            found.extend(faults_of(engine, row, from_bits, allowed, |divergence, batch| {
-                let sides = spread(batch);
-                engine.rows(divergence, &like(batch, &sides))
-            }));
+            if roomy_engines().iter().any(|roomy| std::ptr::eq(roomy, engine)) {
+                found.extend(faults_of_spread(engine, row, from_bits, allowed));
+            }
         }
     }
     assert!(found.is_empty(), "{} faults:\n{}", found.len(), found.join("\n"));

@@ -774,6 +774,19 @@ fn kinks_are_kinks_whatever_the_masses() {
     }
 }
 
+/// Masses that balance what the rows differ by leave little of the value, with its digits.
+#[test]
+fn values_beside_gradients_have_their_digits_where_masses_balance() {
+    let (p, q) = (array![[0.6_f64, 0.3]], array![[0.3, 1.25]]);
+    let want = 0.6 * 2.0_f64.ln() + 0.3 * 0.24_f64.ln();
+    for (divergence, p, q) in [(Divergence::Kl, &p, &q), (Divergence::ReverseKl, &q, &p)] {
+        let batch = Batch::probs(p, q).unwrap().with_mass(Mass::AsGiven);
+        let made = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None).unwrap();
+        let got = made.outcome.values[0];
+        assert!(close(got, want, 1e-13), "{divergence}: {got:e}, not {want:e}");
+    }
+}
+
 /// A probability that is too small for a number is one all the same.
 #[test]
 fn probabilities_too_small_for_a_number_have_their_slopes() {

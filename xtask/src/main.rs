@@ -25,9 +25,9 @@ Commands:
   mutants [PART]
         Check that the tests see faults in the shaders: those of the list in
         xtask/mutants.txt, or those whose file or text contains PART
-  schemata library|command [PART]
-        Check that the tests see the mutants of cargo-mutants' list, or those whose
-        name contains PART, all of them built into one program";
+  schemata [PART]
+        Check that the tests of the library see the mutants of cargo-mutants' list,
+        or those whose name contains PART, all of them built into one program";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -38,8 +38,8 @@ fn main() {
         ["validation"] => validation::run_all(),
         ["mutants"] => mutants::run_all(""),
         ["mutants", part] => mutants::run_all(part),
-        ["schemata", name] => schemata::run_all(name, ""),
-        ["schemata", name, part] => schemata::run_all(name, part),
+        ["schemata"] => schemata::run_all(""),
+        ["schemata", part] => schemata::run_all(part),
         ["-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

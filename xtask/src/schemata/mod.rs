@@ -26,43 +26,24 @@ use crate::mutants::failed;
 use place::{Mutant, Placed};
 use tests::{Fate, Tests};
 
-/// Where the copies are, what is built of them, and what came of the mutants.
+/// Where the copy is, what is built of it, and what came of the mutants.
 const FOLDER: &str = "target/schemata";
 
-/// What mutants are made of, and which tests have to see them.
-struct Subject {
-    name: &'static str,
-    list: &'static str,
-    /// Where the crate begins, which gets what chooses the mutant.
-    root: &'static str,
-    build: &'static str,
-}
-
-const SUBJECTS: [Subject; 2] = [
-    Subject {
-        name: "library",
-        list: "cargo mutants --list --json",
-        root: "src/lib.rs",
-        build: "--package kullback --no-default-features --lib --test suite",
-    },
-    Subject {
-        name: "command",
-        list: "cargo mutants --list --json --config .cargo/mutants-cli.toml --package kullback-cli",
-        root: "cli/src/main.rs",
-        build: "--package kullback-cli --no-default-features",
-    },
-];
+/// The mutants of the library, by the settings in `.cargo/mutants.toml`.
+const LIST: &str = "cargo mutants --list --json";
+/// Where the crate begins, which gets what chooses the mutant.
+const ROOT: &str = "src/lib.rs";
+/// The tests that have to see them.
+const TESTS: &str = "--package kullback --no-default-features --lib --test suite";
 
 /// Tries those mutants whose names contain `part`, but for those that an earlier run has told of.
-pub(crate) fn run_all(name: &str, part: &str) -> Result<(), Failure> {
-    let subject = SUBJECTS.iter().find(|subject| subject.name == name);
-    let subject = subject.ok_or_else(|| Failure::new("schemata of the library or the command?"))?;
-    let folder = Path::new(FOLDER).join(subject.name);
-    fs::create_dir_all(&folder).map_err(|error| failed(FOLDER, error))?;
-    let mutants = place::read(&capture(subject.list)?)?;
-    let placed = viable::find(subject, &folder, &mutants)?;
+pub(crate) fn run_all(part: &str) -> Result<(), Failure> {
+    let folder = Path::new(FOLDER);
+    fs::create_dir_all(folder).map_err(|error| failed(FOLDER, error))?;
+    let mutants = place::read(&capture(LIST)?)?;
+    let placed = viable::find(folder, &mutants)?;
 
-    let mut tests = Tests::build(&folder.join("tree"), subject.build)?;
+    let mut tests = Tests::build(&folder.join("tree"), TESTS)?;
     tests.find_reached(mutants.len())?;
     let path = folder.join("outcomes.jsonl");
     let told = told(&path);

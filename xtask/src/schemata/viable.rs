@@ -7,26 +7,22 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::place::{self, Mutant, Placed};
-use super::{Subject, hash, tests};
+use super::{ROOT, TESTS, hash, tests};
 use crate::command::Failure;
 use crate::mutants::{copy_tree_to, failed, write};
 
 /// Puts the mutants into the copy of the tree, and takes those away that do not compile.
-pub(super) fn find(
-    subject: &Subject,
-    folder: &Path,
-    mutants: &[Mutant],
-) -> Result<Vec<Placed>, Failure> {
+pub(super) fn find(folder: &Path, mutants: &[Mutant]) -> Result<Vec<Placed>, Failure> {
     let tree = folder.join("tree");
     let mut by_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, mutant) in mutants.iter().enumerate() {
         by_file.entry(&mutant.file).or_default().push(at);
     }
     // What is written below keeps its time, and what is built of it, as long as it stays the same.
-    let is_changed = |name: &str| name == subject.root || by_file.contains_key(name);
+    let is_changed = |name: &str| name == ROOT || by_file.contains_key(name);
     copy_tree_to(&tree, |name, text| (!is_changed(name)).then(|| text.into()))?;
-    let root = read(Path::new(subject.root))?;
-    write(&tree.join(subject.root), (root + place::CHOOSER).as_bytes())?;
+    let root = read(Path::new(ROOT))?;
+    write(&tree.join(ROOT), (root + place::CHOOSER).as_bytes())?;
 
     let known = folder.join("placed.json");
     let mut placed = Known::read(&known, mutants);
@@ -42,7 +38,7 @@ pub(super) fn find(
             texts.insert(*file, text);
             lost.into_iter().for_each(|at| placed[at] = Placed::Nowhere);
         }
-        let refused = refused(subject, &tree, &texts)?;
+        let refused = refused(&tree, &texts)?;
         if refused.is_empty() {
             Known::write(&known, mutants, &placed)?;
             return Ok(placed);
@@ -79,11 +75,10 @@ impl Known {
 
 /// Those that the compiler has something to say of.
 fn refused(
-    subject: &Subject,
     tree: &Path,
     texts: &BTreeMap<&str, String>,
 ) -> Result<BTreeMap<usize, Placed>, Failure> {
-    let messages = tests::compile(tree, &format!("check --tests {}", subject.build))?;
+    let messages = tests::compile(tree, &format!("check --tests {TESTS}"))?;
     let (mut refused, mut others) = (BTreeMap::new(), String::new());
     for message in messages.iter().map(|message| &message["message"]) {
         if message["level"] != "error" || message["spans"].as_array().is_none_or(Vec::is_empty) {

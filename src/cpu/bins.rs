@@ -709,12 +709,12 @@ impl Block {
                 l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
             }
             self.l[at] = l;
-            let mut least = [UNIT; LANES];
+            let mut small = [0_u64; LANES];
             for lane in 0..LANES {
-                let both = self.both[at][lane] == 1.0;
-                least[lane] = if both { x[lane].min(y[lane]) } else { UNIT };
+                let less = if x[lane] < y[lane] { x[lane] } else { y[lane] };
+                small[lane] = u64::from((self.both[at][lane] == 1.0) & (less < FLOOR));
             }
-            if least.into_iter().fold(UNIT, f64::min) < FLOOR {
+            if small.into_iter().fold(0, |some, one| some | one) != 0 {
                 self.take_small(scale, at, [given_p, given_q], [&x, &y]);
             }
         }

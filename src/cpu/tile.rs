@@ -642,7 +642,6 @@ mod tests {
         kept::<F, N>(&Distribution::new(Side::P, row.to_vec(), &Reading::of(&batch))).0
     }
 
-    /// Pairs that are not near are summed with fewer operations, and what lacks digits once more: so values
     #[test]
     fn f32_takes_probabilities_that_are_none_or_not_too_small() {
         assert!(Kl::takes(0.5, -0.7) && Kl::takes(0.0, f64::NEG_INFINITY));
@@ -650,6 +649,7 @@ mod tests {
         assert!(!Kl::takes(-0.5, -0.7) && !Kl::takes(f64::NAN, -0.7));
     }
 
+    /// Pairs that are not near are summed with fewer operations, and what lacks digits once more: so values
     /// do not tell what of it is wrong.
     #[test]
     fn sums_of_pairs_far_apart_are_right_by_themselves() {

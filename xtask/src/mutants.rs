@@ -133,7 +133,7 @@ pub(crate) fn copy_tree_to(
     let listed = capture("git ls-files")?;
     let names = || listed.lines().filter(|name| Path::new(name).is_file());
     let kept: BTreeSet<PathBuf> = names().map(|name| tree.join(name)).collect();
-    prune(tree, &kept).map_err(|error| failed(TREE, error))?;
+    prune(tree, &kept).map_err(|error| failed(&tree.display().to_string(), error))?;
     for name in names() {
         let contents = fs::read(name).map_err(|error| failed(name, error))?;
         let contents = match str::from_utf8(&contents) {

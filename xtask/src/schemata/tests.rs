@@ -1,4 +1,4 @@
-//! The tests of a subject: which come by which mutant, and what they say of it.
+//! The tests of the library: which come by which mutant, and what they say of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -244,6 +244,7 @@ impl<T: Value> Outcome<T> {
 
     /// Fills in some of its rows, each from its number within them, in tasks of about
     /// `rows_per_task` rows over the threads there are.
+    #[cfg(feature = "gpu")]
     pub(crate) fn fill_in_parallel(
         &mut self,
         rows: Range<usize>,
@@ -357,6 +358,20 @@ impl<'a, T: Value> Slots<'a, T> {
             Slots { values, statuses, masses },
             Slots { values: later_values, statuses: later_statuses, masses: later_masses },
         )
+    }
+
+    /// The same places, for as long as they are lent.
+    pub(crate) fn lent(&mut self) -> Slots<'_, T> {
+        Slots {
+            values: self.values,
+            statuses: self.statuses,
+            masses: self.masses.as_mut().map(|masses| masses.each_mut().map(|side| &mut **side)),
+        }
+    }
+
+    /// The same with the masses of P and Q in each other's place.
+    pub(crate) fn swapped(self) -> Slots<'a, T> {
+        Slots { masses: self.masses.map(|[p, q]| [q, p]), ..self }
     }
 
     /// Puts a row in its place; returns whether it took a closer look.

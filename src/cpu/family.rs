@@ -6,48 +6,20 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
-use super::form;
-use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::error::{Rule, Side};
 use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
-use crate::outcome::in_common_tasks;
 use crate::pairs::blocks;
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict, refused_mass};
-use crate::{Divergence, Error, Mass, Outcome};
+use crate::{Divergence, Mass};
 
 /// Bins of a long row that one task takes.
 pub(super) const SEGMENT: usize = 1 << 16;
 
 type Vector = [f64; LANES];
-
-/// One outcome for each divergence.
-pub(super) fn outcomes<T: Element>(
-    divergences: &[Divergence],
-    batch: &Batch<'_, T>,
-) -> Result<Vec<Outcome<T::Value>>, Error> {
-    let family = Family::new(divergences, Reading::of(batch));
-    let new = |_: &Divergence| Outcome::of(batch, "cpu");
-    let mut outcomes = divergences.iter().map(new).collect::<Result<Vec<_>, _>>()?;
-    if let ([divergence], [outcome]) = (divergences, &mut outcomes[..])
-        && form::fill_in(*divergence, batch, &family, outcome)
-    {
-        return Ok(outcomes);
-    }
-    in_common_tasks(&mut outcomes, rows_per_task(batch.bins()), |first, mut slots| {
-        let mut work = Work::new(&family);
-        let rows = slots.first().map_or(0, |slots| slots.values.len());
-        for at in 0..rows {
-            each(&family, batch, first + at, &mut work, |place, judged| {
-                slots[place].put(at, judged.row());
-            });
-        }
-    });
-    Ok(outcomes)
-}
 
 /// The verdict on one row, reached in f64: what is made of it where a device lacks digits.
 pub(crate) fn closer_look<T: Element>(

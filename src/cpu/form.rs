@@ -1,8 +1,5 @@
-//! Rows of some divergences in f32, for those that it is right for: of numbers of at most 32 bits that are
-//! divided by their masses. Logarithms are made probabilities first, which takes a digit or two of their differences.
-//! A row is gone through twice, for its masses and for its sum, the second time from the cache. What lacks
-//! digits in f32 is left to [`family`](super::family). [`form_gradient`](super::form_gradient) has the gradients
-//! of such rows.
+//! Divergences whose terms have forms in f32, and the sums of these over a row.
+//! [`form_gradient`](super::form_gradient) has the gradients of such rows.
 //!
 //! With `δ = (P − Q)/(P + Q)` of the masses `p·(1 − δ)` and `q·(1 + δ)` have the same mass, and their
 //! difference is `(p − q) − δ·(p + q)`: it keeps its digits where rows are nearly equal, since `P − Q` is
@@ -10,48 +7,26 @@
 
 use std::marker::PhantomData;
 
-use super::family::{Family, Work, each};
-use super::logs::{self, Exponentials, widen};
-use super::rows::rows_per_task;
+use super::in_f32::{CHAIN, Method, Row, Vector, block};
 use super::sums::LANES;
-use crate::batch::{Batch, Mass};
+use crate::Divergence;
+use crate::batch::Mass;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::error::Side;
 use crate::integrand::Integrand;
-use crate::kind::Kind;
-use crate::outcome::Slots;
-use crate::sums::DOUBT;
-use crate::term::{Term, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
-use crate::verdict::{Judged, Verdict, refused_mass};
-use crate::{Divergence, Outcome};
+use crate::term::{ln_ratio_beside_f32, ln_ratio_f32, mul_add};
+use crate::verdict::{Judged, Verdict};
 
-/// Blocks of lanes that are added one after the other, before f64 takes over.
-pub(super) const CHAIN: usize = 8;
 /// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
 /// beside δ.
 const LEAST: f64 = 1e-6;
 const LEAST_BESIDE: f64 = 0.1;
-/// The most bins of a row: one thread goes through all of them.
-const LONGEST: usize = 1 << 18;
 /// The largest δ with which the smaller of the two keeps its digits.
 const MOST_APART: f64 = 1.0 / 3.0;
 /// Sums from here on may have overflowed.
 const MOST: f64 = 1e30;
 /// An overlap that is so much less than 1 has digits that its distance from 1 has not.
 const FAR: f64 = 0.5;
-
-pub(super) type Vector = [f32; LANES];
-
-/// Fills in the rows of a batch, if there is an f32 form of the divergence for it.
-pub(super) fn fill_in<T: Element>(
-    divergence: Divergence,
-    batch: &Batch<'_, T>,
-    family: &Family,
-    outcome: &mut Outcome<T::Value>,
-) -> bool {
-    with_form(divergence, batch, FillIn { batch, family, divergence, outcome }).is_some()
-}
 
 /// What is done with the form of a divergence, and with what its sums are to be multiplied by.
 pub(super) trait WithForm {
@@ -60,20 +35,8 @@ pub(super) trait WithForm {
     fn with<F: Form>(self, factor: f64) -> Self::Output;
 }
 
-/// Does it, if there is an f32 form of the divergence for the rows of a batch.
-pub(super) fn with_form<T: Element, W: WithForm>(
-    divergence: Divergence,
-    batch: &Batch<'_, T>,
-    what: W,
-) -> Option<W::Output> {
-    let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
-    let policy = matches!(batch.mass(), Mass::Check | Mass::Normalize);
-    let divided = policy || kinds == [Kind::Logits; 2];
-    let in_f32 = size_of::<T::Value>() == size_of::<f32>();
-    let plain = batch.bin_weights().is_none() && batch.bins() <= LONGEST;
-    if !(plain && divided && in_f32) {
-        return None;
-    }
+/// Does it, if the divergence has a form.
+pub(super) fn with_form<W: WithForm>(divergence: Divergence, what: W) -> Option<W::Output> {
     Some(match divergence.integrands()[0]? {
         Integrand::JensenShannon(0.5) => what.with::<JensenShannon>(0.25),
         Integrand::Jeffreys => what.with::<Jeffreys>(1.0),
@@ -85,23 +48,15 @@ pub(super) fn with_form<T: Element, W: WithForm>(
     })
 }
 
-struct FillIn<'a, 'b, 'o, T: Element> {
-    divergence: Divergence,
-    batch: &'a Batch<'b, T>,
-    family: &'a Family,
-    outcome: &'o mut Outcome<T::Value>,
-}
+/// Rows in the form of a divergence.
+pub(super) struct OfForm<F>(PhantomData<F>);
 
-impl<T: Element> WithForm for FillIn<'_, '_, '_, T> {
-    type Output = ();
-
-    fn with<F: Form>(self, factor: f64) {
-        let FillIn { divergence, batch, family, outcome } = self;
-        let job = Job { divergence, batch, family, factor };
-        let arch = pulp::Arch::new();
-        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
-            arch.dispatch(Rows { job, first, slots, form: PhantomData::<F> })
-        });
+impl<F: Form> Method for OfForm<F> {
+    #[inline(always)]
+    fn judged<T: Element, N: Element, const FUSED: bool>(
+        row: &Row<'_, '_, T, N>,
+    ) -> Option<Judged> {
+        row.settled::<F, FUSED>().map(|settled| settled.judged)
     }
 }
 
@@ -263,56 +218,6 @@ impl Form for ChiSquared {
     }
 }
 
-/// What is the same for all rows.
-#[derive(Clone, Copy)]
-struct Job<'a, 'b, T> {
-    divergence: Divergence,
-    batch: &'a Batch<'b, T>,
-    family: &'a Family,
-    /// What sums are to be multiplied by.
-    factor: f64,
-}
-
-/// A row: the divergence, the batch that it is one of, the factor of its form, and probabilities.
-pub(super) struct Row<'a, 'b, T, N> {
-    pub divergence: Divergence,
-    pub batch: &'a Batch<'b, T>,
-    pub factor: f64,
-    pub p: &'a [N],
-    pub q: &'a [N],
-    /// What logarithms were, that the probabilities were made of.
-    pub logs: [Option<Exponentials>; 2],
-}
-
-/// Memory for a row's probabilities.
-pub(super) type Space = [Vec<f32>; 2];
-
-/// Makes a row probabilities, each side whose numbers are logarithms in f32 and with a mass of 1.
-#[inline(always)]
-pub(super) fn made_probabilities<T: Element, const FUSED: bool>(
-    batch: &Batch<'_, T>,
-    row: usize,
-    space: &mut Space,
-) -> Option<[Option<Exponentials>; 2]> {
-    let mut logs = [None; 2];
-    for (at, side) in [Side::P, Side::Q].into_iter().enumerate() {
-        let (numbers, into) = (batch.packed(side, row), &mut space[at]);
-        into.resize(numbers.len(), 0.0);
-        logs[at] = match batch.kind(side) {
-            Kind::Probs => {
-                into.iter_mut().zip(&*numbers).for_each(|(to, x)| *to = x.to_f32());
-                None
-            }
-            Kind::LogProbs => Some(logs::probabilities::<T, FUSED>(&numbers, 1.0, into)?),
-            Kind::Logits => {
-                let made = logs::probabilities::<T, FUSED>(&numbers, batch.temperature(), into)?;
-                Some(Exponentials { mass: 1.0, ..made })
-            }
-        };
-    }
-    Some(logs)
-}
-
 /// What is known of a row that f32 is right for.
 pub(super) struct Settled {
     pub judged: Judged,
@@ -329,21 +234,9 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
     /// The verdict on it, if f32 is right for it.
     #[inline(always)]
     pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
-        let Row { divergence, batch, factor, p, q, logs } = *self;
-        let look = Look::at::<N>(p, q);
-        // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
-        let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
-        if look.is_strange() || some_lost && divergence.is_infinite([true; 2], look.both > 0) {
-            return None;
-        }
+        let Row { divergence, factor, p, q, logs, .. } = *self;
+        let (look, masses) = self.looked()?;
         let sums = look.masses;
-        let masses = [0, 1].map(|side: usize| logs[side].map_or(sums[side], |logs| logs.mass));
-        let doubtful = |mass: f64| ((mass - 1.0).abs() - batch.mass_tolerance()).abs() < DOUBT;
-        let on_the_edge = batch.mass() == Mass::Check && masses.into_iter().any(doubtful);
-        let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
-        if on_the_edge || faint || refused_mass(batch, masses).is_some() {
-            return None;
-        }
         if divergence.is_infinite(look.alone, look.both > 0) {
             let judged = Judged { verdict: Verdict::Infinite, masses };
             return Some(Settled { judged, sums, delta: 0.0, distance: 0.0, is_full: false });
@@ -374,128 +267,6 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
     }
 }
 
-impl<T: Element> Job<'_, '_, T> {
-    #[inline(always)]
-    fn judged<F: Form, const FUSED: bool>(&self, row: usize, space: &mut Space) -> Option<Judged> {
-        let Job { divergence, batch, factor, .. } = *self;
-        let settled = if batch.is_probs() {
-            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-            let row = Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
-            row.settled::<F, FUSED>()
-        } else {
-            let logs = made_probabilities::<T, FUSED>(batch, row, space)?;
-            let [p, q] = space;
-            Row::<T, f32> { divergence, batch, factor, p, q, logs }.settled::<F, FUSED>()
-        };
-        settled.map(|settled| settled.judged)
-    }
-}
-
-/// The rows of a task.
-struct Rows<'a, 'b, 's, T: Element, F> {
-    job: Job<'a, 'b, T>,
-    first: usize,
-    slots: Slots<'s, T::Value>,
-    form: PhantomData<F>,
-}
-
-impl<T: Element, F: Form> pulp::WithSimd for Rows<'_, '_, '_, T, F> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
-        if S::IS_SCALAR { self.all::<false>() } else { self.all::<true>() }
-    }
-}
-
-impl<T: Element, F: Form> Rows<'_, '_, '_, T, F> {
-    /// Of which none takes a closer look: what f32 is not right for is in f64 like all other rows here.
-    #[inline(always)]
-    fn all<const FUSED: bool>(self) -> usize {
-        let Rows { job, first, mut slots, .. } = self;
-        let (mut work, mut space) = (None, Space::default());
-        for at in 0..slots.values.len() {
-            let judged = job.judged::<F, FUSED>(first + at, &mut space);
-            let judged = judged.unwrap_or_else(|| in_f64(&job, first + at, &mut work));
-            slots.put(at, judged.row());
-        }
-        0
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn in_f64<T: Element>(job: &Job<'_, '_, T>, row: usize, work: &mut Option<Work>) -> Judged {
-    let mut found = Judged { verdict: Verdict::Infinite, masses: [f64::NAN; 2] };
-    let work = work.get_or_insert_with(|| Work::new(job.family));
-    each(job.family, job.batch, row, work, |_, judged| found = judged);
-    found
-}
-
-/// What a first look at a row finds.
-struct Look {
-    masses: [f64; 2],
-    /// Of the masses, summed by itself.
-    difference: f64,
-    /// Whether bins have mass on one side alone.
-    alone: [bool; 2],
-    /// How many have mass on both.
-    both: u32,
-    strange: u32,
-}
-
-impl Look {
-    #[inline(always)]
-    fn at<T: Element>(p: &[T], q: &[T]) -> Look {
-        let mut sums = [[0.0_f64; LANES]; 3];
-        // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone and of
-        // Q alone, and how many of both.
-        let (mut strange, mut found) = ([0_u32; LANES], [[0_u32; LANES]; 3]);
-        let mut first = 0;
-        while first < p.len() {
-            let mut chains = [[0.0_f32; LANES]; 3];
-            for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
-                let (p, q) = (block(p, at), block(q, at));
-                for lane in 0..LANES {
-                    let (p, q) = (p[lane], q[lane]);
-                    let (on_p, on_q) = (u32::from(p != 0.0), u32::from(q != 0.0));
-                    strange[lane] |= is_odd(p) | is_odd(q);
-                    found[0][lane] |= on_p & !on_q;
-                    found[1][lane] |= on_q & !on_p;
-                    found[2][lane] += on_p & on_q;
-                    chains[0][lane] += p;
-                    chains[1][lane] += q;
-                    chains[2][lane] += p - q;
-                }
-            }
-            for (sums, chains) in sums.iter_mut().zip(&chains) {
-                for lane in 0..LANES {
-                    sums[lane] += f64::from(chains[lane]);
-                }
-            }
-            first += CHAIN * LANES;
-        }
-        let any = |lanes: &[u32; LANES]| lanes.iter().fold(0, |any, lane| any | lane);
-        Look {
-            masses: [tree_sum(sums[0]), tree_sum(sums[1])],
-            difference: tree_sum(sums[2]),
-            alone: [any(&found[0]) != 0, any(&found[1]) != 0],
-            both: found[2].iter().sum(),
-            strange: any(&strange),
-        }
-    }
-
-    fn is_strange(&self) -> bool {
-        self.strange & f32::STRANGE != 0
-    }
-}
-
-/// Has bits of [`Term::STRANGE`] unless the number is 0 or usual.
-#[inline(always)]
-fn is_odd(x: f32) -> u32 {
-    if x.to_bits() == 0 { 0 } else { x.strangeness() }
-}
-
 /// The sum over a row's bins, brought to the same mass.
 #[inline(always)]
 fn sum<T: Element, F: Form, const FUSED: bool>(p: &[T], q: &[T], delta: f64) -> f64 {
@@ -520,26 +291,17 @@ fn sum<T: Element, F: Form, const FUSED: bool>(p: &[T], q: &[T], delta: f64) -> 
     tree_sum(sums)
 }
 
-/// The bins from one on, and zeros behind the last.
-#[inline(always)]
-pub(super) fn block<T: Element>(row: &[T], at: usize) -> Vector {
-    match row[at..].first_chunk::<LANES>() {
-        Some(whole) => widen(whole),
-        None => {
-            let mut block = [T::default(); LANES];
-            block.iter_mut().zip(&row[at..]).for_each(|(to, bin)| *to = *bin);
-            widen(&block)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::Array2;
 
-    use super::super::bins::Reading;
+    use super::super::in_f32::judged_in_f32;
+    use super::super::logs;
     use super::*;
+    use crate::Batch;
+    use crate::cpu::family::closer_look;
     use crate::cpu::tests::on_every_vector_unit;
+    use crate::kind::Kind;
 
     struct Sum<'a, F> {
         p: &'a [f32],
@@ -593,14 +355,11 @@ mod tests {
                 }
                 let [p, q] = [p, q].map(|side| side.mapv(|x| x as f32));
                 let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
-                let family = Family::new(&[divergence], Reading::of(&batch));
-                let job = Job { divergence, batch: &batch, family: &family, factor };
-                let (mut work, mut fast) = (None, 0);
+                let mut fast = 0;
                 for row in 0..8 {
-                    let Some(judged) = job.judged::<F, true>(row, &mut Space::default()) else {
-                        continue;
-                    };
-                    let want = in_f64(&job, row, &mut work);
+                    let judged = judged_in_f32::<OfForm<F>>(divergence, factor, &batch, row);
+                    let Some(judged) = judged else { continue };
+                    let want = closer_look(divergence, &batch, row);
                     let what = format!("{divergence}, {bins} bins, {apart:e}, row {row}");
                     match (judged.verdict, want.verdict) {
                         (Verdict::Value(got), Verdict::Value(want)) => {
@@ -631,15 +390,6 @@ mod tests {
     /// Values do not tell: what is left to f64 is right as well, and comes later.
     #[test]
     fn what_has_a_form_takes_it() {
-        let named = |divergence, bins: usize, mass| {
-            let p = Array2::from_elem((1, bins), 1.0_f32 / bins as f32);
-            let batch = Batch::probs(&p, &p).unwrap().with_mass(mass);
-            let outcome = &mut Outcome::of(&batch, "cpu").unwrap();
-            let family = Family::new(&[divergence], Reading::of(&batch));
-            let found = with_form(divergence, &batch, Named);
-            assert_eq!(fill_in(divergence, &batch, &family, outcome), found.is_some());
-            found
-        };
         for (divergence, want) in [
             (Divergence::JensenShannon(0.5), Some(("JensenShannon", 0.25))),
             (Divergence::JsDistance, Some(("JensenShannon", 0.25))),
@@ -652,24 +402,8 @@ mod tests {
             (Divergence::ChiSquared, Some(("ChiSquared", 1.0))),
             (Divergence::Entropy, None),
         ] {
-            assert_eq!(named(divergence, 16, Mass::Check), want, "{divergence}");
-            assert_eq!(named(divergence, LONGEST, Mass::Normalize), want, "{divergence}");
-            assert_eq!(named(divergence, LONGEST + 1, Mass::Check), None, "{divergence}");
-            assert_eq!(named(divergence, 16, Mass::Generalized), None, "{divergence}");
+            assert_eq!(with_form(divergence, Named), want, "{divergence}");
         }
-        let p = Array2::from_elem((1, 2), 0.5_f64);
-        assert!(with_form(Divergence::Jeffreys, &Batch::probs(&p, &p).unwrap(), Named).is_none());
-        let logits = Array2::from_elem((1, 2), 0.5_f32);
-        let batch = Batch::logits(&logits, &logits).unwrap();
-        let batch = batch.with_mass(Mass::AsGiven);
-        assert_eq!(with_form(Divergence::Jeffreys, &batch, Named), Some(("Jeffreys", 1.0)));
-        let mixed = Batch::of(Kind::Probs, &logits, Kind::Logits, &logits).unwrap();
-        assert!(with_form(Divergence::Jeffreys, &mixed, Named).is_some());
-        let mixed = mixed.with_mass(Mass::AsGiven);
-        assert!(with_form(Divergence::Jeffreys, &mixed, Named).is_none());
-        let weights = [1.0, 1.0];
-        let batch = Batch::probs(&logits, &logits).unwrap().with_bin_weights(&weights).unwrap();
-        assert!(with_form(Divergence::Jeffreys, &batch, Named).is_none());
     }
 
     #[test]
@@ -712,13 +446,11 @@ mod tests {
                     let (p, q) = (side(0), side(1));
                     let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
                     let batch = batch.with_mass(Mass::Normalize);
-                    let family = Family::new(&[divergence], Reading::of(&batch));
-                    let job = Job { divergence, batch: &batch, family: &family, factor };
-                    let (mut work, mut fast) = (None, 0);
+                    let mut fast = 0;
                     for row in 0..6 {
-                        let judged = job.judged::<F, true>(row, &mut Space::default());
+                        let judged = judged_in_f32::<OfForm<F>>(divergence, factor, &batch, row);
                         let Some(judged) = judged else { continue };
-                        let want = in_f64(&job, row, &mut work);
+                        let want = closer_look(divergence, &batch, row);
                         let (Verdict::Value(got), Verdict::Value(want)) =
                             (judged.verdict, want.verdict)
                         else {
@@ -769,16 +501,13 @@ mod tests {
         {
             let (p, q) = (side(p.0, p.1), side(q.0, q.1));
             let batch = Batch::logits(&p, &q).unwrap();
-            let check = |divergence: Divergence,
-                         judged: &dyn Fn(&Job<'_, '_, f32>) -> Option<Judged>,
-                         factor| {
-                let family = Family::new(&[divergence], Reading::of(&batch));
-                let job = Job { divergence, batch: &batch, family: &family, factor };
-                let Some(judged) = judged(&job) else {
+            type Judged32 = fn(Divergence, f64, &Batch<'_, f32>, usize) -> Option<Judged>;
+            let check = |divergence: Divergence, judged: Judged32, factor| {
+                let Some(judged) = judged(divergence, factor, &batch, 0) else {
                     assert!(at < 2, "{divergence}");
                     return;
                 };
-                let want = in_f64(&job, 0, &mut None);
+                let want = closer_look(divergence, &batch, 0);
                 let (Verdict::Value(got), Verdict::Value(want)) = (judged.verdict, want.verdict)
                 else {
                     panic!("{divergence}");
@@ -786,21 +515,12 @@ mod tests {
                 let off = (got - want).abs() / want;
                 assert!(off < 3e-6, "{divergence}: {got:e}, not {want:e}: {off:e}");
             };
-            let space = || Space::default();
-            check(Divergence::Jeffreys, &|job| job.judged::<Jeffreys, true>(0, &mut space()), 1.0);
-            check(
-                Divergence::ChiSquared,
-                &|job| job.judged::<ChiSquared, true>(0, &mut space()),
-                1.0,
-            );
-            check(Divergence::Hellinger, &|job| job.judged::<Roots, true>(0, &mut space()), 2.0);
-            check(
-                Divergence::TotalVariation,
-                &|job| job.judged::<Variation, true>(0, &mut space()),
-                0.5,
-            );
+            check(Divergence::Jeffreys, judged_in_f32::<OfForm<Jeffreys>>, 1.0);
+            check(Divergence::ChiSquared, judged_in_f32::<OfForm<ChiSquared>>, 1.0);
+            check(Divergence::Hellinger, judged_in_f32::<OfForm<Roots>>, 2.0);
+            check(Divergence::TotalVariation, judged_in_f32::<OfForm<Variation>>, 0.5);
             let js = Divergence::JensenShannon(0.5);
-            check(js, &|job| job.judged::<JensenShannon, true>(0, &mut space()), 0.25);
+            check(js, judged_in_f32::<OfForm<JensenShannon>>, 0.25);
         }
     }
 
@@ -811,9 +531,8 @@ mod tests {
             let (p, q) = (ndarray::array![p], ndarray::array![q]);
             let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(mass);
             let divergence = Divergence::Jeffreys;
-            let family = Family::new(&[divergence], Reading::of(&batch));
-            let job = Job { divergence, batch: &batch, family: &family, factor: 1.0 };
-            job.judged::<Jeffreys, true>(0, &mut Space::default()).map(|judged| judged.masses)
+            let judged = judged_in_f32::<OfForm<Jeffreys>>(divergence, 1.0, &batch, 0);
+            judged.map(|judged| judged.masses)
         };
         let check = |got: Option<[f64; 2]>, want: [f64; 2]| {
             let got = got.unwrap();
@@ -838,19 +557,13 @@ mod tests {
         let (p, q) =
             (ndarray::array![[0.0_f32, -200.0, 1.0]], ndarray::array![[0.5_f32, 1.0, 0.0]]);
         let batch = Batch::logits(&p, &q).unwrap();
-        let judged = |divergence| {
-            let family = Family::new(&[divergence], Reading::of(&batch));
-            let job = Job { divergence, batch: &batch, family: &family, factor: 1.0 };
-            job.judged::<Jeffreys, true>(0, &mut Space::default())
-        };
+        let judged = |divergence| judged_in_f32::<OfForm<Jeffreys>>(divergence, 1.0, &batch, 0);
         assert!(judged(Divergence::Jeffreys).is_none());
         assert!(judged(Divergence::JensenShannon(0.5)).is_some());
         let apart = [ndarray::array![[0.0_f32, -200.0]], ndarray::array![[-200.0_f32, 0.0]]];
         let batch = Batch::logits(&apart[0], &apart[1]).unwrap();
         let divergence = Divergence::Bhattacharyya;
-        let family = Family::new(&[divergence], Reading::of(&batch));
-        let job = Job { divergence, batch: &batch, family: &family, factor: 2.0 };
-        assert!(job.judged::<Roots, true>(0, &mut Space::default()).is_none());
+        assert!(judged_in_f32::<OfForm<Roots>>(divergence, 2.0, &batch, 0).is_none());
         for wrong in [f32::NAN, f32::INFINITY] {
             let mut p = p.clone();
             p[[0, 1]] = wrong;

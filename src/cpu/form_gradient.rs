@@ -9,7 +9,8 @@
 
 use std::marker::PhantomData;
 
-use super::form::{self, CHAIN, Form, Space, TINY, WithForm, block, made_probabilities, with_form};
+use super::form::{Form, TINY, WithForm, with_form};
+use super::in_f32::{self, CHAIN, Making, Space, Vector, block};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -30,7 +31,7 @@ pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) ->
 
         fn with<F: Form>(self, _: f64) {}
     }
-    with_form(divergence, batch, Nothing).is_some()
+    in_f32::takes(batch) && with_form(divergence, Nothing).is_some()
 }
 
 /// The results of a row, and its gradients, times a weight, into places that are empty where they are not
@@ -43,7 +44,7 @@ pub(super) fn row<T: Element>(
     space: &mut Space,
     into: [&mut [f32]; 2],
 ) -> Option<Row<T::Value>> {
-    with_form(divergence, batch, Written { divergence, batch, row, weight, space, into })?
+    with_form(divergence, Written { divergence, batch, row, weight, space, into })?
 }
 
 /// A row whose gradients are written.
@@ -87,15 +88,15 @@ impl<T: Element> Written<'_, '_, '_, T> {
     #[inline(always)]
     fn of_any_kind<F: Form, const FUSED: bool>(self, factor: f64) -> Option<Row<T::Value>> {
         let Written { divergence, batch, row, weight, space, into } = self;
+        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
         if batch.is_probs() {
-            let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-            let row = form::Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
+            let row = in_f32::Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
             return write::<T, T, F, FUSED>(&row, weight, into);
         }
-        let logs = made_probabilities::<T, FUSED>(batch, row, space)?;
+        let logs = Making { batch, numbers: [&p, &q], space }.made::<FUSED>()?;
         let [p, q] = space;
         write::<T, f32, F, FUSED>(
-            &form::Row { divergence, batch, factor, p, q, logs },
+            &in_f32::Row { divergence, batch, factor, p, q, logs },
             weight,
             into,
         )
@@ -104,11 +105,11 @@ impl<T: Element> Written<'_, '_, '_, T> {
 
 #[inline(always)]
 fn write<T: Element, N: Element, F: Form, const FUSED: bool>(
-    row: &form::Row<'_, '_, T, N>,
+    row: &in_f32::Row<'_, '_, T, N>,
     weight: f64,
     [of_p, of_q]: [&mut [f32]; 2],
 ) -> Option<Row<T::Value>> {
-    let form::Row { divergence, batch, p, q, logs, .. } = *row;
+    let in_f32::Row { divergence, batch, p, q, logs, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
     // digits that their sum has.
@@ -235,7 +236,7 @@ fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: 
 }
 
 #[inline(always)]
-fn put(lanes: &form::Vector, into: &mut [f32], at: usize) {
+fn put(lanes: &Vector, into: &mut [f32], at: usize) {
     match into[at..].first_chunk_mut::<LANES>() {
         Some(whole) => *whole = *lanes,
         None => into[at..].iter_mut().zip(lanes).for_each(|(to, x)| *to = *x),

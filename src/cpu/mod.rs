@@ -2,10 +2,12 @@
 
 mod bins;
 mod distribution;
+mod entropy;
 pub(crate) mod family;
 mod form;
 mod form_gradient;
 pub(crate) mod gradient;
+mod in_f32;
 mod kl_gradient;
 mod logs;
 mod matrix;
@@ -14,6 +16,7 @@ mod plain;
 mod rows;
 mod sums;
 pub(crate) mod tile;
+mod ways;
 
 /// The CPU backend. It has no state: threads are rayon's, memory is the caller's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,18 +6,18 @@ use std::ops::Range;
 use ndarray::ArrayView1;
 
 use super::Cpu;
-use super::family;
 use super::gradient;
 use super::logs;
 use super::plain::Plain;
 use super::sums::{Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest};
+use super::ways;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
 use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
-use crate::outcome::Slots;
+use crate::outcome::{Row, Slots};
 use crate::sums::{self, Sums};
 use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
@@ -32,34 +32,12 @@ impl Backend for Cpu {
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
         if divergence != Divergence::Kl {
-            let mut outcomes = family::outcomes(&[divergence], batch)?;
-            return Ok(outcomes.remove(0));
+            return Ok(ways::outcomes(&[divergence], batch)?.remove(0));
         }
         let mut outcome = Outcome::of(batch, "cpu")?;
-        let (all, bins) = (0..batch.rows(), batch.bins());
-        let rows_per_task = rows_per_task(bins);
-        if batch.is_probs() && bins <= SEGMENT {
-            in_manner_of(bins, batch.rows(), FillIn { batch, outcome: &mut outcome });
-        } else if batch.is_probs() {
-            outcome.fill_in_parallel(all, rows_per_task, |row| {
-                let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-                sums::settle(batch, row, &long_row(&p, &q))
-            });
-        } else if logs::take(batch) && bins <= logs::SEGMENT {
-            let arch = pulp::Arch::new();
-            outcome.fill_in_tasks(all, rows_per_task, |first, slots| {
-                arch.dispatch(LogRows { batch, first, slots })
-            });
-        } else if logs::take(batch) {
-            outcome.fill_in_parallel(all, rows_per_task, |row| {
-                let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-                logs::settle(batch, row, &logs::long_row(&p, &q, batch.temperature()))
-            });
-        } else {
-            outcome.fill_in_parallel(all, rows_per_task, |row| {
-                chain::settle(batch, row, &chain::node(batch, row))
-            });
-        }
+        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
+            fill_in(batch, first, slots)
+        });
         Ok(outcome)
     }
 
@@ -69,7 +47,7 @@ impl Backend for Cpu {
         batch: &Batch<'_, T>,
         _: Settings,
     ) -> Result<Vec<Outcome<T::Value>>, Error> {
-        family::outcomes(divergences, batch)
+        ways::outcomes(divergences, batch)
     }
 
     async fn gradient<T: Element>(
@@ -98,8 +76,39 @@ pub(super) fn rows_per_task(bins: usize) -> usize {
     if bins < TASK { (TASK / bins.max(1)).next_multiple_of(LANES) } else { 1 }
 }
 
+/// Fills in the divergences of some rows of a batch. Returns how many took a closer look.
+pub(super) fn fill_in<T: Element>(
+    batch: &Batch<'_, T>,
+    first: usize,
+    mut slots: Slots<'_, T::Value>,
+) -> usize {
+    let bins = batch.bins();
+    if batch.is_probs() && bins <= SEGMENT {
+        return in_manner_of(bins, batch.rows(), FillIn { batch, first, slots });
+    }
+    if logs::take(batch) && bins <= logs::SEGMENT {
+        return pulp::Arch::new().dispatch(LogRows { batch, first, slots });
+    }
+    let rows = 0..slots.values.len();
+    rows.filter(|&at| slots.put(at, row(batch, first + at))).count()
+}
+
+/// The results of a row that is long, or of two kinds.
+fn row<T: Element>(batch: &Batch<'_, T>, row: usize) -> Row<T::Value> {
+    let sides = || (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+    if batch.is_probs() {
+        let (p, q) = sides();
+        return sums::settle(batch, row, &long_row(&p, &q));
+    }
+    if logs::take(batch) {
+        let (p, q) = sides();
+        return logs::settle(batch, row, &logs::long_row(&p, &q, batch.temperature()));
+    }
+    chain::settle(batch, row, &chain::node(batch, row))
+}
+
 /// Does something in the manner in which rows of at most `SEGMENT` bins are summed.
-fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
+fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) -> U::Output {
     // Lengths are constants where they are known, so that bins are moved by whole vectors.
     match bins {
         1 => user.take::<ShortRows<T::Value, 1, 1>>(),
@@ -121,22 +130,24 @@ fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) {
 
 /// Who does something in a manner that depends on the length of rows.
 trait User<T: Element> {
-    fn take<M: Manner<T>>(self);
+    type Output;
+
+    fn take<M: Manner<T>>(self) -> Self::Output;
 }
 
-/// Fills in the rows of an outcome.
+/// Fills in rows.
 struct FillIn<'a, 'b, T: Element> {
     batch: &'a Batch<'b, T>,
-    outcome: &'a mut Outcome<T::Value>,
+    first: usize,
+    slots: Slots<'a, T::Value>,
 }
 
 impl<T: Element> User<T> for FillIn<'_, '_, T> {
-    fn take<M: Manner<T>>(self) {
-        let FillIn { batch, outcome } = self;
-        let arch = pulp::Arch::new();
-        outcome.fill_in_tasks(0..batch.rows(), rows_per_task(batch.bins()), |first, slots| {
-            arch.dispatch(Rows { batch, first, slots, manner: PhantomData::<M> })
-        });
+    type Output = usize;
+
+    fn take<M: Manner<T>>(self) -> usize {
+        let FillIn { batch, first, slots } = self;
+        pulp::Arch::new().dispatch(Rows { batch, first, slots, manner: PhantomData::<M> })
     }
 }
 
@@ -424,6 +435,8 @@ mod tests {
     struct Name<'a>(&'a mut &'static str);
 
     impl User<f32> for Name<'_> {
+        type Output = ();
+
         fn take<M: Manner<f32>>(self) {
             *self.0 = std::any::type_name::<M>();
         }
@@ -477,6 +490,8 @@ mod tests {
     struct Agree<'a, 'b>(&'a Batch<'b, f32>);
 
     impl User<f32> for Agree<'_, '_> {
+        type Output = ();
+
         fn take<M: Manner<f32>>(self) {
             let first = || First { batch: self.0, manner: PhantomData::<M> };
             on_every_vector_unit(first, |sums| sums.g / sums.p);
@@ -507,6 +522,8 @@ mod tests {
     struct Sum<'a, 'b>(&'a Batch<'b, f32>, &'a mut Sums);
 
     impl User<f32> for Sum<'_, '_> {
+        type Output = ();
+
         fn take<M: Manner<f32>>(self) {
             let first = First { batch: self.0, manner: PhantomData::<M> };
             *self.1 = pulp::Arch::new().dispatch(first);

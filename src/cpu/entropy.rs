@@ -1,0 +1,220 @@
+//! Cross-entropy and entropy of rows in f32.
+//!
+//! `−ln q` has no digits where q is next to 1, as it is in the rows of confident models. There it is
+//! `−ln(1 − r)` of what all the other bins have, which is summed by itself.
+
+use super::in_f32::{CHAIN, Method, Row, block};
+use super::sums::LANES;
+use crate::chain::tree_sum;
+use crate::element::Element;
+use crate::term::{ln_ratio_f32, mul_add};
+use crate::verdict::{Judged, Verdict};
+
+/// `−Σ p·ln q`.
+pub(super) struct CrossEntropy;
+
+/// `−Σ p·ln p`.
+pub(super) struct Entropy;
+
+/// Of two probabilities of a row one at most is as large.
+const MOST: f32 = 0.6;
+/// The largest mass by which the least usual number may be divided and stay a normal one.
+const LARGEST: f64 = 16_777_216.0; // 2^24
+/// Beside a result from here on, probabilities that f32 has not come to nothing.
+const LEAST: f64 = 1e-25;
+
+impl Method for CrossEntropy {
+    #[inline(always)]
+    fn judged<T: Element, N: Element, const FUSED: bool>(
+        row: &Row<'_, '_, T, N>,
+    ) -> Option<Judged> {
+        judged::<T, N, FUSED, 1>(row)
+    }
+}
+
+impl Method for Entropy {
+    #[inline(always)]
+    fn judged<T: Element, N: Element, const FUSED: bool>(
+        row: &Row<'_, '_, T, N>,
+    ) -> Option<Judged> {
+        judged::<T, N, FUSED, 0>(row)
+    }
+}
+
+/// With the logarithms of one of the sides.
+#[inline(always)]
+fn judged<T: Element, N: Element, const FUSED: bool, const OF: usize>(
+    row: &Row<'_, '_, T, N>,
+) -> Option<Judged> {
+    let (look, masses) = row.looked()?;
+    if row.divergence.is_infinite(look.alone, look.both > 0) {
+        return Some(Judged { verdict: Verdict::Infinite, masses });
+    }
+    let mass = look.masses[OF];
+    if mass > LARGEST {
+        return None;
+    }
+    let of = [row.p, row.q][OF];
+    let Sums { logs, top, others } = Sums::of::<N, FUSED>(row.p, of, (1.0 / mass) as f32);
+    let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
+    let value = (logs - of_top) / look.masses[0];
+    let has_digits = value >= LEAST || value == 0.0 && !row.some_lost();
+    has_digits.then_some(Judged { verdict: Verdict::Value(value), masses })
+}
+
+struct Sums {
+    /// `−Σ p·ln q` without the bin in which q is most of its mass, if there is one.
+    logs: f64,
+    /// p in that bin.
+    top: f64,
+    /// `Σ q` of all the others.
+    others: f64,
+}
+
+impl Sums {
+    /// Of p as it is given, and q by its mass.
+    #[inline(always)]
+    fn of<N: Element, const FUSED: bool>(p: &[N], q: &[N], per_mass: f32) -> Sums {
+        let mut sums = [[0.0_f64; LANES]; 3];
+        let mut first = 0;
+        while first < p.len() {
+            let mut chains = [[0.0_f32; LANES]; 3];
+            for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
+                let (p, q) = (block(p, at), block(q, at));
+                for lane in 0..LANES {
+                    let (p, q) = (p[lane], q[lane] * per_mass);
+                    let is_top = q > MOST;
+                    let ln = ln_ratio_f32::<FUSED>(q.max(f32::MIN_POSITIVE), 1.0);
+                    let [logs, top, others] = if is_top { [0.0, p, 0.0] } else { [p, 0.0, q] };
+                    chains[0][lane] = mul_add::<FUSED>(-logs, ln, chains[0][lane]);
+                    chains[1][lane] += top;
+                    chains[2][lane] += others;
+                }
+            }
+            for (sums, chains) in sums.iter_mut().zip(&chains) {
+                for lane in 0..LANES {
+                    sums[lane] += f64::from(chains[lane]);
+                }
+            }
+            first += CHAIN * LANES;
+        }
+        let [logs, top, others] = sums.map(tree_sum);
+        Sums { logs, top, others }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::super::in_f32::judged_in_f32;
+    use super::*;
+    use crate::cpu::family::closer_look;
+    use crate::cpu::tests::on_every_vector_unit;
+    use crate::kind::Kind;
+    use crate::{Batch, Divergence, Mass};
+
+    fn both(batch: &Batch<'_, f32>, row: usize) -> [(Option<Judged>, Judged); 2] {
+        let (cross, own) = (Divergence::CrossEntropy, Divergence::Entropy);
+        [
+            (judged_in_f32::<CrossEntropy>(cross, 1.0, batch, row), closer_look(cross, batch, row)),
+            (judged_in_f32::<Entropy>(own, 1.0, batch, row), closer_look(own, batch, row)),
+        ]
+    }
+
+    fn check(batch: &Batch<'_, f32>, row: usize, what: &str) {
+        for (of, (got, want)) in both(batch, row).into_iter().enumerate() {
+            let got = got.unwrap_or_else(|| panic!("{what}, row {row}, {of}"));
+            let (Verdict::Value(got), Verdict::Value(want)) = (got.verdict, want.verdict) else {
+                assert_eq!(got.verdict, want.verdict, "{what}, row {row}, {of}");
+                continue;
+            };
+            let off = (got - want).abs() / want.abs();
+            assert!(got == want || off < 1e-6, "{what}, row {row}, {of}: {got:e}, not {want:e}");
+        }
+    }
+
+    /// Numbers from 0 to 1 that have no order.
+    fn noise(row: usize, bin: usize) -> f64 {
+        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
+    }
+
+    /// From rows that are flat to those of which one bin has nearly all.
+    #[test]
+    fn rows_are_as_good_as_in_f64() {
+        for bins in [2, 5, 16, 33, 300, 4_000] {
+            for steep in [0.0, 1.0, 10.0, 40.0] {
+                let logits = |seed: usize| {
+                    Array2::from_shape_fn((8, bins), |(row, bin)| steep * noise(row + seed, bin))
+                };
+                let (p, q) = (logits(0), logits(8));
+                for kinds in [[Kind::Probs; 2], [Kind::Logits; 2], [Kind::LogProbs, Kind::Probs]] {
+                    let side = |at: usize, mass: f64| {
+                        let mut side = [&p, &q][at].clone();
+                        if kinds[at] == Kind::Probs {
+                            side.rows_mut().into_iter().for_each(|mut row| {
+                                row.mapv_inplace(f64::exp);
+                                let by = mass / row.sum();
+                                row.mapv_inplace(|x| x * by);
+                            });
+                        }
+                        side.mapv(|x| x as f32)
+                    };
+                    let (p, q) = (side(0, 1.0), side(1, 1e6));
+                    let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+                    let batch = batch.with_mass(Mass::Normalize);
+                    for row in 0..8 {
+                        check(&batch, row, &format!("{bins} {}, {steep}", kinds[0]));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sure_rows_and_zeros() {
+        let p = array![[1.0_f32, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.999, 0.001, 0.0]];
+        let q = array![[1.0_f32, 0.0, 0.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [1.0, 1e-30, 0.0]];
+        let batch = Batch::probs(&p, &q).unwrap();
+        (0..4).for_each(|row| check(&batch, row, "zeros"));
+        let sure = both(&batch, 0).map(|(got, _)| got.unwrap().verdict);
+        assert_eq!(sure, [Verdict::Value(0.0); 2]);
+        assert_eq!(both(&batch, 2)[0].0.unwrap().verdict, Verdict::Infinite);
+        let logits = array![[50.0_f32, 0.0, -15.0]];
+        check(&Batch::logits(&logits, &logits).unwrap(), 0, "sure logits");
+        // What f32 has no number for is not left out where nothing is beside it.
+        let far = array![[0.0_f32, -110.0]];
+        let found = both(&Batch::logits(&far, &far).unwrap(), 0).map(|(got, _)| got.is_some());
+        assert_eq!(found, [false, false]);
+        // Nor is a mass divided by, of which least numbers would be subnormal.
+        let heavy = array![[3e7_f32, 1e-30]];
+        let batch = Batch::probs(&heavy, &heavy).unwrap().with_mass(Mass::Normalize);
+        assert_eq!(both(&batch, 0).map(|(got, _)| got.is_some()), [false, false]);
+    }
+
+    struct Summed<'a> {
+        p: &'a [f32],
+        q: &'a [f32],
+    }
+
+    impl pulp::WithSimd for Summed<'_> {
+        type Output = f64;
+
+        fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+            let Sums { logs, top, others } = match S::IS_SCALAR {
+                true => Sums::of::<f32, false>(self.p, self.q, 0.5),
+                false => Sums::of::<f32, true>(self.p, self.q, 0.5),
+            };
+            logs + top + others
+        }
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_the_vector_unit() {
+        let side = |step: usize| (0..300).map(move |at| (at * step % 101) as f32 / 15_000.0);
+        let (p, mut q): (Vec<_>, Vec<_>) = (side(37).collect(), side(53).collect());
+        q[77] = 1.5;
+        on_every_vector_unit(|| Summed { p: &p, q: &q }, |sum| *sum);
+    }
+}

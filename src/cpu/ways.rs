@@ -1,0 +1,209 @@
+//! Rows of any divergences on the CPU, several of the same batch in one pass over memory: the rows of a task
+//! stay in the cache while each divergence is computed in the way that is right for it. What a row's f32 has
+//! not the digits for is made in f64, of all that are left at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::bins::Reading;
+use super::family::{Family, Work, each};
+use super::in_f32::{self, Judge, Sides, Space};
+use super::logs;
+use super::rows::{fill_in, rows_per_task};
+use crate::batch::Batch;
+use crate::element::Element;
+use crate::error::Side;
+use crate::outcome::{Slots, in_common_tasks};
+use crate::{Divergence, Error, Outcome};
+
+/// How a divergence of the rows of a batch is computed.
+enum Way<T: Element> {
+    /// By the loops of [`rows`](super::rows), with P and Q in each other's place for the reverse.
+    Kl {
+        is_reverse: bool,
+    },
+    /// Row by row, where f32 is right for it.
+    InF32(Judge<T>),
+    InF64,
+}
+
+impl<T: Element> Way<T> {
+    fn of(divergence: Divergence, batch: &Batch<'_, T>) -> Way<T> {
+        if !in_f32::takes(batch) {
+            return Way::InF64;
+        }
+        let has_loops = batch.is_probs() || logs::take(batch);
+        match divergence.at_its_limit() {
+            Divergence::Kl if has_loops => Way::Kl { is_reverse: false },
+            Divergence::ReverseKl if has_loops => Way::Kl { is_reverse: true },
+            _ => Judge::of(divergence).map_or(Way::InF64, Way::InF32),
+        }
+    }
+}
+
+/// One outcome for each divergence.
+pub(super) fn outcomes<T: Element>(
+    divergences: &[Divergence],
+    batch: &Batch<'_, T>,
+) -> Result<Vec<Outcome<T::Value>>, Error> {
+    let ways: Vec<_> = divergences.iter().map(|&one| Way::of(one, batch)).collect();
+    let new = |_: &Divergence| Outcome::of(batch, "cpu");
+    let mut outcomes = divergences.iter().map(new).collect::<Result<Vec<_>, _>>()?;
+    let closer_looks: Vec<_> = divergences.iter().map(|_| AtomicUsize::new(0)).collect();
+    in_common_tasks(&mut outcomes, rows_per_task(batch.bins()), |first, mut slots| {
+        for (place, way) in ways.iter().enumerate() {
+            if let Way::Kl { is_reverse } = *way {
+                let looks = fill_in_kl(batch, is_reverse, first, slots[place].lent());
+                closer_looks[place].fetch_add(looks, Ordering::Relaxed);
+            }
+        }
+        let others = ways.iter().any(|way| !matches!(way, Way::Kl { .. }));
+        if others {
+            Rows { divergences, ways: &ways, batch, first, slots }.fill_in();
+        }
+    });
+    for (outcome, looks) in outcomes.iter_mut().zip(closer_looks) {
+        outcome.closer_looks = looks.into_inner();
+    }
+    Ok(outcomes)
+}
+
+fn fill_in_kl<T: Element>(
+    batch: &Batch<'_, T>,
+    is_reverse: bool,
+    first: usize,
+    slots: Slots<'_, T::Value>,
+) -> usize {
+    match is_reverse {
+        true => fill_in(&batch.swapped(), first, slots.swapped()),
+        false => fill_in(batch, first, slots),
+    }
+}
+
+/// The rows of a task, and their places in all outcomes.
+struct Rows<'a, 'b, 's, T: Element> {
+    divergences: &'a [Divergence],
+    ways: &'a [Way<T>],
+    batch: &'a Batch<'b, T>,
+    first: usize,
+    slots: Vec<Slots<'s, T::Value>>,
+}
+
+impl<T: Element> Rows<'_, '_, '_, T> {
+    /// Fills in what has no loops of its own. None of it takes a closer look: what f32 is not right for is in
+    /// f64 like all that has no other way.
+    fn fill_in(mut self) {
+        let (mut space, mut in_f64) = (Space::default(), None);
+        let mut left = Vec::with_capacity(self.ways.len());
+        for at in 0..self.slots.first().map_or(0, |slots| slots.values.len()) {
+            left.clear();
+            let places = 0..self.ways.len();
+            left.extend(places.filter(|&place| matches!(self.ways[place], Way::InF64)));
+            if self.ways.iter().any(|way| matches!(way, Way::InF32(_))) {
+                self.judge(at, &mut space, &mut left);
+            }
+            if !left.is_empty() {
+                let Rows { divergences, batch, first, ref mut slots, .. } = self;
+                let in_f64 = InF64::of(&mut in_f64, &left, divergences, batch);
+                each(&in_f64.family, batch, first + at, &mut in_f64.work, |which, judged| {
+                    slots[left[which]].put(at, judged.row());
+                });
+            }
+        }
+    }
+
+    /// Fills in what f32 is right for, and tells which places are left.
+    fn judge(&mut self, at: usize, space: &mut Space, left: &mut Vec<usize>) {
+        let Rows { ways, batch, first, ref mut slots, .. } = *self;
+        let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
+        let sides = Sides::of(batch, numbers.each_ref().map(|side| &**side), space);
+        for (place, way) in ways.iter().enumerate() {
+            let Way::InF32(judge) = way else { continue };
+            match sides.as_ref().and_then(|sides| judge.judged(batch, sides)) {
+                Some(judged) => drop(slots[place].put(at, judged.row())),
+                None => left.push(place),
+            }
+        }
+    }
+}
+
+/// The divergences in some places, in f64.
+struct InF64 {
+    places: Vec<usize>,
+    family: Family,
+    work: Work,
+}
+
+impl InF64 {
+    /// That of the row before, if it had the same places.
+    #[cold]
+    fn of<'a, T: Element>(
+        before: &'a mut Option<InF64>,
+        places: &[usize],
+        divergences: &[Divergence],
+        batch: &Batch<'_, T>,
+    ) -> &'a mut InF64 {
+        let new = || {
+            let asked: Vec<_> = places.iter().map(|&place| divergences[place]).collect();
+            let family = Family::new(&asked, Reading::of(batch));
+            let work = Work::new(&family);
+            InF64 { places: places.to_vec(), family, work }
+        };
+        if before.as_ref().is_some_and(|before| before.places != places) {
+            *before = None;
+        }
+        before.get_or_insert_with(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::super::in_f32::LONGEST;
+    use super::*;
+    use crate::Mass;
+    use crate::kind::Kind;
+
+    fn way<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> &'static str {
+        match Way::of(divergence, batch) {
+            Way::Kl { is_reverse: false } => "kl",
+            Way::Kl { is_reverse: true } => "reverse kl",
+            Way::InF32(_) => "f32",
+            Way::InF64 => "f64",
+        }
+    }
+
+    /// Values do not tell: what is left to f64 is right as well, and comes later.
+    #[test]
+    fn each_divergence_has_its_way() {
+        let ways = |kinds: [Kind; 2], bins: usize, mass| {
+            let side = Array2::from_elem((1, bins), 0.5_f32);
+            let batch = Batch::of(kinds[0], &side, kinds[1], &side).unwrap().with_mass(mass);
+            let asked = [
+                Divergence::Kl,
+                Divergence::ReverseKl,
+                Divergence::Jeffreys,
+                Divergence::Entropy,
+                Divergence::Renyi(3.0),
+            ];
+            asked.map(|divergence| way(divergence, &batch))
+        };
+        let (probs, logits, mixed) =
+            ([Kind::Probs; 2], [Kind::Logits; 2], [Kind::Probs, Kind::Logits]);
+        let all = ["kl", "reverse kl", "f32", "f32", "f64"];
+        for mass in [Mass::Check, Mass::Normalize] {
+            assert_eq!(ways(probs, 2, mass), all);
+            assert_eq!(ways(logits, LONGEST, mass), all);
+            assert_eq!(ways(probs, LONGEST + 1, mass), ["f64"; 5]);
+        }
+        assert_eq!(ways(mixed, 2, Mass::Normalize), ["f64", "f64", "f32", "f32", "f64"]);
+        assert_eq!(ways(mixed, 2, Mass::AsGiven), ["f64"; 5]);
+        assert_eq!(ways(logits, 2, Mass::AsGiven), all);
+        assert_eq!(ways(probs, 2, Mass::Generalized), ["f64"; 5]);
+        let wide = Array2::from_elem((1, 2), 0.5_f64);
+        assert_eq!(way(Divergence::Jeffreys, &Batch::probs(&wide, &wide).unwrap()), "f64");
+        let (narrow, weights) = (wide.mapv(|x| x as f32), [1.0, 1.0]);
+        let batch = Batch::probs(&narrow, &narrow).unwrap().with_bin_weights(&weights).unwrap();
+        assert_eq!(way(Divergence::Jeffreys, &batch), "f64");
+    }
+}

@@ -25,7 +25,7 @@ use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::eta;
 use crate::term::{difference_in_two, exp, exp_tail, ln};
-use crate::verdict::{Judged, Verdict, refused_mass};
+use crate::verdict::{Judged, MassRule, Verdict};
 
 /// Bins of one block, whose logarithms fit into the nearest cache.
 const BLOCK: usize = 256;
@@ -135,7 +135,7 @@ pub(crate) fn masses<T: Element>(batch: &Batch<'_, T>, node: &Node) -> ([f64; 2]
 /// The verdict on a row of valid bins.
 pub(crate) fn judge<T: Element>(batch: &Batch<'_, T>, node: &Node) -> Judged {
     let (ln_masses, masses) = masses(batch, node);
-    let verdict = match refused_mass(batch, masses) {
+    let verdict = match MassRule::of(batch).refuses(masses) {
         Some((side, rule)) => Verdict::Invalid(side, rule),
         None if node.infinite => Verdict::Infinite,
         None => Verdict::Value(value(batch, node, ln_masses)),

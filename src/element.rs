@@ -38,6 +38,11 @@ pub trait Element:
     fn to_f32(self) -> f32 {
         self.to_f64() as f32
     }
+    /// The same numbers where they are f32.
+    #[doc(hidden)]
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
     /// The nearest number of this type; ±inf beyond its range.
     fn from_f64(value: f64) -> Self;
     /// The same number as an f64, which holds it exactly.
@@ -68,6 +73,10 @@ impl Element for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
+    }
+
+    fn as_f32(numbers: &[f32]) -> Option<&[f32]> {
+        Some(numbers)
     }
 
     #[inline(always)]

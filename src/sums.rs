@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::outcome::Row;
 use crate::term::{self, Bin, Term};
-use crate::verdict::{Judged, Verdict, refused_mass};
+use crate::verdict::{Judged, MassRule, Verdict};
 
 /// What a backend sums over the bins of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -87,7 +87,7 @@ fn too_fine<T: Element>(batch: &Batch<'_, T>, row: usize, sums: &Sums) -> bool {
 
 /// The verdict on sums; for a value also whether so much of it cancelled that digits are missing.
 fn judge<T: Element>(batch: &Batch<'_, T>, sums: &Sums, masses: [f64; 2]) -> (Verdict, bool) {
-    if let Some((side, rule)) = refused_mass(batch, masses) {
+    if let Some((side, rule)) = MassRule::of(batch).refuses(masses) {
         return (Verdict::Invalid(side, rule), false);
     }
     if sums.infinite {

@@ -60,27 +60,35 @@ impl Judged {
     }
 }
 
-/// The first side whose mass the policy refuses, P before Q. Softmax gives logits the mass 1, unless
-/// all of them are masked.
-pub(crate) fn refused_mass<T: Element>(
-    batch: &Batch<'_, T>,
-    masses: [f64; 2],
-) -> Option<(Side, Rule)> {
-    [Side::P, Side::Q]
-        .into_iter()
-        .zip(masses)
-        .find_map(|(side, mass)| refused_mass_of(batch, side, mass).map(|rule| (side, rule)))
+/// Which masses the two sides of a batch may have.
+#[derive(Clone, Copy)]
+pub(crate) struct MassRule {
+    pub kinds: [Kind; 2],
+    pub policy: Mass,
+    pub tolerance: f64,
 }
 
-/// The rule that the mass of a row of a side breaks.
-pub(crate) fn refused_mass_of<T: Element>(
-    batch: &Batch<'_, T>,
-    side: Side,
-    mass: f64,
-) -> Option<Rule> {
-    match (batch.kind(side), batch.mass()) {
-        (Kind::Logits, _) | (_, Mass::Normalize) => (mass == 0.0).then_some(Rule::NoMass),
-        (_, Mass::Check) => ((mass - 1.0).abs() > batch.mass_tolerance()).then_some(Rule::Mass),
-        (_, Mass::AsGiven | Mass::Generalized) => None,
+impl MassRule {
+    pub(crate) fn of<T: Element>(batch: &Batch<'_, T>) -> MassRule {
+        let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
+        MassRule { kinds, policy: batch.mass(), tolerance: batch.mass_tolerance() }
+    }
+
+    /// The first side whose mass is refused, P before Q. Softmax gives logits the mass 1, unless all of them
+    /// are masked.
+    pub(crate) fn refuses(self, masses: [f64; 2]) -> Option<(Side, Rule)> {
+        [Side::P, Side::Q]
+            .into_iter()
+            .zip(masses)
+            .find_map(|(side, mass)| self.broken(side, mass).map(|rule| (side, rule)))
+    }
+
+    /// The rule that the mass of a row of a side breaks.
+    pub(crate) fn broken(self, side: Side, mass: f64) -> Option<Rule> {
+        match (self.kinds[side as usize], self.policy) {
+            (Kind::Logits, _) | (_, Mass::Normalize) => (mass == 0.0).then_some(Rule::NoMass),
+            (_, Mass::Check) => ((mass - 1.0).abs() > self.tolerance).then_some(Rule::Mass),
+            (_, Mass::AsGiven | Mass::Generalized) => None,
+        }
     }
 }

@@ -3,10 +3,9 @@
 //! `−ln q` has no digits where q is next to 1, as it is in the rows of confident models. There it is
 //! `−ln(1 − r)` of what all the other bins have, which is summed by itself.
 
-use super::in_f32::{CHAIN, Method, Row, block};
+use super::in_f32::{CHAIN, Method, Row, Sides, block};
 use super::sums::LANES;
 use crate::chain::tree_sum;
-use crate::element::Element;
 use crate::term::{ln_ratio_f32, mul_add};
 use crate::verdict::{Judged, Verdict};
 
@@ -25,27 +24,21 @@ const LEAST: f64 = 1e-25;
 
 impl Method for CrossEntropy {
     #[inline(always)]
-    fn judged<T: Element, N: Element, const FUSED: bool>(
-        row: &Row<'_, '_, T, N>,
-    ) -> Option<Judged> {
-        judged::<T, N, FUSED, 1>(row)
+    fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
+        judged::<FUSED, 1>(row)
     }
 }
 
 impl Method for Entropy {
     #[inline(always)]
-    fn judged<T: Element, N: Element, const FUSED: bool>(
-        row: &Row<'_, '_, T, N>,
-    ) -> Option<Judged> {
-        judged::<T, N, FUSED, 0>(row)
+    fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
+        judged::<FUSED, 0>(row)
     }
 }
 
 /// With the logarithms of one of the sides.
 #[inline(always)]
-fn judged<T: Element, N: Element, const FUSED: bool, const OF: usize>(
-    row: &Row<'_, '_, T, N>,
-) -> Option<Judged> {
+fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
     let (look, masses) = row.looked()?;
     if row.divergence.is_infinite(look.alone, look.both > 0) {
         return Some(Judged { verdict: Verdict::Infinite, masses });
@@ -54,11 +47,11 @@ fn judged<T: Element, N: Element, const FUSED: bool, const OF: usize>(
     if mass > LARGEST {
         return None;
     }
-    let of = [row.p, row.q][OF];
-    let Sums { logs, top, others } = Sums::of::<N, FUSED>(row.p, of, (1.0 / mass) as f32);
+    let Sides { p, q, .. } = row.sides;
+    let Sums { logs, top, others } = Sums::of::<FUSED>(p, [p, q][OF], (1.0 / mass) as f32);
     let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
     let value = (logs - of_top) / look.masses[0];
-    let has_digits = value >= LEAST || value == 0.0 && !row.some_lost();
+    let has_digits = value >= LEAST || value == 0.0 && !row.sides.some_lost();
     has_digits.then_some(Judged { verdict: Verdict::Value(value), masses })
 }
 
@@ -74,7 +67,7 @@ struct Sums {
 impl Sums {
     /// Of p as it is given, and q by its mass.
     #[inline(always)]
-    fn of<N: Element, const FUSED: bool>(p: &[N], q: &[N], per_mass: f32) -> Sums {
+    fn of<const FUSED: bool>(p: &[f32], q: &[f32], per_mass: f32) -> Sums {
         let mut sums = [[0.0_f64; LANES]; 3];
         let mut first = 0;
         while first < p.len() {
@@ -203,8 +196,8 @@ mod tests {
 
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
             let Sums { logs, top, others } = match S::IS_SCALAR {
-                true => Sums::of::<f32, false>(self.p, self.q, 0.5),
-                false => Sums::of::<f32, true>(self.p, self.q, 0.5),
+                true => Sums::of::<false>(self.p, self.q, 0.5),
+                false => Sums::of::<true>(self.p, self.q, 0.5),
             };
             logs + top + others
         }

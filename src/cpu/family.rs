@@ -13,7 +13,7 @@ use crate::error::{Rule, Side};
 use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::pairs::blocks;
 use crate::slope::{Bins, Slope};
-use crate::verdict::{Judged, Verdict, refused_mass};
+use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, Mass};
 
 /// Bins of a long row that one task takes.
@@ -66,7 +66,8 @@ pub(super) fn refusal<T: Element>(
             || Judged { verdict: Verdict::Invalid(Side::P, Rule::Overflow), masses },
             |offender| Judged::invalid(&offender),
         )),
-        false => refused_mass(batch, masses)
+        false => MassRule::of(batch)
+            .refuses(masses)
             .map(|(side, rule)| Judged { verdict: Verdict::Invalid(side, rule), masses }),
     }
 }

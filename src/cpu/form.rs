@@ -7,12 +7,11 @@
 
 use std::marker::PhantomData;
 
-use super::in_f32::{CHAIN, Method, Row, Vector, block};
+use super::in_f32::{CHAIN, Method, Row, Sides, Vector, block};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Mass;
 use crate::chain::tree_sum;
-use crate::element::Element;
 use crate::integrand::Integrand;
 use crate::term::{ln_ratio_beside_f32, ln_ratio_f32, mul_add};
 use crate::verdict::{Judged, Verdict};
@@ -53,9 +52,7 @@ pub(super) struct OfForm<F>(PhantomData<F>);
 
 impl<F: Form> Method for OfForm<F> {
     #[inline(always)]
-    fn judged<T: Element, N: Element, const FUSED: bool>(
-        row: &Row<'_, '_, T, N>,
-    ) -> Option<Judged> {
+    fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
         row.settled::<F, FUSED>().map(|settled| settled.judged)
     }
 }
@@ -230,11 +227,11 @@ pub(super) struct Settled {
     pub is_full: bool,
 }
 
-impl<T: Element, N: Element> Row<'_, '_, T, N> {
+impl Row<'_> {
     /// The verdict on it, if f32 is right for it.
     #[inline(always)]
     pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
-        let Row { divergence, factor, p, q, logs, .. } = *self;
+        let Row { divergence, factor, sides: Sides { p, q, logs, .. } } = *self;
         let (look, masses) = self.looked()?;
         let sums = look.masses;
         if divergence.is_infinite(look.alone, look.both > 0) {
@@ -247,7 +244,7 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<N, F, FUSED>(p, q, delta);
+        let sum = factor * per_mass * sum::<F, FUSED>(p, q, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -269,7 +266,7 @@ impl<T: Element, N: Element> Row<'_, '_, T, N> {
 
 /// The sum over a row's bins, brought to the same mass.
 #[inline(always)]
-fn sum<T: Element, F: Form, const FUSED: bool>(p: &[T], q: &[T], delta: f64) -> f64 {
+fn sum<F: Form, const FUSED: bool>(p: &[f32], q: &[f32], delta: f64) -> f64 {
     let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
     let mut sums = [0.0_f64; LANES];
     let mut first = 0;
@@ -315,8 +312,8 @@ mod tests {
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
             let Sum { p, q, .. } = self;
             match S::IS_SCALAR {
-                true => sum::<f32, F, false>(p, q, 1e-3),
-                false => sum::<f32, F, true>(p, q, 1e-3),
+                true => sum::<F, false>(p, q, 1e-3),
+                false => sum::<F, true>(p, q, 1e-3),
             }
         }
     }
@@ -569,11 +566,11 @@ mod tests {
             p[[0, 1]] = wrong;
             let mut into = [0.0; 3];
             let row = p.as_slice().unwrap();
-            assert!(logs::probabilities::<f32, true>(row, 1.0, &mut into).is_none());
+            assert!(logs::probabilities::<true>(row, 1.0, &mut into).is_none());
         }
         let mut into = [0.0; 2];
         let none = [f32::NEG_INFINITY; 2];
-        assert!(logs::probabilities::<f32, true>(&none, 1.0, &mut into).is_none());
+        assert!(logs::probabilities::<true>(&none, 1.0, &mut into).is_none());
     }
 
     #[test]

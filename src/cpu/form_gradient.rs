@@ -10,18 +10,17 @@
 use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
-use super::in_f32::{self, CHAIN, Making, Space, Vector, block};
+use super::in_f32::{self, CHAIN, Row, Sides, Vector, block};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
-use crate::error::Side;
 use crate::kind::Kind;
-use crate::outcome::{Row, Status};
+use crate::outcome::Status;
 use crate::slope::Slope;
 use crate::term::mul_add;
-use crate::verdict::Verdict;
+use crate::verdict::{Judged, Verdict};
 
 /// Whether there is a form for rows of a batch.
 pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> bool {
@@ -34,122 +33,97 @@ pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) ->
     in_f32::takes(batch) && with_form(divergence, Nothing).is_some()
 }
 
-/// The results of a row, and its gradients, times a weight, into places that are empty where they are not
-/// wanted. Nothing if f32 is not right for it, whatever is in the places then.
-pub(super) fn row<T: Element>(
-    divergence: Divergence,
-    batch: &Batch<'_, T>,
-    row: usize,
-    weight: f64,
-    space: &mut Space,
-    into: [&mut [f32]; 2],
-) -> Option<Row<T::Value>> {
-    with_form(divergence, Written { divergence, batch, row, weight, space, into })?
+/// Where the gradients of a row go, and what they are multiplied by.
+pub(super) struct Into<'a> {
+    pub weight: f64,
+    pub temperature: f64,
+    /// Empty where they are not wanted.
+    pub places: [&'a mut [f32]; 2],
+}
+
+/// The verdict on a row, and its gradients. Nothing if f32 is not right for it, whatever is in the places then.
+pub(super) fn row(divergence: Divergence, sides: Sides<'_>, into: Into<'_>) -> Option<Judged> {
+    with_form(divergence, Written { divergence, sides, into })?
 }
 
 /// A row whose gradients are written.
-struct Written<'a, 'b, 'i, T> {
+struct Written<'a> {
     divergence: Divergence,
-    batch: &'a Batch<'b, T>,
-    row: usize,
-    weight: f64,
-    space: &'i mut Space,
-    into: [&'i mut [f32]; 2],
+    sides: Sides<'a>,
+    into: Into<'a>,
 }
 
-impl<T: Element> WithForm for Written<'_, '_, '_, T> {
-    type Output = Option<Row<T::Value>>;
+impl WithForm for Written<'_> {
+    type Output = Option<Judged>;
 
-    fn with<F: Form>(self, factor: f64) -> Self::Output {
-        pulp::Arch::new().dispatch(Write { written: self, factor, form: PhantomData::<F> })
+    fn with<F: Form>(self, factor: f64) -> Option<Judged> {
+        let Written { divergence, sides, into } = self;
+        let row = Row { divergence, factor, sides };
+        pulp::Arch::new().dispatch(Write { row, into, form: PhantomData::<F> })
     }
 }
 
-struct Write<'a, 'b, 'i, T, F> {
-    written: Written<'a, 'b, 'i, T>,
-    factor: f64,
+struct Write<'a, F> {
+    row: Row<'a>,
+    into: Into<'a>,
     form: PhantomData<F>,
 }
 
-impl<T: Element, F: Form> pulp::WithSimd for Write<'_, '_, '_, T, F> {
-    type Output = Option<Row<T::Value>>;
+impl<F: Form> pulp::WithSimd for Write<'_, F> {
+    type Output = Option<Judged>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
-        let Write { written, factor, .. } = self;
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Option<Judged> {
         match S::IS_SCALAR {
-            true => written.of_any_kind::<F, false>(factor),
-            false => written.of_any_kind::<F, true>(factor),
+            true => write::<F, false>(&self.row, self.into),
+            false => write::<F, true>(&self.row, self.into),
         }
-    }
-}
-
-impl<T: Element> Written<'_, '_, '_, T> {
-    #[inline(always)]
-    fn of_any_kind<F: Form, const FUSED: bool>(self, factor: f64) -> Option<Row<T::Value>> {
-        let Written { divergence, batch, row, weight, space, into } = self;
-        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-        if batch.is_probs() {
-            let row = in_f32::Row { divergence, batch, factor, p: &p, q: &q, logs: [None; 2] };
-            return write::<T, T, F, FUSED>(&row, weight, into);
-        }
-        let logs = Making { batch, numbers: [&p, &q], space }.made::<FUSED>()?;
-        let [p, q] = space;
-        write::<T, f32, F, FUSED>(
-            &in_f32::Row { divergence, batch, factor, p, q, logs },
-            weight,
-            into,
-        )
     }
 }
 
 #[inline(always)]
-fn write<T: Element, N: Element, F: Form, const FUSED: bool>(
-    row: &in_f32::Row<'_, '_, T, N>,
-    weight: f64,
-    [of_p, of_q]: [&mut [f32]; 2],
-) -> Option<Row<T::Value>> {
-    let in_f32::Row { divergence, batch, p, q, logs, .. } = *row;
+fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Into<'_>) -> Option<Judged> {
+    let Row { divergence, sides: Sides { rule, p, q, logs }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
     // digits that their sum has.
     let has_slopes = settled.is_full || logs.iter().all(Option::is_some);
     let has_digits = has_slopes && settled.distance >= settled.delta.abs();
     let Verdict::Value(value) = settled.judged.verdict else { return None };
-    let results = settled.judged.row::<T::Value>();
-    if !has_digits || results.status != Status::Ok {
+    if !has_digits || settled.judged.row::<f32>().status != Status::Ok {
         return None;
     }
     let delta = settled.delta;
+    let Into { weight, temperature, places: [of_p, of_q] } = into;
     let sums = match (!of_p.is_empty(), !of_q.is_empty()) {
-        (true, true) => slopes::<N, F, FUSED, true, true>(p, q, delta, of_p, of_q)?,
-        (true, false) => slopes::<N, F, FUSED, true, false>(p, q, delta, of_p, of_q)?,
-        (false, true) => slopes::<N, F, FUSED, false, true>(p, q, delta, of_p, of_q)?,
-        (false, false) => return Some(results),
+        (true, true) => slopes::<F, FUSED, true, true>(p, q, delta, of_p, of_q)?,
+        (true, false) => slopes::<F, FUSED, true, false>(p, q, delta, of_p, of_q)?,
+        (false, true) => slopes::<F, FUSED, false, true>(p, q, delta, of_p, of_q)?,
+        (false, false) => return Some(settled.judged),
     };
     let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
     for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
         let mass = settled.sums[side];
         let mean = (sums[side] / mass) as f32;
-        let kind = batch.kind([Side::P, Side::Q][side]);
-        let per_number = if kind == Kind::Logits { batch.temperature() } else { 1.0 };
+        let kind = rule.kinds[side];
+        let per_number = if kind == Kind::Logits { temperature } else { 1.0 };
         let by = (factor / (mass * per_number)) as f32;
         if !(by.is_normal() && mean.is_finite()) {
             return None;
         }
         let shows = match kind {
-            Kind::Probs if batch.is_probs() => {
+            Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
                 into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
                 true
             }
-            Kind::Probs => times::<N, false>(into, numbers, mean, by),
-            _ => times::<N, true>(into, numbers, mean, by),
+            Kind::Probs => times::<false>(into, numbers, mean, by),
+            _ => times::<true>(into, numbers, mean, by),
         };
         if !shows {
             return None;
         }
     }
-    Some(results)
+    Some(settled.judged)
 }
 
 /// How large the largest derivative has to be beside what is subtracted in it, and beside the rounding of
@@ -159,16 +133,11 @@ const SHOWS: f32 = 0.1;
 /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
 /// they have their digits.
 #[inline(always)]
-fn times<N: Element, const LOGS: bool>(
-    into: &mut [f32],
-    numbers: &[N],
-    mean: f32,
-    by: f32,
-) -> bool {
+fn times<const LOGS: bool>(into: &mut [f32], numbers: &[f32], mean: f32, by: f32) -> bool {
     let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for (into, numbers) in into.chunks_mut(LANES).zip(numbers.chunks(LANES)) {
         for (lane, (slope, p)) in into.iter_mut().zip(numbers).enumerate() {
-            let p = if LOGS { p.to_f32() } else { 1.0 };
+            let p = if LOGS { *p } else { 1.0 };
             let derivative = p * (*slope - mean);
             largest[lane] = largest[lane].max(derivative.abs());
             beside[lane] = beside[lane].max(p * slope.abs().max(mean.abs()).max(1.0));
@@ -185,9 +154,9 @@ const DOUBT: f32 = 1e-6;
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
 /// a slope jumps and f32 cannot tell on which side a bin is.
 #[inline(always)]
-fn slopes<T: Element, F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
-    p: &[T],
-    q: &[T],
+fn slopes<F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
+    p: &[f32],
+    q: &[f32],
     delta: f64,
     of_p: &mut [f32],
     of_q: &mut [f32],

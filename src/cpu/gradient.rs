@@ -22,7 +22,8 @@ use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
-use super::form_gradient;
+use super::form_gradient::{self, Into};
+use super::in_f32::{self, Sides};
 use super::kl_gradient::Manner;
 use super::logs::Kept;
 use super::rows::rows_per_task;
@@ -151,6 +152,15 @@ struct Job<'a, 'b, T: Element> {
     in_f32: Option<InF32>,
 }
 
+/// What rows in f32 take memory for.
+#[derive(Default)]
+struct Memory {
+    kept: Kept,
+    numbers: in_f32::Space,
+    /// For gradients that cannot be written into their places at once.
+    places: [Vec<f32>; 2],
+}
+
 /// What makes gradients in f32.
 #[derive(Clone, Copy)]
 enum InF32 {
@@ -219,8 +229,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     ) -> [Vec<f64>; 2] {
         let Task { first, mut slots, mut places } = task;
         let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
-        let (mut work, mut kept) = (Work::new(&self.family), Kept::default());
-        let mut space = [Vec::new(), Vec::new()];
+        let (mut work, mut memory) = (Work::new(&self.family), Memory::default());
         for at in 0..slots.values.len() {
             let row = first + at;
             let [p, q] = places.row(at);
@@ -234,7 +243,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
                 continue;
             }
-            if let Some(row) = self.row_in_f32(row, &mut kept, &mut into, &mut space) {
+            if let Some(row) = self.row_in_f32(row, &mut memory, &mut into) {
                 slots.put(at, row);
                 continue;
             }
@@ -255,10 +264,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     fn row_in_f32(
         &self,
         row: usize,
-        kept: &mut Kept,
+        memory: &mut Memory,
         into: &mut [Target<'_, T::Value>; 2],
-        space: &mut [Vec<f32>; 2],
     ) -> Option<Row<T::Value>> {
+        let Memory { kept, numbers: form_space, places: space } = memory;
         let (in_f32, weight) = (self.in_f32?, self.weight(row));
         if weight == 0.0 {
             return None;
@@ -268,8 +277,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let row = match in_f32 {
             InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
             InF32::Form => {
-                let space = &mut kept.weights;
-                form_gradient::row(self.divergence, self.batch, row, weight, space, places)?
+                let numbers = [Side::P, Side::Q].map(|side| self.batch.packed(side, row));
+                let numbers = numbers.each_ref().map(|side| &**side);
+                let sides = Sides::of(self.batch, numbers, form_space)?;
+                let into = Into { weight, temperature: self.batch.temperature(), places };
+                form_gradient::row(self.divergence, sides, into)?.row()
             }
         };
         for (into, space) in into.iter_mut().zip(space) {
@@ -685,8 +697,7 @@ mod tests {
                 let job = Job::new(Divergence::Kl, &batch, None, [false; 2]);
                 let mut places = [p.clone(), q.clone()];
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
-                let mut space = [Vec::new(), Vec::new()];
-                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
                 assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
             }
         }
@@ -712,8 +723,7 @@ mod tests {
                     Some(true) => Target::Row(row),
                     _ => Target::Nowhere,
                 });
-                let mut space = [Vec::new(), Vec::new()];
-                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
                 assert!(row.is_some(), "{bins} bins, {weight}, {temperature}");
             }
         }
@@ -750,8 +760,7 @@ mod tests {
                 let job = Job::new(divergence, &batch, None, [false; 2]);
                 let mut places = [p.clone(), q.clone()];
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
-                let mut space = [Vec::new(), Vec::new()];
-                let row = job.row_in_f32(0, &mut Kept::default(), &mut into, &mut space);
+                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
                 // One bin is equal to another, and owes its digits to f64.
                 let is_fast = row.is_some_and(|row| row.value > 0.0);
                 assert_eq!(is_fast, bins > 1, "{divergence}, {bins} {kind}");

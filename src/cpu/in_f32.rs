@@ -2,12 +2,14 @@
 //! masses. Logarithms are made probabilities first, which takes a digit or two of their differences. A row is
 //! looked at, and gone through once more by the [`Method`] of a divergence, from the cache. What lacks digits in
 //! f32 is left to [`family`](super::family).
+//!
+//! Numbers of 16 bits are widened before anything else, so that there is one copy of all this.
 
 use std::marker::PhantomData;
 
 use super::entropy::{CrossEntropy, Entropy};
 use super::form::{self, Form, OfForm, WithForm};
-use super::logs::{self, Exponentials, widen};
+use super::logs::{self, Exponentials};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::{Batch, Mass};
@@ -17,7 +19,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::sums::DOUBT;
 use crate::term::Term;
-use crate::verdict::{Judged, refused_mass};
+use crate::verdict::{Judged, MassRule};
 
 /// Blocks of lanes that are added one after the other, before f64 takes over.
 pub(super) const CHAIN: usize = 8;
@@ -38,168 +40,135 @@ pub(super) fn takes<T: Element>(batch: &Batch<'_, T>) -> bool {
 /// How a divergence is made of a row.
 pub(super) trait Method {
     /// The verdict on the row, if f32 is right for it.
-    fn judged<T: Element, N: Element, const FUSED: bool>(row: &Row<'_, '_, T, N>)
-    -> Option<Judged>;
+    fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged>;
 }
 
 /// A divergence that has a method.
 #[derive(Clone, Copy)]
-pub(super) struct Judge<T: Element> {
+pub(super) struct Judge {
     divergence: Divergence,
     /// See [`Row::factor`].
     factor: f64,
-    method: fn(Judging<'_, '_, T>) -> Option<Judged>,
+    method: fn(&Row<'_>) -> Option<Judged>,
 }
 
-impl<T: Element> Judge<T> {
+impl Judge {
     /// The one of a divergence, if it has a method.
-    pub(super) fn of(divergence: Divergence) -> Option<Judge<T>> {
+    pub(super) fn of(divergence: Divergence) -> Option<Judge> {
         match divergence {
             Divergence::CrossEntropy => Some(Judge::by::<CrossEntropy>(divergence, 1.0)),
             Divergence::Entropy => Some(Judge::by::<Entropy>(divergence, 1.0)),
-            _ => form::with_form(divergence, ByForm { divergence, of: PhantomData }),
+            _ => form::with_form(divergence, ByForm(divergence)),
         }
     }
 
-    fn by<M: Method>(divergence: Divergence, factor: f64) -> Judge<T> {
-        Judge { divergence, factor, method: judged::<T, M> }
+    fn by<M: Method>(divergence: Divergence, factor: f64) -> Judge {
+        Judge { divergence, factor, method: judged::<M> }
     }
 
     /// The verdict on a row, if f32 is right for it.
-    pub(super) fn judged(&self, batch: &Batch<'_, T>, sides: &Sides<'_, T>) -> Option<Judged> {
+    pub(super) fn judged(&self, sides: Sides<'_>) -> Option<Judged> {
         let Judge { divergence, factor, method } = *self;
-        method(Judging { divergence, factor, batch, sides })
+        method(&Row { divergence, factor, sides })
     }
 }
 
-struct ByForm<T> {
-    divergence: Divergence,
-    of: PhantomData<T>,
-}
+struct ByForm(Divergence);
 
-impl<T: Element> WithForm for ByForm<T> {
-    type Output = Judge<T>;
+impl WithForm for ByForm {
+    type Output = Judge;
 
-    fn with<F: Form>(self, factor: f64) -> Judge<T> {
-        Judge::by::<OfForm<F>>(self.divergence, factor)
+    fn with<F: Form>(self, factor: f64) -> Judge {
+        Judge::by::<OfForm<F>>(self.0, factor)
     }
 }
 
-/// A row that is to be judged.
-struct Judging<'a, 'b, T> {
-    divergence: Divergence,
-    factor: f64,
-    batch: &'a Batch<'b, T>,
-    sides: &'a Sides<'a, T>,
-}
-
-fn judged<T: Element, M: Method>(row: Judging<'_, '_, T>) -> Option<Judged> {
+fn judged<M: Method>(row: &Row<'_>) -> Option<Judged> {
     pulp::Arch::new().dispatch(By { row, method: PhantomData::<M> })
 }
 
-struct By<'a, 'b, T, M> {
-    row: Judging<'a, 'b, T>,
+struct By<'a, M> {
+    row: &'a Row<'a>,
     method: PhantomData<M>,
 }
 
-impl<T: Element, M: Method> pulp::WithSimd for By<'_, '_, T, M> {
+impl<M: Method> pulp::WithSimd for By<'_, M> {
     type Output = Option<Judged>;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Option<Judged> {
-        if S::IS_SCALAR { self.row.judged::<M, false>() } else { self.row.judged::<M, true>() }
+        if S::IS_SCALAR { M::judged::<false>(self.row) } else { M::judged::<true>(self.row) }
     }
 }
 
-impl<T: Element> Judging<'_, '_, T> {
-    #[inline(always)]
-    fn judged<M: Method, const FUSED: bool>(self) -> Option<Judged> {
-        let Judging { divergence, factor, batch, sides } = self;
-        match *sides {
-            Sides::Given([p, q]) => {
-                let logs = [None; 2];
-                M::judged::<T, T, FUSED>(&Row { divergence, batch, factor, p, q, logs })
-            }
-            Sides::Made([p, q], logs) => {
-                M::judged::<T, f32, FUSED>(&Row { divergence, batch, factor, p, q, logs })
-            }
-        }
-    }
-}
-
-/// The probabilities of a row.
-pub(super) enum Sides<'a, T> {
-    /// As they were given.
-    Given([&'a [T]; 2]),
-    /// Made of logarithms, which were that.
-    Made([&'a [f32]; 2], [Option<Exponentials>; 2]),
-}
-
-impl<'a, T: Element> Sides<'a, T> {
-    /// Those of two sides that a batch has, if logarithms among them can be made probabilities.
-    pub(super) fn of(
-        batch: &Batch<'_, T>,
-        numbers: [&'a [T]; 2],
-        space: &'a mut Space,
-    ) -> Option<Sides<'a, T>> {
-        if batch.is_probs() {
-            return Some(Sides::Given(numbers));
-        }
-        let logs = pulp::Arch::new().dispatch(Making { batch, numbers, space })?;
-        Some(Sides::Made(space.each_ref().map(|side| &side[..]), logs))
-    }
-}
-
-/// A row: the divergence, the batch that it is one of, and probabilities.
-pub(super) struct Row<'a, 'b, T, N> {
+/// A row of which a divergence is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
     pub divergence: Divergence,
-    pub batch: &'a Batch<'b, T>,
-    /// What its sums are to be multiplied by.
+    /// What the sums of its form are to be multiplied by.
     pub factor: f64,
-    pub p: &'a [N],
-    pub q: &'a [N],
+    pub sides: Sides<'a>,
+}
+
+/// The two sides of a row as probabilities.
+#[derive(Clone, Copy)]
+pub(super) struct Sides<'a> {
+    pub rule: MassRule,
+    pub p: &'a [f32],
+    pub q: &'a [f32],
     /// What logarithms were, that the probabilities were made of.
     pub logs: [Option<Exponentials>; 2],
 }
 
-impl<T: Element, N: Element> Row<'_, '_, T, N> {
-    /// What a look at it finds, and its masses, if f32 may be right for it.
-    #[inline(always)]
-    pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
-        let Row { divergence, batch, p, q, logs, .. } = *self;
-        let look = Look::at::<N>(p, q);
-        // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
-        if look.is_strange() || self.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
-        {
-            return None;
+/// Memory for the numbers of a row.
+#[derive(Default)]
+pub(super) struct Space {
+    widened: [Vec<f32>; 2],
+    made: [Vec<f32>; 2],
+}
+
+impl<'a> Sides<'a> {
+    /// Those of a batch, if all logarithms among them can be made probabilities.
+    pub(super) fn of<T: Element>(
+        batch: &Batch<'_, T>,
+        numbers: [&'a [T]; 2],
+        space: &'a mut Space,
+    ) -> Option<Sides<'a>> {
+        let [p_widened, q_widened] = &mut space.widened;
+        let numbers = [in_f32(numbers[0], p_widened), in_f32(numbers[1], q_widened)];
+        let rule = MassRule::of(batch);
+        let mut sides = Sides { rule, p: numbers[0], q: numbers[1], logs: [None; 2] };
+        if !batch.is_probs() {
+            let (temperature, made) = (batch.temperature(), &mut space.made);
+            sides.logs = pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })?;
+            let [p, q] = &space.made;
+            let [p_made, q_made] = sides.logs.map(|logs| logs.is_some());
+            sides.p = if p_made { p } else { sides.p };
+            sides.q = if q_made { q } else { sides.q };
         }
-        let sums = look.masses;
-        let masses = [0, 1].map(|side: usize| logs[side].map_or(sums[side], |logs| logs.mass));
-        let doubtful = |mass: f64| ((mass - 1.0).abs() - batch.mass_tolerance()).abs() < DOUBT;
-        let on_the_edge = batch.mass() == Mass::Check && masses.into_iter().any(doubtful);
-        let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
-        let is_sound = !on_the_edge && !faint && refused_mass(batch, masses).is_none();
-        is_sound.then_some((look, masses))
-    }
-
-    /// Whether logarithms were of numbers that f32 has not.
-    #[inline(always)]
-    pub(super) fn some_lost(&self) -> bool {
-        self.logs.iter().flatten().any(|logs| logs.some_lost)
+        Some(sides)
     }
 }
 
-/// Memory for a row's probabilities.
-pub(super) type Space = [Vec<f32>; 2];
-
-/// The sides of a row that are to be made probabilities.
-pub(super) struct Making<'a, 'b, 's, T> {
-    pub batch: &'a Batch<'b, T>,
-    pub numbers: [&'a [T]; 2],
-    pub space: &'s mut Space,
+/// Numbers as f32, by way of some space if they are not.
+fn in_f32<'a, T: Element>(numbers: &'a [T], space: &'a mut Vec<f32>) -> &'a [f32] {
+    if let Some(numbers) = T::as_f32(numbers) {
+        return numbers;
+    }
+    space.clear();
+    space.extend(numbers.iter().map(|number| number.to_f32()));
+    space
 }
 
-impl<T: Element> pulp::WithSimd for Making<'_, '_, '_, T> {
+/// The sides of a row that are to be made probabilities, where they are logarithms.
+struct Making<'a> {
+    rule: MassRule,
+    numbers: [&'a [f32]; 2],
+    temperature: f64,
+    made: &'a mut [Vec<f32>; 2],
+}
+
+impl pulp::WithSimd for Making<'_> {
     type Output = Option<[Option<Exponentials>; 2]>;
 
     #[inline(always)]
@@ -208,29 +177,53 @@ impl<T: Element> pulp::WithSimd for Making<'_, '_, '_, T> {
     }
 }
 
-impl<T: Element> Making<'_, '_, '_, T> {
-    /// Makes each side whose numbers are logarithms probabilities in f32, with a mass of 1.
+impl Making<'_> {
+    /// Makes them so, with a mass of 1.
     #[inline(always)]
-    pub(super) fn made<const FUSED: bool>(self) -> Option<[Option<Exponentials>; 2]> {
-        let Making { batch, numbers, space } = self;
+    fn made<const FUSED: bool>(self) -> Option<[Option<Exponentials>; 2]> {
+        let Making { rule, numbers, temperature, made } = self;
         let mut logs = [None; 2];
-        for (at, side) in [Side::P, Side::Q].into_iter().enumerate() {
-            let (numbers, into) = (numbers[at], &mut space[at]);
-            into.resize(numbers.len(), 0.0);
-            logs[at] = match batch.kind(side) {
-                Kind::Probs => {
-                    into.iter_mut().zip(numbers).for_each(|(to, x)| *to = x.to_f32());
-                    None
-                }
-                Kind::LogProbs => Some(logs::probabilities::<T, FUSED>(numbers, 1.0, into)?),
-                Kind::Logits => {
-                    let temperature = batch.temperature();
-                    let made = logs::probabilities::<T, FUSED>(numbers, temperature, into)?;
-                    Some(Exponentials { mass: 1.0, ..made })
-                }
-            };
+        for (at, into) in made.iter_mut().enumerate() {
+            if rule.kinds[at] == Kind::Probs {
+                continue;
+            }
+            into.resize(numbers[at].len(), 0.0);
+            let is_logits = rule.kinds[at] == Kind::Logits;
+            let temperature = if is_logits { temperature } else { 1.0 };
+            let made = logs::probabilities::<FUSED>(numbers[at], temperature, into)?;
+            logs[at] = Some(if is_logits { Exponentials { mass: 1.0, ..made } } else { made });
         }
         Some(logs)
+    }
+}
+
+impl Row<'_> {
+    /// What a look at it finds, and its masses, if f32 may be right for it.
+    #[inline(always)]
+    pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
+        let Row { divergence, sides: Sides { rule, p, q, logs }, .. } = *self;
+        let look = Look::at(p, q);
+        // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
+        if look.is_strange()
+            || self.sides.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
+        {
+            return None;
+        }
+        let sums = look.masses;
+        let masses = [0, 1].map(|side: usize| logs[side].map_or(sums[side], |logs| logs.mass));
+        let doubtful = |mass: f64| ((mass - 1.0).abs() - rule.tolerance).abs() < DOUBT;
+        let on_the_edge = rule.policy == Mass::Check && masses.into_iter().any(doubtful);
+        let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
+        let is_sound = !on_the_edge && !faint && rule.refuses(masses).is_none();
+        is_sound.then_some((look, masses))
+    }
+}
+
+impl Sides<'_> {
+    /// Whether logarithms were of numbers that f32 has not.
+    #[inline(always)]
+    pub(super) fn some_lost(&self) -> bool {
+        self.logs.iter().flatten().any(|logs| logs.some_lost)
     }
 }
 
@@ -249,7 +242,7 @@ pub(super) struct Look {
 
 impl Look {
     #[inline(always)]
-    fn at<T: Element>(p: &[T], q: &[T]) -> Look {
+    fn at(p: &[f32], q: &[f32]) -> Look {
         let mut sums = [[0.0_f64; LANES]; 3];
         // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone and of
         // Q alone, and how many of both.
@@ -301,13 +294,13 @@ fn is_odd(x: f32) -> u32 {
 
 /// The bins from one on, and zeros behind the last.
 #[inline(always)]
-pub(super) fn block<T: Element>(row: &[T], at: usize) -> Vector {
+pub(super) fn block(row: &[f32], at: usize) -> Vector {
     match row[at..].first_chunk::<LANES>() {
-        Some(whole) => widen(whole),
+        Some(whole) => *whole,
         None => {
-            let mut block = [T::default(); LANES];
+            let mut block = [0.0; LANES];
             block.iter_mut().zip(&row[at..]).for_each(|(to, bin)| *to = *bin);
-            widen(&block)
+            block
         }
     }
 }
@@ -322,12 +315,6 @@ pub(super) fn judged_in_f32<M: Method>(
 ) -> Option<Judged> {
     let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
     let mut space = Space::default();
-    let numbers: [&[f32]; 2] = [&p, &q];
-    if batch.is_probs() {
-        let sides = &Sides::Given(numbers);
-        return Judging { divergence, factor, batch, sides }.judged::<M, true>();
-    }
-    let logs = Making { batch, numbers, space: &mut space }.made::<true>()?;
-    let sides = &Sides::Made([&space[0], &space[1]], logs);
-    Judging { divergence, factor, batch, sides }.judged::<M, true>()
+    let sides = Sides::of(batch, [&p, &q], &mut space)?;
+    M::judged::<true>(&Row { divergence, factor, sides })
 }

@@ -88,8 +88,8 @@ pub(super) fn segment<T: Element, S: pulp::Simd>(p: &[T], q: &[T], temperature: 
 /// What was made on the way to the node of up to `SEGMENT` bins, for the gradient's sake.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// `w` and `v` of all bins, those of a block in units of its largest. Others may make use of the memory.
-    pub(super) weights: [Vec<f32>; 2],
+    /// `w` and `v` of all bins, those of a block in units of its largest.
+    weights: [Vec<f32>; 2],
     /// Those largest numbers, of blocks whose weights are there.
     tops: Vec<Option<[f32; 2]>>,
     /// Whether a weight that is too small for f32 counts: see [`Ahead::lacks_weights`].
@@ -628,8 +628,8 @@ pub(super) struct Exponentials {
 /// number is none of a logarithm, or none has a probability; nor without fused products, whose rounding
 /// would take digits.
 #[inline(always)]
-pub(super) fn probabilities<T: Element, const FUSED: bool>(
-    numbers: &[T],
+pub(super) fn probabilities<const FUSED: bool>(
+    numbers: &[f32],
     temperature: f64,
     into: &mut [f32],
 ) -> Option<Exponentials> {
@@ -637,7 +637,7 @@ pub(super) fn probabilities<T: Element, const FUSED: bool>(
         return None;
     }
     let (blocks, rest) = numbers.as_chunks();
-    let all = || blocks.iter().map(widen).chain((!rest.is_empty()).then(|| filled_up(rest)));
+    let all = || blocks.iter().copied().chain((!rest.is_empty()).then(|| filled_up(rest)));
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
     for block in all() {
         for lane in 0..LANES {

@@ -19,7 +19,7 @@ use crate::error::{InvalidRow, Rule, Side};
 use crate::integrand::Integrand;
 use crate::matrix::Matrix;
 use crate::pairs::{Pairs, blocks};
-use crate::verdict::{Judged, Verdict, refused_mass_of};
+use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, Status, chain, sums};
 
 /// Bytes that rows of a side are made ready into at a time.
@@ -93,7 +93,7 @@ impl<T: Element> Of<'_, '_, T> {
             let as_a_whole = |rule| InvalidRow { row, ..sides.offending(side, made.mass, rule) };
             let refused = match made.is_invalid {
                 true => sides.offender_of(side, row),
-                false => refused_mass_of(sides, side, made.mass).map(as_a_whole),
+                false => MassRule::of(sides).broken(side, made.mass).map(as_a_whole),
             };
             let support = Support::of(&made.ln[..sides.bins()]);
             let (kept, is_usual) = keep(made);

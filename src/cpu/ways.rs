@@ -16,18 +16,18 @@ use crate::outcome::{Slots, in_common_tasks};
 use crate::{Divergence, Error, Outcome};
 
 /// How a divergence of the rows of a batch is computed.
-enum Way<T: Element> {
+enum Way {
     /// By the loops of [`rows`](super::rows), with P and Q in each other's place for the reverse.
     Kl {
         is_reverse: bool,
     },
     /// Row by row, where f32 is right for it.
-    InF32(Judge<T>),
+    InF32(Judge),
     InF64,
 }
 
-impl<T: Element> Way<T> {
-    fn of(divergence: Divergence, batch: &Batch<'_, T>) -> Way<T> {
+impl Way {
+    fn of<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> Way {
         if !in_f32::takes(batch) {
             return Way::InF64;
         }
@@ -82,7 +82,7 @@ fn fill_in_kl<T: Element>(
 /// The rows of a task, and their places in all outcomes.
 struct Rows<'a, 'b, 's, T: Element> {
     divergences: &'a [Divergence],
-    ways: &'a [Way<T>],
+    ways: &'a [Way],
     batch: &'a Batch<'b, T>,
     first: usize,
     slots: Vec<Slots<'s, T::Value>>,
@@ -118,7 +118,7 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         let sides = Sides::of(batch, numbers.each_ref().map(|side| &**side), space);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
-            match sides.as_ref().and_then(|sides| judge.judged(batch, sides)) {
+            match sides.and_then(|sides| judge.judged(sides)) {
                 Some(judged) => drop(slots[place].put(at, judged.row())),
                 None => left.push(place),
             }

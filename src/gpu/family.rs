@@ -20,7 +20,7 @@ use crate::error::Side;
 use crate::integrand::Integrand;
 use crate::kind::Kind;
 use crate::outcome::Row;
-use crate::verdict::{Judged, Verdict, refused_mass};
+use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, chain, sums};
 
 /// What the shader declares, for heads of a variant.
@@ -321,7 +321,7 @@ impl Asked {
         if on_the_edge(batch, masses) {
             return None;
         }
-        let verdict = match refused_mass(batch, masses) {
+        let verdict = match MassRule::of(batch).refuses(masses) {
             Some((side, rule)) => Verdict::Invalid(side, rule),
             None => self.verdict(place, batch, row, masses, terms)?,
         };

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Into};
-use super::in_f32::{self, Sides};
+use super::in_f32::{self, Judge, Sides};
 use super::kl_gradient::Manner;
 use super::logs::Kept;
 use super::rows::rows_per_task;
@@ -33,7 +33,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
-use crate::outcome::{Row, Slots};
+use crate::outcome::{Row, Slots, Status};
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
@@ -165,6 +165,8 @@ struct Memory {
 #[derive(Clone, Copy)]
 enum InF32 {
     Kl(Manner),
+    /// In Q alone, where the gradient is that of `kl`: the entropy of P, by which they differ, is a constant.
+    CrossEntropy(Manner, Judge),
     Form,
 }
 
@@ -197,6 +199,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let rows_per_task = rows_per_task(batch.bins()).max(least);
         let in_f32 = match divergence.at_its_limit() {
             Divergence::Kl => Manner::of(batch).map(InF32::Kl),
+            Divergence::CrossEntropy if in_f32::takes(batch) => {
+                let manner = Manner::of(batch);
+                manner.zip(Judge::of(divergence)).map(|(kl, own)| InF32::CrossEntropy(kl, own))
+            }
             other => form_gradient::takes(other, batch).then_some(InF32::Form),
         };
         Job { divergence, batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
@@ -276,18 +282,35 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
         let row = match in_f32 {
             InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
+            InF32::CrossEntropy(..) if !places[0].is_empty() => return None,
+            InF32::CrossEntropy(kl, own) => {
+                let judged = self.with_sides(row, form_space, |sides| own.judged(sides))?;
+                kl.row(self.batch, row, weight, kept, places)?;
+                Some(judged.row()).filter(|row| row.status == Status::Ok)?
+            }
             InF32::Form => {
-                let numbers = [Side::P, Side::Q].map(|side| self.batch.packed(side, row));
-                let numbers = numbers.each_ref().map(|side| &**side);
-                let sides = Sides::of(self.batch, numbers, form_space)?;
-                let into = Into { weight, temperature: self.batch.temperature(), places };
-                form_gradient::row(self.divergence, sides, into)?.row()
+                let temperature = self.batch.temperature();
+                let judged = self.with_sides(row, form_space, |sides| {
+                    form_gradient::row(self.divergence, sides, Into { weight, temperature, places })
+                });
+                judged?.row()
             }
         };
         for (into, space) in into.iter_mut().zip(space) {
             into.put_space(space);
         }
         Some(row)
+    }
+
+    /// Does something with the probabilities of a row in f32, if it has them.
+    fn with_sides(
+        &self,
+        row: usize,
+        space: &mut in_f32::Space,
+        what: impl FnOnce(Sides<'_>) -> Option<Judged>,
+    ) -> Option<Judged> {
+        let (p, q) = (self.batch.packed(Side::P, row), self.batch.packed(Side::Q, row));
+        what(Sides::of(self.batch, [&p, &q], space)?)
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
@@ -738,6 +761,25 @@ mod tests {
         let wide = Batch::probs(&p, &q).unwrap();
         for divergence in [Divergence::Kl, Divergence::Jeffreys] {
             assert!(Job::new(divergence, &wide, None, [false; 2]).in_f32.is_none());
+        }
+    }
+
+    /// Of cross-entropy those in Q alone, which are those of `kl`.
+    #[test]
+    fn nor_is_what_softmax_has_of_cross_entropy() {
+        for (kind, bins) in [(Kind::Probs, 300), (Kind::Logits, 300), (Kind::LogProbs, 32_000)] {
+            let (p, q) = (side(kind, bins, 377), side(kind, bins, 610));
+            let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+            let job = Job::new(Divergence::CrossEntropy, &batch, None, [false; 2]);
+            let mut place = q.clone();
+            let mut into = [Target::Nowhere, Target::Row(place.row_mut(0))];
+            let row = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+            let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
+            let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
+            assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kind}: {}", row.value);
+            let mut place = p.clone();
+            let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
+            assert!(job.row_in_f32(0, &mut Memory::default(), &mut into).is_none());
         }
     }
 

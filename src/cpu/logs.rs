@@ -329,10 +329,14 @@ impl Top {
     const NONE: Top = Top { lanes: [f32::NEG_INFINITY; LANES], magnitudes: [0; LANES] };
 
     #[inline(always)]
-    fn look_at(&mut self, values: &[f32; LANES]) {
+    fn raise(&mut self, values: &[f32; LANES]) {
         for (top, &value) in self.lanes.iter_mut().zip(values) {
             *top = if value > *top { value } else { *top };
         }
+    }
+
+    #[inline(always)]
+    fn measure(&mut self, values: &[f32]) {
         for (magnitude, &value) in self.magnitudes.iter_mut().zip(values) {
             *magnitude = (*magnitude).max(value.to_bits() << 1);
         }
@@ -343,10 +347,15 @@ impl Top {
         let (blocks, rest) = side.as_chunks();
         let mut top = *self;
         for block in blocks {
-            top.look_at(&widen(block));
+            let values = widen(block);
+            top.raise(&values);
+            top.measure(&values);
         }
         if !rest.is_empty() {
-            top.look_at(&filled_up(rest));
+            let values = filled_up(rest);
+            top.raise(&values);
+            // What fills the vector up is none of the numbers.
+            top.measure(&values[..rest.len()]);
         }
         *self = top;
     }
@@ -941,6 +950,23 @@ mod tests {
     }
 
     const LENGTHS: [usize; 10] = [1, 7, 16, 17, 100, 2047, 2048, 2049, 5000, 140_000];
+
+    /// If it were, each such row would be looked through once more.
+    #[test]
+    fn what_fills_a_vector_up_is_not_a_number_of_the_row() {
+        let top = |side: &[f32]| {
+            let mut top = Top::NONE;
+            top.look_at_all(side);
+            top
+        };
+        for bins in [1, 15, 16, 17, 40] {
+            let mut side: Vec<f32> = (0..bins).map(|bin| bin as f32 - 90.0).collect();
+            assert!(top(&side).finite());
+            assert_eq!([top(&side).largest(), top(&side).number()], [90.0, side[bins - 1]]);
+            side[bins - 1] = f32::NEG_INFINITY;
+            assert!(!top(&side).finite());
+        }
+    }
 
     #[test]
     fn nodes_are_those_of_f64() {

@@ -83,7 +83,7 @@ impl<F: Form> pulp::WithSimd for Write<'_, F> {
 
 #[inline(always)]
 fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Into<'_>) -> Option<Judged> {
-    let Row { divergence, sides: Sides { rule, p, q, logs }, .. } = *row;
+    let Row { divergence, sides: Sides { rule, p, q, logs, .. }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
     // digits that their sum has.

@@ -249,20 +249,34 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
                 continue;
             }
-            if let Some(row) = self.row_in_f32(row, &mut memory, &mut into) {
-                slots.put(at, row);
+            // These have f32 for the derivatives in Q alone.
+            let q_alone = matches!(self.in_f32, Some(InF32::CrossEntropy(..)));
+            let p = if q_alone { std::mem::take(&mut into[0]) } else { Target::Nowhere };
+            if let Some(made) = self.row_in_f32(row, &mut memory, &mut into) {
+                slots.put(at, made);
+                if !matches!(p, Target::Nowhere) {
+                    self.row_in_f64(row, &mut work, [p, Target::Nowhere]);
+                }
                 continue;
             }
-            let look = work.sum(&self.family, self.batch, row);
-            let judged = self.judged(row, &look, &work);
-            slots.put(at, judged.row());
-            self.row(row, &look, judged.verdict, &mut work, into);
+            if q_alone {
+                into[0] = p;
+            }
+            slots.put(at, self.row_in_f64(row, &mut work, into).row());
         }
         sums
     }
 
     fn weight(&self, row: usize) -> f64 {
         self.weights.map_or(1.0, |weights| weights[row].to_f64())
+    }
+
+    /// The verdict on a row, and its gradients.
+    fn row_in_f64(&self, row: usize, work: &mut Work, into: [Target<'_, T::Value>; 2]) -> Judged {
+        let look = work.sum(&self.family, self.batch, row);
+        let judged = self.judged(row, &look, work);
+        self.row(row, &look, judged.verdict, work, into);
+        judged
     }
 
     /// The results of a row that f32 is right for, and its gradients. They go by way of some space where
@@ -282,7 +296,6 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
         let row = match in_f32 {
             InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
-            InF32::CrossEntropy(..) if !places[0].is_empty() => return None,
             InF32::CrossEntropy(kl, own) => {
                 let judged = self.with_sides(row, form_space, |sides| own.judged(sides))?;
                 kl.row(self.batch, row, weight, kept, places)?;
@@ -476,7 +489,9 @@ impl Line {
 }
 
 /// Where a row's gradient in one side goes.
+#[derive(Default)]
 enum Target<'a, V> {
+    #[default]
     Nowhere,
     Row(ArrayViewMut1<'a, V>),
     /// To others'.
@@ -777,9 +792,6 @@ mod tests {
             let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
             let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
             assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kind}: {}", row.value);
-            let mut place = p.clone();
-            let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
-            assert!(job.row_in_f32(0, &mut Memory::default(), &mut into).is_none());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Rows in f32, for those that it is right for: of numbers of at most 32 bits that are divided by their
 //! masses. Logarithms are made probabilities first, which takes a digit or two of their differences. A row is
-//! looked at, and gone through once more by the [`Method`] of a divergence, from the cache. What lacks digits in
+//! looked at, and gone through once more by the [`Method`] of each divergence, from the cache. What lacks digits in
 //! f32 is left to [`family`](super::family).
 //!
 //! Numbers of 16 bits are widened before anything else, so that there is one copy of all this.
@@ -116,6 +116,7 @@ pub(super) struct Sides<'a> {
     pub rule: MassRule,
     pub p: &'a [f32],
     pub q: &'a [f32],
+    look: Look,
     /// What logarithms were, that the probabilities were made of.
     pub logs: [Option<Exponentials>; 2],
 }
@@ -136,17 +137,9 @@ impl<'a> Sides<'a> {
     ) -> Option<Sides<'a>> {
         let [p_widened, q_widened] = &mut space.widened;
         let numbers = [in_f32(numbers[0], p_widened), in_f32(numbers[1], q_widened)];
-        let rule = MassRule::of(batch);
-        let mut sides = Sides { rule, p: numbers[0], q: numbers[1], logs: [None; 2] };
-        if !batch.is_probs() {
-            let (temperature, made) = (batch.temperature(), &mut space.made);
-            sides.logs = pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })?;
-            let [p, q] = &space.made;
-            let [p_made, q_made] = sides.logs.map(|logs| logs.is_some());
-            sides.p = if p_made { p } else { sides.p };
-            sides.q = if q_made { q } else { sides.q };
-        }
-        Some(sides)
+        let (rule, temperature) = (MassRule::of(batch), batch.temperature());
+        let made = &mut space.made;
+        pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })
     }
 }
 
@@ -160,7 +153,7 @@ fn in_f32<'a, T: Element>(numbers: &'a [T], space: &'a mut Vec<f32>) -> &'a [f32
     space
 }
 
-/// The sides of a row that are to be made probabilities, where they are logarithms.
+/// The numbers of a row that are to be made probabilities, where they are logarithms.
 struct Making<'a> {
     rule: MassRule,
     numbers: [&'a [f32]; 2],
@@ -168,41 +161,48 @@ struct Making<'a> {
     made: &'a mut [Vec<f32>; 2],
 }
 
-impl pulp::WithSimd for Making<'_> {
-    type Output = Option<[Option<Exponentials>; 2]>;
+impl<'a> pulp::WithSimd for Making<'a> {
+    type Output = Option<Sides<'a>>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Option<Sides<'a>> {
         if S::IS_SCALAR { self.made::<false>() } else { self.made::<true>() }
     }
 }
 
-impl Making<'_> {
-    /// Makes them so, with a mass of 1.
+impl<'a> Making<'a> {
     #[inline(always)]
-    fn made<const FUSED: bool>(self) -> Option<[Option<Exponentials>; 2]> {
-        let Making { rule, numbers, temperature, made } = self;
-        let mut logs = [None; 2];
-        for (at, into) in made.iter_mut().enumerate() {
-            if rule.kinds[at] == Kind::Probs {
-                continue;
-            }
-            into.resize(numbers[at].len(), 0.0);
-            let is_logits = rule.kinds[at] == Kind::Logits;
-            let temperature = if is_logits { temperature } else { 1.0 };
-            let made = logs::probabilities::<FUSED>(numbers[at], temperature, into)?;
-            logs[at] = Some(if is_logits { Exponentials { mass: 1.0, ..made } } else { made });
-        }
-        Some(logs)
+    fn made<const FUSED: bool>(self) -> Option<Sides<'a>> {
+        let Making { rule, numbers: [p, q], temperature, made: [p_made, q_made] } = self;
+        let of = |side: Side| (rule.kinds[side as usize], temperature);
+        let (p, p_logs) = made_probabilities::<FUSED>(of(Side::P), p, p_made)?;
+        let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), q, q_made)?;
+        Some(Sides { rule, p, q, look: Look::at(p, q), logs: [p_logs, q_logs] })
     }
+}
+
+/// Numbers of a kind as probabilities: logarithms as some with a mass of 1, and what they were.
+#[inline(always)]
+fn made_probabilities<'a, const FUSED: bool>(
+    (kind, temperature): (Kind, f64),
+    numbers: &'a [f32],
+    into: &'a mut Vec<f32>,
+) -> Option<(&'a [f32], Option<Exponentials>)> {
+    let (temperature, is_logits) = match kind {
+        Kind::Probs => return Some((numbers, None)),
+        Kind::LogProbs => (1.0, false),
+        Kind::Logits => (temperature, true),
+    };
+    into.resize(numbers.len(), 0.0);
+    let made = logs::probabilities::<FUSED>(numbers, temperature, into)?;
+    Some((into, Some(if is_logits { Exponentials { mass: 1.0, ..made } } else { made })))
 }
 
 impl Row<'_> {
     /// What a look at it finds, and its masses, if f32 may be right for it.
     #[inline(always)]
     pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
-        let Row { divergence, sides: Sides { rule, p, q, logs }, .. } = *self;
-        let look = Look::at(p, q);
+        let Row { divergence, sides: Sides { rule, look, logs, .. }, .. } = *self;
         // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
         if look.is_strange()
             || self.sides.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
@@ -228,6 +228,7 @@ impl Sides<'_> {
 }
 
 /// What a first look at a row finds.
+#[derive(Clone, Copy)]
 pub(super) struct Look {
     /// Of the probabilities.
     pub masses: [f64; 2],

@@ -323,7 +323,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         what: impl FnOnce(Sides<'_>) -> Option<Judged>,
     ) -> Option<Judged> {
         let (p, q) = (self.batch.packed(Side::P, row), self.batch.packed(Side::Q, row));
-        what(Sides::of(self.batch, [&p, &q], space)?)
+        what(Sides::of(self.batch, [&p, &q], space, false)?)
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {

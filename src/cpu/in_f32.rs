@@ -116,7 +116,8 @@ pub(super) struct Sides<'a> {
     pub rule: MassRule,
     pub p: &'a [f32],
     pub q: &'a [f32],
-    look: Look,
+    /// What a look at them found, unless each divergence is to look for itself.
+    look: Option<Look>,
     /// What logarithms were, that the probabilities were made of.
     pub logs: [Option<Exponentials>; 2],
 }
@@ -129,16 +130,22 @@ pub(super) struct Space {
 }
 
 impl<'a> Sides<'a> {
-    /// Those of a batch, if all logarithms among them can be made probabilities.
+    /// Those of a batch, if all logarithms among them can be made probabilities; looked at once for several
+    /// divergences.
     pub(super) fn of<T: Element>(
         batch: &Batch<'_, T>,
         numbers: [&'a [T]; 2],
         space: &'a mut Space,
+        are_several: bool,
     ) -> Option<Sides<'a>> {
         let [p_widened, q_widened] = &mut space.widened;
         let numbers = [in_f32(numbers[0], p_widened), in_f32(numbers[1], q_widened)];
         let (rule, temperature) = (MassRule::of(batch), batch.temperature());
         let made = &mut space.made;
+        if batch.is_probs() && !are_several {
+            let [p, q] = numbers;
+            return Some(Sides { rule, p, q, look: None, logs: [None; 2] });
+        }
         pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })
     }
 }
@@ -177,7 +184,7 @@ impl<'a> Making<'a> {
         let of = |side: Side| (rule.kinds[side as usize], temperature);
         let (p, p_logs) = made_probabilities::<FUSED>(of(Side::P), p, p_made)?;
         let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), q, q_made)?;
-        Some(Sides { rule, p, q, look: Look::at(p, q), logs: [p_logs, q_logs] })
+        Some(Sides { rule, p, q, look: Some(Look::at(p, q)), logs: [p_logs, q_logs] })
     }
 }
 
@@ -202,7 +209,8 @@ impl Row<'_> {
     /// What a look at it finds, and its masses, if f32 may be right for it.
     #[inline(always)]
     pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
-        let Row { divergence, sides: Sides { rule, look, logs, .. }, .. } = *self;
+        let Row { divergence, sides: Sides { rule, p, q, look, logs }, .. } = *self;
+        let look = look.unwrap_or_else(|| Look::at(p, q));
         // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
         if look.is_strange()
             || self.sides.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
@@ -316,6 +324,6 @@ pub(super) fn judged_in_f32<M: Method>(
 ) -> Option<Judged> {
     let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
     let mut space = Space::default();
-    let sides = Sides::of(batch, [&p, &q], &mut space)?;
+    let sides = Sides::of(batch, [&p, &q], &mut space, false)?;
     M::judged::<true>(&Row { divergence, factor, sides })
 }

@@ -115,7 +115,8 @@ impl<T: Element> Rows<'_, '_, '_, T> {
     fn judge(&mut self, at: usize, space: &mut Space, left: &mut Vec<usize>) {
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
         let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
-        let sides = Sides::of(batch, numbers.each_ref().map(|side| &**side), space);
+        let numbers = numbers.each_ref().map(|side| &**side);
+        let sides = Sides::of(batch, numbers, space, ways.len() > 1);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
             match sides.and_then(|sides| judge.judged(sides)) {

@@ -19,8 +19,9 @@ pub(super) struct Entropy;
 const MOST: f32 = 0.6;
 /// The largest mass by which the least usual number may be divided and stay a normal one.
 const LARGEST: f64 = 16_777_216.0; // 2^24
-/// Beside a result from here on, probabilities that f32 has not come to nothing.
-const LEAST: f64 = 1e-25;
+/// Beside a result from here on, the probabilities that f32 has not are less than its rounding: 2^18 of
+/// e^−87, each by 87.
+const LEAST: f64 = 1e-24;
 
 impl Method for CrossEntropy {
     #[inline(always)]
@@ -51,7 +52,7 @@ fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
     let Sums { logs, top, others } = Sums::of::<FUSED>(p, [p, q][OF], (1.0 / mass) as f32);
     let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
     let value = (logs - of_top) / look.masses[0];
-    let has_digits = value >= LEAST || value == 0.0 && !row.sides.some_lost();
+    let has_digits = value >= LEAST || !row.sides.some_lost();
     has_digits.then_some(Judged { verdict: Verdict::Value(value), masses })
 }
 
@@ -174,6 +175,8 @@ mod tests {
         let sure = both(&batch, 0).map(|(got, _)| got.unwrap().verdict);
         assert_eq!(sure, [Verdict::Value(0.0); 2]);
         assert_eq!(both(&batch, 2)[0].0.unwrap().verdict, Verdict::Infinite);
+        let faint = array![[1.0_f32, 1e-30]];
+        check(&Batch::probs(&faint, &faint).unwrap(), 0, "faint");
         let logits = array![[50.0_f32, 0.0, -15.0]];
         check(&Batch::logits(&logits, &logits).unwrap(), 0, "sure logits");
         // What f32 has no number for is not left out where nothing is beside it.

@@ -34,7 +34,7 @@ pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) ->
 }
 
 /// Where the gradients of a row go, and what they are multiplied by.
-pub(super) struct Into<'a> {
+pub(super) struct Destination<'a> {
     pub weight: f64,
     pub temperature: f64,
     /// Empty where they are not wanted.
@@ -42,7 +42,11 @@ pub(super) struct Into<'a> {
 }
 
 /// The verdict on a row, and its gradients. Nothing if f32 is not right for it, whatever is in the places then.
-pub(super) fn row(divergence: Divergence, sides: Sides<'_>, into: Into<'_>) -> Option<Judged> {
+pub(super) fn row(
+    divergence: Divergence,
+    sides: Sides<'_>,
+    into: Destination<'_>,
+) -> Option<Judged> {
     with_form(divergence, Written { divergence, sides, into })?
 }
 
@@ -50,7 +54,7 @@ pub(super) fn row(divergence: Divergence, sides: Sides<'_>, into: Into<'_>) -> O
 struct Written<'a> {
     divergence: Divergence,
     sides: Sides<'a>,
-    into: Into<'a>,
+    into: Destination<'a>,
 }
 
 impl WithForm for Written<'_> {
@@ -65,7 +69,7 @@ impl WithForm for Written<'_> {
 
 struct Write<'a, F> {
     row: Row<'a>,
-    into: Into<'a>,
+    into: Destination<'a>,
     form: PhantomData<F>,
 }
 
@@ -82,7 +86,7 @@ impl<F: Form> pulp::WithSimd for Write<'_, F> {
 }
 
 #[inline(always)]
-fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Into<'_>) -> Option<Judged> {
+fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Option<Judged> {
     let Row { divergence, sides: Sides { rule, p, q, logs, .. }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
@@ -94,7 +98,7 @@ fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Into<'_>) -> Option<Ju
         return None;
     }
     let delta = settled.delta;
-    let Into { weight, temperature, places: [of_p, of_q] } = into;
+    let Destination { weight, temperature, places: [of_p, of_q] } = into;
     let sums = match (!of_p.is_empty(), !of_q.is_empty()) {
         (true, true) => slopes::<F, FUSED, true, true>(p, q, delta, of_p, of_q)?,
         (true, false) => slopes::<F, FUSED, true, false>(p, q, delta, of_p, of_q)?,

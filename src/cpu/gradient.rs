@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
-use super::form_gradient::{self, Into};
+use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Judge, Sides};
 use super::kl_gradient::Manner;
 use super::logs::Kept;
@@ -33,7 +33,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
-use crate::outcome::{Row, Slots, Status};
+use crate::outcome::{Row, Slots};
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
@@ -199,7 +199,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let rows_per_task = rows_per_task(batch.bins()).max(least);
         let in_f32 = match divergence.at_its_limit() {
             Divergence::Kl => Manner::of(batch).map(InF32::Kl),
-            Divergence::CrossEntropy if in_f32::takes(batch) => {
+            Divergence::CrossEntropy => {
                 let manner = Manner::of(batch);
                 manner.zip(Judge::of(divergence)).map(|(kl, own)| InF32::CrossEntropy(kl, own))
             }
@@ -299,12 +299,16 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             InF32::CrossEntropy(kl, own) => {
                 let judged = self.with_sides(row, form_space, |sides| own.judged(sides))?;
                 kl.row(self.batch, row, weight, kept, places)?;
-                Some(judged.row()).filter(|row| row.status == Status::Ok)?
+                judged.row()
             }
             InF32::Form => {
                 let temperature = self.batch.temperature();
                 let judged = self.with_sides(row, form_space, |sides| {
-                    form_gradient::row(self.divergence, sides, Into { weight, temperature, places })
+                    form_gradient::row(
+                        self.divergence,
+                        sides,
+                        Destination { weight, temperature, places },
+                    )
                 });
                 judged?.row()
             }

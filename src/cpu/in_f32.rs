@@ -211,7 +211,8 @@ impl Row<'_> {
     pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
         let Row { divergence, sides: Sides { rule, p, q, look, logs }, .. } = *self;
         let look = look.unwrap_or_else(|| Look::at(p, q));
-        // What is too small for a number makes no difference, unless the lack of it makes an infinite one.
+        // What is too small for a number makes no difference beside a value that is not, unless the lack of it
+        // makes an infinite one.
         if look.is_strange()
             || self.sides.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
         {

@@ -1,6 +1,6 @@
 //! Rows of any divergences on the CPU, several of the same batch in one pass over memory: the rows of a task
-//! stay in the cache while each divergence is computed in the way that is right for it. What a row's f32 has
-//! not the digits for is made in f64, of all that are left at a time.
+//! stay in the cache while each divergence is computed in the way that is right for it. Where f32 is not, all
+//! that are left of a row are made in f64 together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -56,8 +56,7 @@ pub(super) fn outcomes<T: Element>(
                 closer_looks[place].fetch_add(looks, Ordering::Relaxed);
             }
         }
-        let others = ways.iter().any(|way| !matches!(way, Way::Kl { .. }));
-        if others {
+        if ways.iter().any(|way| !matches!(way, Way::Kl { .. })) {
             Rows { divergences, ways: &ways, batch, first, slots }.fill_in();
         }
     });
@@ -116,7 +115,8 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
         let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
         let numbers = numbers.each_ref().map(|side| &**side);
-        let sides = Sides::of(batch, numbers, space, ways.len() > 1);
+        let judges = ways.iter().filter(|way| matches!(way, Way::InF32(_))).count();
+        let sides = Sides::of(batch, numbers, space, judges > 1);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
             match sides.and_then(|sides| judge.judged(sides)) {
@@ -136,7 +136,6 @@ struct InF64 {
 
 impl InF64 {
     /// That of the row before, if it had the same places.
-    #[cold]
     fn of<'a, T: Element>(
         before: &'a mut Option<InF64>,
         places: &[usize],

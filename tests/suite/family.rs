@@ -475,10 +475,16 @@ fn probabilities_at_the_ends_of_the_range() {
 fn several_at_once_are_what_each_is() {
     let p: Array2<f32> = distributions(50, 100, 21);
     let q: Array2<f32> = distributions(50, 100, 22);
+    let triple = q.mapv(|x| 3.0 * x);
     let divergences: Vec<_> = all_divergences().collect();
     for engine in engines() {
-        for mass in [Mass::Check, Mass::AsGiven, Mass::Generalized] {
-            let batch = Batch::probs(&p, &q).unwrap().with_mass(mass).with_masses();
+        for (mass, q) in [
+            (Mass::Check, &q),
+            (Mass::Normalize, &triple),
+            (Mass::AsGiven, &q),
+            (Mass::Generalized, &triple),
+        ] {
+            let batch = Batch::probs(&p, q).unwrap().with_mass(mass).with_masses();
             let meant = |divergence: &Divergence| engine.rows(*divergence, &batch).is_ok();
             let divergences: Vec<_> = divergences.iter().copied().filter(meant).collect();
             let outcomes = engine.several(&divergences, &batch).unwrap();

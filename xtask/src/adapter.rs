@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::command::{Failure, capture};
 
-const DEVICES: &str = "cargo run --quiet --locked --package kullback-cli -- devices --json";
+const DEVICES: &str = "built/kullback devices --json";
 
 /// One adapter, and how its self-test went.
 #[derive(Debug, PartialEq)]

@@ -1,6 +1,9 @@
-//! Running other programs, each given as one line whose words are separated by spaces.
+//! Running other programs, each given as one line whose words are separated by spaces. What is in the folder
+//! `built` is a program of ours, which is beside this one.
 
+use std::env::{self, consts};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -69,9 +72,16 @@ pub(crate) fn overhear(
 
 fn parse(line: &str) -> Command {
     let mut words = line.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or_default());
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(built(program).unwrap_or_else(|| program.into()));
     command.args(words);
     command
+}
+
+fn built(program: &str) -> Option<PathBuf> {
+    let name = program.strip_prefix("built/")?;
+    let mine = env::current_exe().ok()?;
+    Some(mine.parent()?.join(format!("{name}{}", consts::EXE_SUFFIX)))
 }
 
 fn timed(line: &str, command: &mut Command) -> Result<Duration, Failure> {
@@ -101,6 +111,14 @@ mod tests {
         let failure = capture("no-such-program --flag").unwrap_err();
         assert_eq!(failure.status, 1);
         assert!(failure.to_string().starts_with("no-such-program --flag: "), "{failure}");
+    }
+
+    #[test]
+    fn programs_of_ours_are_beside_this_one() {
+        let mine = env::current_exe().unwrap();
+        let name = mine.file_stem().and_then(|name| name.to_str()).unwrap();
+        assert_eq!(built(&format!("built/{name}")), Some(mine.clone()));
+        assert_eq!(built("cargo"), None);
     }
 
     #[test]

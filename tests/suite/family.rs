@@ -505,6 +505,33 @@ fn several_at_once_are_what_each_is() {
     }
 }
 
+/// Rows of a batch may differ in what f32 is right for: of each those are made again for which it is not.
+#[test]
+fn several_are_what_each_is_row_by_row() {
+    let p: Array2<f64> = distributions(5, 100, 71);
+    let (mut q, near): (Array2<f64>, _) = (distributions(5, 100, 72), nearby(&p, 1e-6, 73));
+    for row in [1, 3] {
+        q.row_mut(row).assign(&near.row(row).mapv(|x| 3.0 * x));
+    }
+    let [p, q] = [p, q].map(|side| side.mapv(|x| x as f32));
+    let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+    let divergences = [
+        Divergence::Renyi(3.0),
+        Divergence::JensenShannon(0.5),
+        Divergence::Jeffreys,
+        Divergence::Kl,
+    ];
+    let outcomes = Engine::cpu().several(&divergences, &batch).unwrap();
+    for (divergence, several) in divergences.iter().zip(&outcomes) {
+        let one = Engine::cpu().rows(*divergence, &batch).unwrap();
+        assert_eq!(several.closer_looks, one.closer_looks, "{divergence}");
+        for (&got, &want) in several.values.iter().zip(&one.values) {
+            assert!(close(got.into(), want.into(), 1e-6), "{divergence}: {got:e}, not {want:e}");
+        }
+    }
+    assert!(outcomes[3].closer_looks > 0);
+}
+
 /// By how much one mass is larger counts, be it much or little.
 #[test]
 fn several_as_given_are_what_each_is() {

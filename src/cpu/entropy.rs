@@ -3,7 +3,7 @@
 //! `−ln q` has no digits where q is next to 1, as it is in the rows of confident models. There it is
 //! `−ln(1 − r)` of what all the other bins have, which is summed by itself.
 
-use super::in_f32::{CHAIN, Method, Row, Sides, block};
+use super::in_f32::{CHAIN, Method, Row, Sides, add, block};
 use super::sums::LANES;
 use crate::chain::tree_sum;
 use crate::term::{ln_ratio_f32, mul_add};
@@ -85,11 +85,7 @@ impl Sums {
                     chains[2][lane] += others;
                 }
             }
-            for (sums, chains) in sums.iter_mut().zip(&chains) {
-                for lane in 0..LANES {
-                    sums[lane] += f64::from(chains[lane]);
-                }
-            }
+            add(&mut sums, &chains);
             first += CHAIN * LANES;
         }
         let [logs, top, others] = sums.map(tree_sum);

@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
-use super::in_f32::{self, CHAIN, Row, Sides, Vector, block};
+use super::in_f32::{self, CHAIN, Row, Sides, Vector, add, block};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -197,11 +197,7 @@ fn slopes<F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
                 put(&found[1], of_q, at);
             }
         }
-        for (sums, chains) in sums.iter_mut().zip(&chains) {
-            for lane in 0..LANES {
-                sums[lane] += f64::from(chains[lane]);
-            }
-        }
+        add(&mut sums, &chains);
         first += CHAIN * LANES;
     }
     let is_sound = doubtful.into_iter().all(|doubtful| doubtful == 0);

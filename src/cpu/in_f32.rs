@@ -274,11 +274,7 @@ impl Look {
                     chains[2][lane] += p - q;
                 }
             }
-            for (sums, chains) in sums.iter_mut().zip(&chains) {
-                for lane in 0..LANES {
-                    sums[lane] += f64::from(chains[lane]);
-                }
-            }
+            add(&mut sums, &chains);
             first += CHAIN * LANES;
         }
         let any = |lanes: &[u32; LANES]| lanes.iter().fold(0, |any, lane| any | lane);
@@ -300,6 +296,16 @@ impl Look {
 #[inline(always)]
 fn is_odd(x: f32) -> u32 {
     if x.to_bits() == 0 { 0 } else { x.strangeness() }
+}
+
+/// Adds what chains came to, in f64.
+#[inline(always)]
+pub(super) fn add<const N: usize>(sums: &mut [[f64; LANES]; N], chains: &[Vector; N]) {
+    for (sums, chains) in sums.iter_mut().zip(chains) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(chains[lane]);
+        }
+    }
 }
 
 /// The bins from one on, and zeros behind the last.

@@ -47,24 +47,46 @@ fn checked(engine: &Engine, divergence: Divergence, batch: &Batch<'_, f32>) {
 }
 
 fn throughput(criterion: &mut Criterion) {
-    let engines = engines();
     for bins in [2, 8, 16, 64, 256, 1024, 1 << 16, 1 << 20] {
         let (p, q) = (distributions(BINS / bins, bins, 1), distributions(BINS / bins, bins, 2));
-        let batch = Batch::probs(&p, &q).expect("the shapes match");
-        let mut group = criterion.benchmark_group(format!("rows of {bins} bins"));
-        group.throughput(Throughput::Bytes((2 * BINS * size_of::<f32>()) as u64));
-        group.sample_size(10);
-        group.bench_function("read", |bencher| {
-            bencher.iter(|| memory::read(slice(&p), slice(&q)));
-        });
-        for engine in &engines {
-            checked(engine, Divergence::Kl, &batch);
-            group.bench_function(engine.backend(), |bencher| {
-                bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
-            });
-        }
-        group.finish();
+        probs(criterion, &format!("rows of {bins} bins"), &p, &q);
     }
+}
+
+/// Histograms: of both sides a fourth of the bins is empty, and of P another fourth.
+fn histograms(criterion: &mut Criterion) {
+    for bins in [8, 64, 1024, 1 << 16] {
+        let side = |seed, empty: &[usize]| {
+            let mut rows = distributions(BINS / bins, bins, seed);
+            for mut row in rows.rows_mut() {
+                for (_, x) in row.indexed_iter_mut().filter(|(bin, _)| empty.contains(&(bin % 4))) {
+                    *x = 0.0;
+                }
+                let mass: f64 = row.iter().map(|&x| f64::from(x)).sum();
+                row.mapv_inplace(|x| (f64::from(x) / mass) as f32);
+            }
+            rows
+        };
+        let (p, q) = (side(1, &[1, 2]), side(2, &[1]));
+        probs(criterion, &format!("rows of {bins} bins with zeros"), &p, &q);
+    }
+}
+
+fn probs(criterion: &mut Criterion, name: &str, p: &Array2<f32>, q: &Array2<f32>) {
+    let batch = Batch::probs(p, q).expect("the shapes match");
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes((2 * BINS * size_of::<f32>()) as u64));
+    group.sample_size(10);
+    group.bench_function("read", |bencher| {
+        bencher.iter(|| memory::read(slice(p), slice(q)));
+    });
+    for engine in &engines() {
+        checked(engine, Divergence::Kl, &batch);
+        group.bench_function(engine.backend(), |bencher| {
+            bencher.iter(|| engine.rows(Divergence::Kl, black_box(&batch)));
+        });
+    }
+    group.finish();
 }
 
 /// Logits of a language model's kind: read once, and nothing of a softmax written down.
@@ -128,5 +150,5 @@ fn latency(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput, logits, divergences, latency);
+criterion_group!(benches, throughput, histograms, logits, divergences, latency);
 criterion_main!(benches);

@@ -70,6 +70,8 @@ pub trait Term:
     const NOTHING: Self;
     /// The least usual number.
     const LEAST_USUAL: Self;
+    /// +inf.
+    const INFINITY: Self;
     /// The bits of what follows that tell a number which is not usual.
     const STRANGE: Self::Bits;
 
@@ -113,6 +115,7 @@ impl Term for f32 {
     const FAINT: f64 = 8.673617379884035e-19; // 2^-60
     const NOTHING: f32 = -0.0;
     const LEAST_USUAL: f32 = f32::from_bits(TINY_F32);
+    const INFINITY: f32 = f32::INFINITY;
     const STRANGE: u32 = 3 << 30;
 
     #[inline(always)]
@@ -179,6 +182,7 @@ impl Term for f64 {
     const FAINT: f64 = 1.1830521861667747e-271; // 2^-900
     const NOTHING: f64 = -0.0;
     const LEAST_USUAL: f64 = f64::from_bits(TINY_F64);
+    const INFINITY: f64 = f64::INFINITY;
     const STRANGE: u64 = 3 << 62;
 
     #[inline(always)]

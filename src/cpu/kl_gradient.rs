@@ -4,14 +4,14 @@
 //! row, is left to [`gradient`](super::gradient).
 
 use super::logs::{self, Gradient, Keeping, Kept, widen};
-use super::sums::{self, Columns, LANES, Lanes, Wide};
+use super::sums::{self, Columns, LANES, Lanes, Wide, starts_with_zeros};
 use crate::batch::{Batch, Mass};
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::{Row, Status};
 use crate::sums::{Sums, settle};
-use crate::term::{ln_ratio_f32, mul_add};
+use crate::term::{Term, ln_ratio_f32, mul_add};
 
 /// How such rows are gone through.
 #[derive(Clone, Copy)]
@@ -49,9 +49,15 @@ impl Manner {
         let is_ordinary = |row: &Row<T::Value>| row.status == Status::Ok && !row.looked_closer;
         match self {
             Manner::Probs => {
-                let (sums, is_usual) = arch.dispatch(Summed { p, q });
+                let (sums, bins) = arch.dispatch(Summed { p, q });
                 let row = settle(batch, row, &sums);
-                if !is_usual || sums.masses_are_apart() || !is_ordinary(&row) {
+                // The derivative in a p of 0 is infinite, in a q that of any other without p.
+                let is_right = match bins {
+                    Bins::Usual => true,
+                    Bins::UsualOrZero => into[0].is_empty(),
+                    Bins::Strange => false,
+                };
+                if !is_right || sums.masses_are_apart() || !is_ordinary(&row) {
                     return None;
                 }
                 let slopes = Slopes::new(&sums, row.value.to_f64(), weight);
@@ -75,34 +81,47 @@ impl Manner {
     }
 }
 
-/// The sums of a row of probabilities, and whether its numbers are usual.
+/// What numbers a row has.
+enum Bins {
+    Usual,
+    UsualOrZero,
+    Strange,
+}
+
+/// The sums of a row of probabilities, and what these are.
 struct Summed<'a, T> {
     p: &'a [T],
     q: &'a [T],
 }
 
 impl<T: Element> pulp::WithSimd for Summed<'_, T> {
-    type Output = (Sums, bool);
+    type Output = (Sums, Bins);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sums, bool) {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sums, Bins) {
         if S::IS_SCALAR { self.sums::<false>() } else { self.sums::<true>() }
     }
 }
 
 impl<T: Element> Summed<'_, T> {
     #[inline(always)]
-    fn sums<const FUSED: bool>(self) -> (Sums, bool) {
+    fn sums<const FUSED: bool>(self) -> (Sums, Bins) {
         let Summed { p, q } = self;
-        let columns = match p.len() > sums::MIDDLING {
-            true => {
-                let mut columns = Columns::empty();
-                columns.put(0, &Wide::of::<T, FUSED>(p, q));
-                columns
-            }
-            false => Columns::of_one(&Lanes::of::<T, FUSED>(p, q)),
+        let guess = starts_with_zeros([p.iter(), q.iter()]);
+        let (columns, has_zeros) = if p.len() > sums::MIDDLING {
+            let (wide, mut columns) = (Wide::of::<T, FUSED>(p, q, guess), Columns::empty());
+            columns.put(0, &wide);
+            (columns, wide.zeros)
+        } else {
+            let lanes = Lanes::of::<T, FUSED>(p, q, guess);
+            (Columns::of_one(&lanes), lanes.zeros)
         };
-        (columns.row(0), columns.top[0] == Default::default())
+        let bins = match has_zeros {
+            _ if columns.top[0] != Default::default() => Bins::Strange,
+            true => Bins::UsualOrZero,
+            false => Bins::Usual,
+        };
+        (columns.row(0), bins)
     }
 }
 
@@ -128,7 +147,7 @@ impl Slopes {
 }
 
 /// The gradients of a row of usual probabilities: `(l − D)/P` and `(1 − p/q)/Q` of what is divided by
-/// the masses.
+/// the masses. The second also where some are 0: `1/Q` without p.
 struct Probs<'a, T> {
     p: &'a [T],
     q: &'a [T],
@@ -188,6 +207,7 @@ impl Slopes {
         if OF_P {
             return self.by[0] * (ln_ratio_f32::<FUSED>(p, q) - self.less);
         }
+        let q = if q == 0.0 { f32::LEAST_USUAL } else { q };
         self.by[1] * (mul_add::<FUSED>(-p, self.more, q - p) / q)
     }
 }
@@ -215,5 +235,43 @@ mod tests {
         assert_eq!([of(logits, 16), of(logits, logs::SEGMENT)], ["logs"; 2]);
         assert_eq!([of(probs, sums::SEGMENT + 1), of(logits, logs::SEGMENT + 1)], [""; 2]);
         assert_eq!(of([Kind::Probs, Kind::Logits], 16), "");
+    }
+
+    /// The gradient in Q of one row of probabilities, if this has it.
+    fn of_q(p: &[f32], q: &[f32], of_p: &mut [f32]) -> Option<Vec<f32>> {
+        let [p, q] = [p, q].map(|side| Array2::from_shape_vec((1, side.len()), side.to_vec()));
+        let (p, q) = (p.unwrap(), q.unwrap());
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        let mut into = vec![f32::NAN; batch.bins()];
+        let row = Manner::Probs.row(&batch, 0, 1.0, &mut Kept::default(), [of_p, &mut into]);
+        row.map(|_| into)
+    }
+
+    #[test]
+    fn rows_with_zeros_have_their_gradient_in_q() {
+        for bins in [4, 30, 300, 3000] {
+            let side = |step: usize, is_zero: fn(usize) -> bool| -> Vec<f32> {
+                let number = |bin: usize| ((bin * step) % 13 + 1) as f32;
+                let number = |bin| if is_zero(bin) { 0.0 } else { number(bin) };
+                let mass: f32 = (0..bins).map(number).sum();
+                (0..bins).map(|bin| number(bin) / mass).collect()
+            };
+            let (p, q) = (side(5, |bin| bin % 4 < 2), side(7, |bin| bin % 4 == 1));
+            let [p_mass, q_mass] =
+                [&p, &q].map(|side| side.iter().map(|&x| f64::from(x)).sum::<f64>());
+            let got = of_q(&p, &q, &mut []).expect("f32 is right for it");
+            for ((&p, &q), &got) in p.iter().zip(&q).zip(&got) {
+                let (p, q) = (f64::from(p), f64::from(q));
+                let more = if p == 0.0 { 0.0 } else { (p / p_mass) / (q / q_mass) };
+                let want = (1.0 - more) / q_mass;
+                let allowed = 1e-6 * (1.0 + more) / q_mass;
+                assert!((f64::from(got) - want).abs() <= allowed, "{p} {q}: {got:e}, not {want:e}");
+            }
+            // Infinite in some of P, and subnormal numbers are not for these loops.
+            assert_eq!(of_q(&p, &q, &mut vec![0.0; bins]), None);
+            let mut strange = p.clone();
+            strange[bins - 1] = 1e-41;
+            assert_eq!(of_q(&strange, &q, &mut []), None);
+        }
     }
 }

@@ -9,7 +9,9 @@ use super::Cpu;
 use super::gradient;
 use super::logs;
 use super::plain::Plain;
-use super::sums::{Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest};
+use super::sums::{
+    Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest, starts_with_zeros,
+};
 use super::ways;
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
@@ -153,7 +155,8 @@ impl<T: Element> User<T> for FillIn<'_, '_, T> {
 
 /// A way to sum the rows of a task, with the memory that it takes.
 trait Manner<T: Element> {
-    fn new() -> Self;
+    /// `zeros` guesses whether some are to be expected.
+    fn new(zeros: impl FnOnce() -> bool) -> Self;
 
     /// The sums of up to `LANES` rows.
     fn columns<const FUSED: bool>(
@@ -190,7 +193,13 @@ impl<T: Element, M: Manner<T>> Rows<'_, '_, T, M> {
     fn settled<const FUSED: bool>(self) -> usize {
         let Rows { batch, first, mut slots, .. } = self;
         let plain = Plain::of(batch);
-        let mut manner = M::new();
+        if slots.values.is_empty() {
+            return 0;
+        }
+        let mut manner = M::new(|| {
+            let [p, q] = [Side::P, Side::Q].map(|side| batch.row(side, first));
+            starts_with_zeros([p.iter(), q.iter()])
+        });
         let mut space = [Vec::new(), Vec::new()];
         let mut looked_closer = 0;
         for start in (0..slots.values.len()).step_by(LANES) {
@@ -212,8 +221,8 @@ impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
     for ShortRows<T::Value, WIDTH, BINS>
 {
     #[inline(always)]
-    fn new() -> Self {
-        ShortRows { short: Short::empty() }
+    fn new(zeros: impl FnOnce() -> bool) -> Self {
+        ShortRows { short: Short::new(zeros()) }
     }
 
     #[inline(always)]
@@ -230,8 +239,8 @@ impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
 
 impl<T: Element, const DEEP: usize> Manner<T> for Middling<T::Value, DEEP> {
     #[inline(always)]
-    fn new() -> Self {
-        Middling::empty()
+    fn new(zeros: impl FnOnce() -> bool) -> Self {
+        Middling::new(zeros())
     }
 
     #[inline(always)]
@@ -251,7 +260,7 @@ struct OneRow;
 
 impl<T: Element> Manner<T> for OneRow {
     #[inline(always)]
-    fn new() -> Self {
+    fn new(_: impl FnOnce() -> bool) -> Self {
         OneRow
     }
 
@@ -263,17 +272,19 @@ impl<T: Element> Manner<T> for OneRow {
         space: &mut [Vec<T>; 2],
     ) -> Columns<T::Value> {
         let [p, q] = packed(batch, rows, space);
-        Columns::of_one(&Lanes::of::<T, FUSED>(p, q))
+        Columns::of_one(&Lanes::of::<T, FUSED>(p, q, false))
     }
 }
 
 /// Rows of more bins than those of middling length have.
-struct LongRows;
+struct LongRows {
+    zeros: bool,
+}
 
 impl<T: Element> Manner<T> for LongRows {
     #[inline(always)]
-    fn new() -> Self {
-        LongRows
+    fn new(zeros: impl FnOnce() -> bool) -> Self {
+        LongRows { zeros: zeros() }
     }
 
     #[inline(always)]
@@ -287,7 +298,9 @@ impl<T: Element> Manner<T> for LongRows {
         for (lane, row) in rows.enumerate() {
             let [p, q] = packed(batch, row..row + 1, space);
             // A function of its own, whose loop is better for it.
-            columns.put(lane, &arch.dispatch(Segment { p, q }));
+            let wide = arch.dispatch(Segment { p, q, zeros: self.zeros });
+            self.zeros = wide.zeros;
+            columns.put(lane, &wide);
         }
         columns
     }
@@ -391,7 +404,8 @@ fn long_row<T: Element>(p: &[T], q: &[T]) -> Sums {
 /// The sums of a row, halves upon halves: the bits do not depend on which thread was first.
 fn halves<T: Element>(p: &[T], q: &[T]) -> Wide<T::Value> {
     if p.len() <= SEGMENT {
-        return pulp::Arch::new().dispatch(Segment { p, q });
+        let zeros = starts_with_zeros([p.iter(), q.iter()]);
+        return pulp::Arch::new().dispatch(Segment { p, q, zeros });
     }
     let half = p.len().div_ceil(SEGMENT).div_ceil(2) * SEGMENT;
     let (p, q) = (p.split_at(half), q.split_at(half));
@@ -404,6 +418,8 @@ fn halves<T: Element>(p: &[T], q: &[T]) -> Wide<T::Value> {
 struct Segment<'a, T> {
     p: &'a [T],
     q: &'a [T],
+    /// Whether zeros are to be expected.
+    zeros: bool,
 }
 
 impl<T: Element> pulp::WithSimd for Segment<'_, T> {
@@ -411,20 +427,23 @@ impl<T: Element> pulp::WithSimd for Segment<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Wide<T::Value> {
+        let Segment { p, q, zeros } = self;
         match S::IS_SCALAR {
-            true => Wide::of::<T, false>(self.p, self.q),
-            false => Wide::of::<T, true>(self.p, self.q),
+            true => Wide::of::<T, false>(p, q, zeros),
+            false => Wide::of::<T, true>(p, q, zeros),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
+    use ndarray::{Array2, ArrayView2, Axis};
 
     use super::*;
+    use crate::Mass;
     use crate::cpu::tests::on_every_vector_unit;
     use crate::sums::tests::{assert_sums, sides};
+    use crate::term::Term;
 
     const LENGTHS: [usize; 20] = [
         1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 79, 100, 256, 257, 271, 1_000, 1_024, 1_025, 5_000,
@@ -479,7 +498,7 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
             let (batch, rows) = (self.batch, self.batch.rows());
-            let (mut manner, mut space) = (M::new(), Default::default());
+            let (mut manner, mut space) = (M::new(|| false), Default::default());
             match S::IS_SCALAR {
                 true => manner.columns::<false>(batch, 0..rows, &mut space).row(0),
                 false => manner.columns::<true>(batch, 0..rows, &mut space).row(0),
@@ -516,7 +535,7 @@ mod tests {
             columns.put(0, wide);
             columns.g[0] / columns.p[0]
         };
-        on_every_vector_unit(|| Segment { p: &p, q: &q }, value);
+        on_every_vector_unit(|| Segment { p: &p, q: &q, zeros: false }, value);
     }
 
     struct Sum<'a, 'b>(&'a Batch<'b, f32>, &'a mut Sums);
@@ -542,6 +561,42 @@ mod tests {
         for bins in LENGTHS {
             let [one, two, many] = [1, 2, 16].map(|rows| sums_of_first(bins, rows));
             assert!(one == two && one == many, "{bins} bins: {one:?}, {two:?}, {many:?}");
+        }
+    }
+
+    /// What is guessed of a row, and what its task has held before, makes no difference to its bits.
+    #[test]
+    fn a_row_has_the_same_bits_beside_rows_with_zeros() {
+        const ROWS: usize = 120;
+        for bins in LENGTHS {
+            let number = |row: usize, bin: usize, by: usize| -> f32 {
+                let number = ((bin * by + row) % 101 + 1) as f32 / (50 * bins) as f32;
+                match (row / 20 % 5, (bin + row) % 4) {
+                    _ if row / 20 % 5 == 1 && by == 7 && bin % 7 == 3 => 0.0,
+                    // Zeros, subnormal numbers, and both; on the edges of what is usual.
+                    (1 | 3, 1) | (3, 2) => 0.0,
+                    (2 | 3, 3) => f32::from_bits((bin + by) as u32 + 1),
+                    (4, 0) => f32::LEAST_USUAL,
+                    (4, 1) => -0.0,
+                    _ => number,
+                }
+            };
+            let side = |by| Array2::from_shape_fn((ROWS, bins), |(row, bin)| number(row, bin, by));
+            let (p, q) = (side(7), side(11));
+            let values = |p: ArrayView2<'_, f32>, q: ArrayView2<'_, f32>| {
+                let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+                let mut outcome = Outcome::of(&batch, "cpu").unwrap();
+                outcome.fill_in_tasks(0..p.nrows(), p.nrows(), |first, slots| {
+                    fill_in(&batch, first, slots)
+                });
+                outcome.values.mapv(f32::to_bits)
+            };
+            let all = values(p.view(), q.view());
+            for row in 0..ROWS {
+                let [p, q] = [&p, &q].map(|side| side.slice_axis(Axis(0), (row..row + 1).into()));
+                let alone = values(p, q);
+                assert_eq!(all[row], alone[0], "row {row} of {bins} bins");
+            }
         }
     }
 

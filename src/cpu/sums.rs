@@ -87,16 +87,22 @@ impl<V: Value> Columns<V> {
         columns
     }
 
-    /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `WIDEST`.
+    /// The sums of `LANES` rows, each of `WIDTH` bins: a power of two, of at most `WIDEST`. `zeros` says
+    /// whether some are to be expected, and then whether there were some.
     #[expect(clippy::needless_range_loop, reason = "four arrays are walked through at a time")]
     #[inline(always)]
     fn of_short_rows<const WIDTH: usize, const FUSED: bool>(
         block: impl Fn(usize) -> [[V; LANES]; 2],
+        zeros: &mut bool,
     ) -> Columns<V> {
         let mut sums = [[[V::default(); LANES]; WIDTH]; 4];
         let mut strange = [V::Bits::default(); LANES];
         for at in 0..WIDTH {
             let [p, q] = block(at);
+            if *zeros {
+                (sums[1][at], sums[2][at]) = (p, q);
+                continue;
+            }
             for lane in 0..LANES {
                 strange[lane] = strange[lane] | p[lane].strangeness() | q[lane].strangeness();
                 let (g, d) = V::usual_bin::<FUSED>(p[lane], q[lane]);
@@ -107,9 +113,8 @@ impl<V: Value> Columns<V> {
             }
         }
         let mut top = [V::Bits::default(); LANES];
-        if is_strange::<V>(&strange) {
-            AnyShortRows::<V, WIDTH, FUSED> { sums: &mut sums, top: &mut top }.dispatch();
-        }
+        *zeros = (*zeros || is_strange::<V>(&strange))
+            && ShortRowsWithZeros::<V, WIDTH, FUSED> { sums: &mut sums, top: &mut top }.dispatch();
         Columns {
             g: sum_lanes(&sums[0]),
             p: sum_lanes(&sums[1]),
@@ -130,46 +135,55 @@ fn is_strange<V: Value>(strange: &[V::Bits; LANES]) -> bool {
     some
 }
 
-/// What the bins of short rows add to their sums, whatever the bins are, and the largest bit pattern
-/// of each row. A dispatch of its own, to which the loops over usual bins pay no heed.
-struct AnyShortRows<'a, V: Value, const WIDTH: usize, const FUSED: bool> {
+/// What the bins of short rows add to their sums if some are 0, or whatever they are, and the largest bit
+/// pattern of each row. A dispatch of its own, to which the loops over usual bins pay no heed.
+struct ShortRowsWithZeros<'a, V: Value, const WIDTH: usize, const FUSED: bool> {
     sums: &'a mut [[[V; LANES]; WIDTH]; 4],
     top: &'a mut [V::Bits; LANES],
 }
 
-impl<V: Value, const WIDTH: usize, const FUSED: bool> AnyShortRows<'_, V, WIDTH, FUSED> {
-    #[cold]
+impl<V: Value, const WIDTH: usize, const FUSED: bool> ShortRowsWithZeros<'_, V, WIDTH, FUSED> {
+    /// Returns whether some bin was not usual.
     #[inline(never)]
-    fn dispatch(self) {
-        pulp::Arch::new().dispatch(self);
+    fn dispatch(self) -> bool {
+        pulp::Arch::new().dispatch(self)
     }
 }
 
 impl<V: Value, const WIDTH: usize, const FUSED: bool> pulp::WithSimd
-    for AnyShortRows<'_, V, WIDTH, FUSED>
+    for ShortRowsWithZeros<'_, V, WIDTH, FUSED>
 {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
         let [g, p, q, d] = self.sums;
+        let mut with_zeros = WithZeros::<V, FUSED>::new();
         for at in 0..WIDTH {
-            let mut tops = [V::Bits::default(); LANES];
-            for lane in 0..LANES {
-                let bin = V::bin::<FUSED>(p[at][lane], q[at][lane]);
-                (g[at][lane], d[at][lane], tops[lane]) = (bin.g, bin.d, bin.top);
-            }
-            for (lane, &bits) in tops.iter().enumerate() {
+            let terms = with_zeros.of(&p[at], &q[at]);
+            (g[at], d[at]) = (terms.g, terms.d);
+        }
+        if !is_strange::<V>(&with_zeros.strange) {
+            return with_zeros.has_zeros();
+        }
+        for at in 0..WIDTH {
+            let mut any = Any::<V, FUSED>::new();
+            let terms = any.of(&p[at], &q[at]);
+            (g[at], d[at]) = (terms.g, terms.d);
+            for (lane, &bits) in any.top.iter().enumerate() {
                 let top = &mut self.top[(at * LANES + lane) / WIDTH];
                 *top = (*top).max(bits);
             }
         }
+        true
     }
 }
 
 /// A group of short rows, each filled up to a length that vectors divide.
 pub(super) struct Short<V: Value> {
     sides: [[V; LANES * WIDEST]; 2],
+    /// Whether zeros are to be expected.
+    zeros: bool,
 }
 
 /// The longest of them.
@@ -178,8 +192,8 @@ const WIDEST: usize = 8;
 impl<V: Value> Short<V> {
     /// Every bin is neutral: the sides are equal, and too small to be seen beside others.
     #[inline(always)]
-    pub(super) fn empty() -> Short<V> {
-        Short { sides: [[V::LEAST_USUAL; LANES * WIDEST]; 2] }
+    pub(super) fn new(zeros: bool) -> Short<V> {
+        Short { sides: [[V::LEAST_USUAL; LANES * WIDEST]; 2], zeros }
     }
 
     /// The sums of up to `LANES` rows of `bins` bins, which are as many in every call, filled up to
@@ -194,7 +208,10 @@ impl<V: Value> Short<V> {
         if let [Some(p), Some(q)] = sides.map(|side| side.as_chunks().0.first_chunk::<WIDTH>())
             && bins == WIDTH
         {
-            return Columns::of_short_rows::<WIDTH, FUSED>(|at| [widen(&p[at]), widen(&q[at])]);
+            return Columns::of_short_rows::<WIDTH, FUSED>(
+                |at| [widen(&p[at]), widen(&q[at])],
+                &mut self.zeros,
+            );
         }
         for (filled_up, side) in self.sides.iter_mut().zip(sides) {
             let places = filled_up.as_chunks_mut::<WIDTH>().0;
@@ -206,24 +223,22 @@ impl<V: Value> Short<V> {
         }
         let [p, q] = &self.sides;
         let block = |side: &[V; LANES * WIDEST], at: usize| side.as_chunks().0[at];
-        Columns::of_short_rows::<WIDTH, FUSED>(|at| [block(p, at), block(q, at)])
+        Columns::of_short_rows::<WIDTH, FUSED>(|at| [block(p, at), block(q, at)], &mut self.zeros)
     }
 }
 
 /// The lanes of rows of middling length, one after the other, to be summed across all at once. Rows are
 /// shorter than a block, or take so many levels of chains.
 pub(super) struct Middling<V: Value, const DEEP: usize> {
-    g: [[V; 4]; LANES],
-    p: [[V; 4]; LANES],
-    q: [[V; 4]; LANES],
-    d: [[V; 4]; LANES],
+    fours: Fours<V>,
+    /// Whether zeros are to be expected.
+    zeros: bool,
 }
 
 impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
     #[inline(always)]
-    pub(super) fn empty() -> Middling<V, DEEP> {
-        let none = [[V::default(); 4]; LANES];
-        Middling { g: none, p: none, q: none, d: none }
+    pub(super) fn new(zeros: bool) -> Middling<V, DEEP> {
+        Middling { fours: Fours::empty(), zeros }
     }
 
     /// The sums of up to `LANES` rows of `bins` bins, next to each other or, on a side that has only
@@ -235,38 +250,49 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
         rows: usize,
         sides: [&[T]; 2],
     ) -> Columns<V> {
-        // From a row on.
-        let from = |lane: usize| {
-            sides.map(|side| if side.len() == bins { side } else { &side[lane * bins..] })
-        };
-        let row = |lane: usize| from(lane).map(|side| &side[..bins]);
-        let mut strange = [V::Bits::default(); LANES];
-        for lane in 0..rows {
-            if DEEP == 0 {
-                let [p, q] = from(lane);
-                let (p, q) = (first_block(p, bins), first_block(q, bins));
-                self.put(lane, &terms::<V, FUSED>(&p, &q, &mut strange));
-            } else {
-                let [p, q] = row(lane);
-                self.put(lane, &usual_sums::<T, DEEP, FUSED>(p, q, &mut strange));
+        if !self.zeros {
+            let mut usual = Usual::<V, FUSED>::new();
+            for lane in 0..rows {
+                let [p, q] = from(sides, bins, lane);
+                let sums = if DEEP == 0 {
+                    usual.of(&first_block(p, bins), &first_block(q, bins))
+                } else {
+                    in_chains::<T, DEEP>(&p[..bins], &q[..bins], &mut usual)
+                };
+                self.fours.put(lane, &sums);
+                if DEEP > 1 && is_strange::<V>(&usual.strange) {
+                    break;
+                }
+            }
+            if !is_strange::<V>(&usual.strange) {
+                return self.fours.columns([V::Bits::default(); LANES]);
             }
         }
-        let mut top = [V::Bits::default(); LANES];
-        if is_strange::<V>(&strange) {
-            for (lane, top) in top.iter_mut().enumerate().take(rows) {
-                let [p, q] = row(lane);
-                let any = AnyBins::<T, FUSED> { p, q }.dispatch();
-                self.put(lane, &any.sums);
-                *top = any.top;
-            }
-        }
-        Columns {
-            g: in_f64(&sum_fours(&self.g)),
-            p: in_f64(&sum_fours(&self.p)),
-            q: in_f64(&sum_fours(&self.q)),
-            d: in_f64(&sum_fours(&self.d)),
-            top,
-        }
+        let (fours, top) = (&mut self.fours, &mut [V::Bits::default(); LANES]);
+        self.zeros = RowsWithZeros::<T, FUSED> { bins, rows, sides, fours, top }.dispatch();
+        self.fours.columns(*top)
+    }
+}
+
+/// What a row of middling length and those after it hold. A side that has only one repeats it.
+#[inline(always)]
+fn from<T>(sides: [&[T]; 2], bins: usize, lane: usize) -> [&[T]; 2] {
+    sides.map(|side| if side.len() == bins { side } else { &side[lane * bins..] })
+}
+
+/// The lanes of `LANES` rows, folded into 4 each.
+struct Fours<V> {
+    g: [[V; 4]; LANES],
+    p: [[V; 4]; LANES],
+    q: [[V; 4]; LANES],
+    d: [[V; 4]; LANES],
+}
+
+impl<V: Value> Fours<V> {
+    #[inline(always)]
+    fn empty() -> Fours<V> {
+        let none = [[V::default(); 4]; LANES];
+        Fours { g: none, p: none, q: none, d: none }
     }
 
     #[inline(always)]
@@ -275,6 +301,52 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
         self.p[lane] = four_of(&sums.p);
         self.q[lane] = four_of(&sums.q);
         self.d[lane] = four_of(&sums.d);
+    }
+
+    #[inline(always)]
+    fn columns(&self, top: [V::Bits; LANES]) -> Columns<V> {
+        Columns {
+            g: in_f64(&sum_fours(&self.g)),
+            p: in_f64(&sum_fours(&self.p)),
+            q: in_f64(&sum_fours(&self.q)),
+            d: in_f64(&sum_fours(&self.d)),
+            top,
+        }
+    }
+}
+
+/// The lanes of rows of middling length if some bins are 0, or whatever they are. A dispatch of its own.
+struct RowsWithZeros<'a, T: Element, const FUSED: bool> {
+    bins: usize,
+    rows: usize,
+    sides: [&'a [T]; 2],
+    fours: &'a mut Fours<T::Value>,
+    top: &'a mut [<T::Value as Term>::Bits; LANES],
+}
+
+impl<T: Element, const FUSED: bool> RowsWithZeros<'_, T, FUSED> {
+    /// Returns whether some bin was not usual.
+    #[inline(never)]
+    fn dispatch(self) -> bool {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl<T: Element, const FUSED: bool> pulp::WithSimd for RowsWithZeros<'_, T, FUSED> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+        let RowsWithZeros { bins, rows, sides, fours, top } = self;
+        let mut zeros = false;
+        for (lane, top) in top.iter_mut().enumerate().take(rows) {
+            let [p, q] = from(sides, bins, lane);
+            let lanes = sums_with_zeros::<T, FUSED>(&p[..bins], &q[..bins]);
+            fours.put(lane, &lanes.sums);
+            *top = lanes.top;
+            zeros |= lanes.zeros;
+        }
+        zeros
     }
 }
 
@@ -347,18 +419,26 @@ pub(super) struct Wide<V: Value> {
     q: [f64; LANES],
     d: [f64; LANES],
     top: V::Bits,
+    /// Whether some bin was not usual.
+    pub zeros: bool,
 }
 
 impl<V: Value> Wide<V> {
-    /// The sums of more than `MIDDLING` bins, up to `SEGMENT`.
+    /// The sums of more than `MIDDLING` bins, up to `SEGMENT`. `zeros` says whether some are to be expected.
     #[inline(always)]
-    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Wide<V> {
+    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(
+        p: &[T],
+        q: &[T],
+        mut zeros: bool,
+    ) -> Wide<V> {
         const LONG: usize = MIDDLING * FOLDS;
         let mut wide = Wide::from(&Lanes::default());
         for (p, q) in p.chunks(LONG).zip(q.chunks(LONG)) {
             let mut folds = Wide::from(&Lanes::default());
             for (p, q) in p.chunks(MIDDLING).zip(q.chunks(MIDDLING)) {
-                folds.merge(&Wide::from(&Lanes::of::<T, FUSED>(p, q)));
+                let lanes = Lanes::of::<T, FUSED>(p, q, zeros);
+                zeros = lanes.zeros;
+                folds.merge(&Wide::from(&lanes));
             }
             wide.merge(&folds);
         }
@@ -373,6 +453,7 @@ impl<V: Value> Wide<V> {
             q: in_f64(&lanes.sums.q),
             d: in_f64(&lanes.sums.d),
             top: lanes.top,
+            zeros: lanes.zeros,
         }
     }
 
@@ -385,6 +466,7 @@ impl<V: Value> Wide<V> {
             self.d[lane] += later.d[lane];
         }
         self.top = self.top.max(later.top);
+        self.zeros |= later.zeros;
     }
 }
 
@@ -394,6 +476,8 @@ pub(super) struct Lanes<V: Value> {
     sums: Four<V>,
     /// The largest bit pattern of bins that are not usual.
     top: V::Bits,
+    /// Whether some bin was not usual.
+    pub zeros: bool,
 }
 
 /// Columns of g, p, q and d.
@@ -426,31 +510,34 @@ impl<V: Value> Four<V> {
 impl<V: Value> Default for Lanes<V> {
     #[inline(always)]
     fn default() -> Lanes<V> {
-        Lanes { sums: Four::all(V::default()), top: V::Bits::default() }
+        Lanes { sums: Four::all(V::default()), top: V::Bits::default(), zeros: false }
     }
 }
 
 impl<V: Value> Lanes<V> {
-    /// The sums of up to `MIDDLING` bins.
+    /// The sums of up to `MIDDLING` bins. `zeros` says whether some are to be expected, which makes no
+    /// difference to the sums.
     #[inline(always)]
-    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<V> {
-        let mut strange = [V::Bits::default(); LANES];
-        let sums = usual_sums::<T, LEVELS, FUSED>(p, q, &mut strange);
-        if is_strange::<V>(&strange) {
-            return AnyBins::<T, FUSED> { p, q }.dispatch();
+    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(
+        p: &[T],
+        q: &[T],
+        zeros: bool,
+    ) -> Lanes<V> {
+        if !zeros {
+            let mut usual = Usual::<V, FUSED>::new();
+            let sums = in_chains::<T, LEVELS>(p, q, &mut usual);
+            if !usual.is_in_vain() {
+                return Lanes { sums, ..Lanes::default() };
+            }
         }
-        Lanes { sums, top: V::Bits::default() }
+        BinsWithZeros::<T, FUSED> { p, q }.dispatch()
     }
 }
 
-/// The same if the bins are usual. Collects what tells whether they are.
-#[inline(always)]
-fn usual_sums<T: Element, const DEEP: usize, const FUSED: bool>(
-    p: &[T],
-    q: &[T],
-    strange: &mut [<T::Value as Term>::Bits; LANES],
-) -> Four<T::Value> {
-    in_chains::<T, DEEP>(p, q, |p, q| terms::<T::Value, FUSED>(p, q, strange))
+/// Whether a row starts with zeros, as good a guess as any at what comes after.
+pub(super) fn starts_with_zeros<'a, T: Element>(sides: [impl Iterator<Item = &'a T>; 2]) -> bool {
+    const FIRST: usize = 2 * LANES;
+    sides.into_iter().any(|side| side.take(FIRST).any(|&x| x == T::default()))
 }
 
 /// The sum of what each block adds: in a chain, in chains of chains, or in chains of those. A row that
@@ -459,22 +546,25 @@ fn usual_sums<T: Element, const DEEP: usize, const FUSED: bool>(
 fn in_chains<T: Element, const DEEP: usize>(
     p: &[T],
     q: &[T],
-    mut terms: impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+    terms: &mut impl Terms<T::Value>,
 ) -> Four<T::Value> {
     let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
     let mut sums = match DEEP {
-        1 => chain(p_blocks, q_blocks, &mut terms),
-        2 => chain_of_chains(p_blocks, q_blocks, &mut terms),
+        1 => chain(p_blocks, q_blocks, terms),
+        2 => chain_of_chains(p_blocks, q_blocks, terms),
         _ => {
             let mut sums = Four::all(T::Value::NOTHING);
             for (p, q) in p_blocks.chunks(CHAIN * CHAIN).zip(q_blocks.chunks(CHAIN * CHAIN)) {
-                sums.add(&chain_of_chains(p, q, &mut terms));
+                sums.add(&chain_of_chains(p, q, terms));
+                if terms.is_in_vain() {
+                    return sums;
+                }
             }
             sums
         }
     };
     if !p.len().is_multiple_of(LANES) {
-        sums.add(&terms(&last_block(p), &last_block(q)));
+        sums.add(&terms.of(&last_block(p), &last_block(q)));
     }
     sums
 }
@@ -483,7 +573,7 @@ fn in_chains<T: Element, const DEEP: usize>(
 fn chain_of_chains<T: Element>(
     p: &[[T; LANES]],
     q: &[[T; LANES]],
-    terms: &mut impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+    terms: &mut impl Terms<T::Value>,
 ) -> Four<T::Value> {
     let mut sums = Four::all(T::Value::NOTHING);
     for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
@@ -496,16 +586,48 @@ fn chain_of_chains<T: Element>(
 fn chain<T: Element>(
     p: &[[T; LANES]],
     q: &[[T; LANES]],
-    terms: &mut impl FnMut(&[T::Value; LANES], &[T::Value; LANES]) -> Four<T::Value>,
+    terms: &mut impl Terms<T::Value>,
 ) -> Four<T::Value> {
     let mut sums = Four::all(T::Value::NOTHING);
     for (p, q) in p.iter().zip(q) {
-        sums.add(&terms(&widen(p), &widen(q)));
+        sums.add(&terms.of(&widen(p), &widen(q)));
     }
     sums
 }
 
-/// The same as [`Lanes::of`], whatever the bins are: a dispatch of its own, too.
+/// The sums of up to `MIDDLING` bins if some are 0, or whatever they are: a dispatch of its own.
+struct BinsWithZeros<'a, T, const FUSED: bool> {
+    p: &'a [T],
+    q: &'a [T],
+}
+
+impl<T: Element, const FUSED: bool> BinsWithZeros<'_, T, FUSED> {
+    #[inline(never)]
+    fn dispatch(self) -> Lanes<T::Value> {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl<T: Element, const FUSED: bool> pulp::WithSimd for BinsWithZeros<'_, T, FUSED> {
+    type Output = Lanes<T::Value>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
+        sums_with_zeros::<T, FUSED>(self.p, self.q)
+    }
+}
+
+#[inline(always)]
+fn sums_with_zeros<T: Element, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<T::Value> {
+    let mut with_zeros = WithZeros::<T::Value, FUSED>::new();
+    let sums = in_chains::<T, LEVELS>(p, q, &mut with_zeros);
+    if is_strange::<T::Value>(&with_zeros.strange) {
+        return AnyBins::<T, FUSED> { p, q }.dispatch();
+    }
+    Lanes { sums, zeros: with_zeros.has_zeros(), ..Lanes::default() }
+}
+
+/// The same, whatever the bins are.
 struct AnyBins<'a, T, const FUSED: bool> {
     p: &'a [T],
     q: &'a [T],
@@ -524,46 +646,116 @@ impl<T: Element, const FUSED: bool> pulp::WithSimd for AnyBins<'_, T, FUSED> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
-        let AnyBins { p, q } = self;
-        let mut top = <T::Value as Term>::Bits::default();
-        let sums =
-            in_chains::<T, LEVELS>(p, q, |p, q| any_terms::<T::Value, FUSED>(p, q, &mut top));
-        Lanes { sums, top }
+        let mut any = Any::<T::Value, FUSED>::new();
+        let sums = in_chains::<T, LEVELS>(self.p, self.q, &mut any);
+        Lanes { sums, top: any.top.into_iter().fold(Default::default(), Ord::max), zeros: true }
     }
 }
 
-/// What the bins of a block add, whatever they are, and the largest bit pattern of those not usual.
-#[inline(always)]
-fn any_terms<V: Value, const FUSED: bool>(
-    p: &[V; LANES],
-    q: &[V; LANES],
-    top: &mut V::Bits,
-) -> Four<V> {
-    let mut strange = [V::Bits::default(); LANES];
-    let mut terms = terms::<V, FUSED>(p, q, &mut strange);
-    if is_strange::<V>(&strange) {
+/// A way to make what the bins of a block add to the sums of their row. All ways that are right for a bin
+/// give it the same bits. (A closure in place of this, called from two lines, would be a function without
+/// vectors.)
+trait Terms<V: Value> {
+    fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V>;
+
+    /// Whether it turned out not to be right.
+    #[inline(always)]
+    fn is_in_vain(&self) -> bool {
+        false
+    }
+}
+
+/// Right if all bins are usual. Collects what tells whether they are, and is soon told: numbers that f32 has
+/// no room for come of others, which cost some processors a hundred times as much.
+struct Usual<V: Value, const FUSED: bool> {
+    strange: [V::Bits; LANES],
+}
+
+impl<V: Value, const FUSED: bool> Usual<V, FUSED> {
+    #[inline(always)]
+    fn new() -> Self {
+        Usual { strange: [V::Bits::default(); LANES] }
+    }
+}
+
+impl<V: Value, const FUSED: bool> Terms<V> for Usual<V, FUSED> {
+    #[inline(always)]
+    fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
+        let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
+        for lane in 0..LANES {
+            self.strange[lane] = self.strange[lane] | p[lane].strangeness() | q[lane].strangeness();
+            (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
+        }
+        Four { g, p: *p, q: *q, d }
+    }
+    #[inline(always)]
+    fn is_in_vain(&self) -> bool {
+        is_strange::<V>(&self.strange)
+    }
+}
+
+/// Right if all bins are usual or 0. Collects what tells whether they are.
+struct WithZeros<V: Value, const FUSED: bool> {
+    strange: [V::Bits; LANES],
+    least: [V; LANES],
+}
+
+impl<V: Value, const FUSED: bool> WithZeros<V, FUSED> {
+    #[inline(always)]
+    fn new() -> Self {
+        WithZeros { strange: [V::Bits::default(); LANES], least: [V::LEAST_USUAL; LANES] }
+    }
+
+    #[inline(always)]
+    fn has_zeros(&self) -> bool {
+        self.least.iter().fold(false, |some, &least| some | (least == V::default()))
+    }
+}
+
+impl<V: Value, const FUSED: bool> Terms<V> for WithZeros<V, FUSED> {
+    #[inline(always)]
+    fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
+        let zero = V::default();
+        let (mut g, mut d) = ([zero; LANES], [zero; LANES]);
+        for lane in 0..LANES {
+            let (p, q) = (p[lane], q[lane]);
+            let less = if p < q { p } else { q };
+            self.least[lane] = if less < self.least[lane] { less } else { self.least[lane] };
+            let some_p = if p == zero { V::LEAST_USUAL } else { p };
+            let some_q = if q == zero { V::LEAST_USUAL } else { q };
+            self.strange[lane] = self.strange[lane] | some_p.strangeness() | some_q.strangeness();
+            let both = V::usual_bin::<FUSED>(some_p, some_q).0;
+            let of_p = if q == zero { V::INFINITY } else { both };
+            g[lane] = if p == zero { q } else { of_p };
+            d[lane] = p - q;
+        }
+        Four { g, p: *p, q: *q, d }
+    }
+}
+
+/// Right whatever the bins are. Keeps the largest bit patterns.
+struct Any<V: Value, const FUSED: bool> {
+    top: [V::Bits; LANES],
+}
+
+impl<V: Value, const FUSED: bool> Any<V, FUSED> {
+    #[inline(always)]
+    fn new() -> Self {
+        Any { top: [V::Bits::default(); LANES] }
+    }
+}
+
+impl<V: Value, const FUSED: bool> Terms<V> for Any<V, FUSED> {
+    #[inline(always)]
+    fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
+        let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
         for lane in 0..LANES {
             let bin = V::bin::<FUSED>(p[lane], q[lane]);
-            (terms.g[lane], terms.d[lane]) = (bin.g, bin.d);
-            *top = (*top).max(bin.top);
+            (g[lane], d[lane]) = (bin.g, bin.d);
+            self.top[lane] = self.top[lane].max(bin.top);
         }
+        Four { g, p: *p, q: *q, d }
     }
-    terms
-}
-
-/// What the bins of a block add if they are usual. Collects what tells whether they are.
-#[inline(always)]
-fn terms<V: Value, const FUSED: bool>(
-    p: &[V; LANES],
-    q: &[V; LANES],
-    strange: &mut [V::Bits; LANES],
-) -> Four<V> {
-    let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
-    for lane in 0..LANES {
-        strange[lane] = strange[lane] | p[lane].strangeness() | q[lane].strangeness();
-        (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
-    }
-    Four { g, p: *p, q: *q, d }
 }
 
 /// 0 for all lanes, and 1 for as many: which bins of a block are kept is looked up, since of comparisons

@@ -584,7 +584,7 @@ mod tests {
             let side = |by| Array2::from_shape_fn((ROWS, bins), |(row, bin)| number(row, bin, by));
             let (p, q) = (side(7), side(11));
             let values = |p: ArrayView2<'_, f32>, q: ArrayView2<'_, f32>| {
-                let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+                let batch = Batch::probs(p, q).unwrap().with_mass(Mass::Generalized);
                 let mut outcome = Outcome::of(&batch, "cpu").unwrap();
                 outcome.fill_in_tasks(0..p.nrows(), p.nrows(), |first, slots| {
                     fill_in(&batch, first, slots)

@@ -526,7 +526,7 @@ impl<V: Value> Lanes<V> {
         if !zeros {
             let mut usual = Usual::<V, FUSED>::new();
             let sums = in_chains::<T, LEVELS>(p, q, &mut usual);
-            if !usual.is_in_vain() {
+            if !is_strange::<V>(&usual.strange) {
                 return Lanes { sums, ..Lanes::default() };
             }
         }
@@ -556,9 +556,6 @@ fn in_chains<T: Element, const DEEP: usize>(
             let mut sums = Four::all(T::Value::NOTHING);
             for (p, q) in p_blocks.chunks(CHAIN * CHAIN).zip(q_blocks.chunks(CHAIN * CHAIN)) {
                 sums.add(&chain_of_chains(p, q, terms));
-                if terms.is_in_vain() {
-                    return sums;
-                }
             }
             sums
         }
@@ -657,16 +654,10 @@ impl<T: Element, const FUSED: bool> pulp::WithSimd for AnyBins<'_, T, FUSED> {
 /// vectors.)
 trait Terms<V: Value> {
     fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V>;
-
-    /// Whether it turned out not to be right.
-    #[inline(always)]
-    fn is_in_vain(&self) -> bool {
-        false
-    }
 }
 
-/// Right if all bins are usual. Collects what tells whether they are, and is soon told: numbers that f32 has
-/// no room for come of others, which cost some processors a hundred times as much.
+/// Right if all bins are usual. Collects what tells whether they are. Subnormal numbers come of others,
+/// and cost some processors a hundred times as much: rows that have zeros had better not begin with this.
 struct Usual<V: Value, const FUSED: bool> {
     strange: [V::Bits; LANES],
 }
@@ -687,10 +678,6 @@ impl<V: Value, const FUSED: bool> Terms<V> for Usual<V, FUSED> {
             (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
         }
         Four { g, p: *p, q: *q, d }
-    }
-    #[inline(always)]
-    fn is_in_vain(&self) -> bool {
-        is_strange::<V>(&self.strange)
     }
 }
 

@@ -256,7 +256,9 @@ mod tests {
                 let mass: f32 = (0..bins).map(number).sum();
                 (0..bins).map(|bin| number(bin) / mass).collect()
             };
-            let (p, q) = (side(5, |bin| bin % 4 < 2), side(7, |bin| bin % 4 == 1));
+            // The last bins of long rows have none.
+            let p = side(5, |bin| bin % 4 < 2 && bin < 1500);
+            let q = side(7, |bin| bin % 4 == 1 && bin < 1500);
             let [p_mass, q_mass] =
                 [&p, &q].map(|side| side.iter().map(|&x| f64::from(x)).sum::<f64>());
             let got = of_q(&p, &q, &mut []).expect("f32 is right for it");

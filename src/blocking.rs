@@ -218,7 +218,8 @@ impl Engine {
     /// those in f64 to 1e-12. If their numbers are of at most 32 bits, ordinary rows of `kl`, `reverse-kl`, `js`
     /// of weight ½ and its root, `jeffreys`, `hellinger`, `bhattacharyya`, `tv`, `chi2`, and `renyi`, `tsallis` and
     /// `alpha` of ½ and 2 are computed in f32, and so is the gradient of `cross-entropy` in Q; all others in f64.
-    /// Values may differ from those of [`rows`](Self::rows) in their last places. The same batch has the same bits whatever the number of threads.
+    /// Values may differ from those of [`rows`](Self::rows) in their last places. The same batch has the same
+    /// bits whatever the number of threads.
     ///
     /// A GPU computes them of numbers of at most 32 bits, and leaves to the CPU what f32 is not right for:
     /// rows whose values take a closer look, probabilities below 2⁻¹⁰⁰, orders far from 1, `renyi:0`,

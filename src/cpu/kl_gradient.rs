@@ -51,7 +51,7 @@ impl Manner {
             Manner::Probs => {
                 let (sums, bins) = arch.dispatch(Summed { p, q });
                 let row = settle(batch, row, &sums);
-                // The derivative in a p of 0 is infinite, in a q that of any other without p.
+                // Where p is 0, the derivative in it is infinite; that in q is the same number for all such bins.
                 let is_right = match bins {
                     Bins::Usual => true,
                     Bins::UsualOrZero => into[0].is_empty(),

@@ -41,7 +41,7 @@ pub(super) struct Columns<V: Value> {
     pub p: [f64; LANES],
     pub q: [f64; LANES],
     pub d: [f64; LANES],
-    /// The largest bit patterns of bins that are not usual.
+    /// The largest bit patterns of rows that have a bin which is neither usual nor 0.
     pub top: [V::Bits; LANES],
 }
 
@@ -474,7 +474,7 @@ impl<V: Value> Wide<V> {
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<V: Value> {
     sums: Four<V>,
-    /// The largest bit pattern of bins that are not usual.
+    /// The largest bit pattern, if some bin is neither usual nor 0.
     top: V::Bits,
     /// Whether some bin was not usual.
     pub zeros: bool,

@@ -239,6 +239,21 @@ impl<'a, T: Element> Batch<'a, T> {
         part
     }
 
+    /// The same reading of other numbers, which make so many rows.
+    pub(crate) fn of_others<'o, U: Element>(
+        &self,
+        p: ArrayView2<'o, U>,
+        q: ArrayView2<'o, U>,
+        rows: usize,
+    ) -> Batch<'o, U>
+    where
+        'a: 'o,
+    {
+        let Batch { kinds, temperature, mass, tolerance, on_invalid, masses, bin_weights, .. } =
+            *self;
+        Batch { p, q, rows, kinds, temperature, mass, tolerance, on_invalid, masses, bin_weights }
+    }
+
     /// Whether both sides are the same numbers in memory, read alike.
     pub(crate) fn is_one_side(&self) -> bool {
         let of = |side: &ArrayView2<'a, T>| (side.as_ptr(), side.dim(), side.strides().to_vec());

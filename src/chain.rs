@@ -217,29 +217,41 @@ impl Reading {
     fn block<T: Element>(self, p: &[T], q: &[T]) -> Node {
         // Short rows are not worth a large block's memory.
         if p.len() <= LANES {
-            return pulp::Arch::new().dispatch(Block::<T, LANES> { reading: self, p, q });
+            return self.short_block(&mut Logs::of(p), &mut Logs::of(q));
         }
-        pulp::Arch::new().dispatch(Block::<T, BLOCK> { reading: self, p, q })
+        self.whole_block(&mut Logs::of(p), &mut Logs::of(q))
+    }
+
+    // Compiled once, whatever the type of the numbers.
+    #[inline(never)]
+    fn short_block(self, p: &mut Logs<LANES>, q: &mut Logs<LANES>) -> Node {
+        pulp::Arch::new().dispatch(Block { reading: self, p, q })
+    }
+
+    #[inline(never)]
+    fn whole_block(self, p: &mut Logs<BLOCK>, q: &mut Logs<BLOCK>) -> Node {
+        pulp::Arch::new().dispatch(Block { reading: self, p, q })
     }
 }
 
-/// Up to `N` bins. `dispatch` inlines all that `with_simd` calls into one copy of the loops
-/// for each vector instruction set, and runs the best that the machine has.
-struct Block<'a, T, const N: usize> {
+/// Up to `N` bins, not yet logarithms if that is not what they were. `dispatch` inlines all that
+/// `with_simd` calls into one copy of the loops for each vector instruction set, and runs the best that the
+/// machine has.
+struct Block<'a, const N: usize> {
     reading: Reading,
-    p: &'a [T],
-    q: &'a [T],
+    p: &'a mut Logs<N>,
+    q: &'a mut Logs<N>,
 }
 
-impl<T: Element, const N: usize> pulp::WithSimd for Block<'_, T, N> {
+impl<const N: usize> pulp::WithSimd for Block<'_, N> {
     type Output = Node;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
-        let Reading { kinds, temperature } = self.reading;
-        let p = Logs::<N>::read(self.p, kinds[0], temperature);
-        let q = Logs::<N>::read(self.q, kinds[1], temperature);
-        let mut leaves = Leaves::<N>::new(self.p.len());
+        let Block { reading: Reading { kinds, temperature }, p, q } = self;
+        p.read(kinds[0], temperature);
+        q.read(kinds[1], temperature);
+        let mut leaves = Leaves::<N>::new(p.len);
         let bins = leaves.padded();
         let scales = [p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v)];
         for bin in 0..bins {
@@ -257,28 +269,36 @@ type InTwo = (f64, f64);
 /// One side of a block: the logarithms of its probabilities in two parts; −inf for a probability of 0, and
 /// past the end.
 struct Logs<const N: usize> {
+    len: usize,
     high: [f64; N],
     low: [f64; N],
     invalid: bool,
 }
 
 impl<const N: usize> Logs<N> {
+    /// The numbers, which are yet to be read.
+    fn of<T: Element>(bins: &[T]) -> Logs<N> {
+        let (none, len) = ([f64::NEG_INFINITY; N], bins.len());
+        let mut logs = Logs { len, high: none, low: [0.0; N], invalid: false };
+        logs.high.iter_mut().zip(bins).for_each(|(log, bin)| *log = bin.to_f64());
+        logs
+    }
+
     #[inline(always)]
-    fn read<T: Element>(bins: &[T], kind: Kind, temperature: f64) -> Logs<N> {
-        let mut logs = Logs { high: [f64::NEG_INFINITY; N], low: [0.0; N], invalid: false };
-        let mut valid = true;
-        for (log, bin) in logs.high.iter_mut().zip(bins) {
-            *log = bin.to_f64();
+    fn read(&mut self, kind: Kind, temperature: f64) {
+        let Logs { len, high, low, .. } = self;
+        let (high, mut valid) = (&mut high[..*len], true);
+        for log in high.iter() {
             // Written so that NaN is not valid.
             valid &= *log < f64::INFINITY;
         }
         if kind == Kind::Probs {
-            for log in &mut logs.high[..bins.len()] {
+            for log in high {
                 valid &= *log >= 0.0;
                 *log = ln(*log);
             }
         } else if kind == Kind::Logits && temperature != 1.0 {
-            for (high, low) in logs.high[..bins.len()].iter_mut().zip(&mut logs.low) {
+            for (high, low) in high.iter_mut().zip(low) {
                 let logit = *high;
                 *high = logit / temperature;
                 // What is too small for a number is no −inf.
@@ -287,7 +307,7 @@ impl<const N: usize> Logs<N> {
                 *low = if *high > LEAST_LN { lost } else { 0.0 };
             }
         }
-        Logs { invalid: !valid, ..logs }
+        self.invalid = !valid;
     }
 
     /// The first probabilities in units of the largest, whose logarithm is returned.

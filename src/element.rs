@@ -4,6 +4,8 @@ use std::fmt::{Debug, Display};
 
 use half::{bf16, f16};
 
+use crate::batch::Batch;
+use crate::cpu::rows::Loops;
 use crate::term::Term;
 
 /// A floating-point type that input comes in: `f32`, `f64`, [`half::f16`] or [`half::bf16`].
@@ -38,9 +40,9 @@ pub trait Element:
     fn to_f32(self) -> f32 {
         self.to_f64() as f32
     }
-    /// The same numbers where they are f32.
+    /// The same batch where this is the type of the arithmetic.
     #[doc(hidden)]
-    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+    fn as_values<'b, 'a>(_: &'b Batch<'a, Self>) -> Option<&'b Batch<'a, Self::Value>> {
         None
     }
     /// The nearest number of this type; ±inf beyond its range.
@@ -54,7 +56,7 @@ pub trait Element:
 /// A floating-point type that results come in: `f32` or `f64`.
 ///
 /// This trait is sealed.
-pub trait Value: Element<Value = Self> + Term {
+pub trait Value: Element<Value = Self> + Term + Loops {
     /// The relative difference from the reference that a cross-check accepts: 16 units in the
     /// last place for f32; 64 for f64, of which the reference may owe some.
     const CROSS_CHECK: f64;
@@ -75,8 +77,8 @@ impl Element for f32 {
         self
     }
 
-    fn as_f32(numbers: &[f32]) -> Option<&[f32]> {
-        Some(numbers)
+    fn as_values<'b, 'a>(batch: &'b Batch<'a, f32>) -> Option<&'b Batch<'a, f32>> {
+        Some(batch)
     }
 
     #[inline(always)]
@@ -102,6 +104,10 @@ impl Element for f64 {
     #[inline(always)]
     fn widen(self) -> f64 {
         self
+    }
+
+    fn as_values<'b, 'a>(batch: &'b Batch<'a, f64>) -> Option<&'b Batch<'a, f64>> {
+        Some(batch)
     }
 
     #[inline(always)]

@@ -142,7 +142,7 @@ pub(crate) struct Row<T> {
 }
 
 /// The places of some consecutive rows in an outcome.
-pub(crate) struct Slots<'a, T> {
+pub struct Slots<'a, T> {
     pub values: &'a mut [T],
     pub statuses: &'a mut [Status],
     /// Of P and Q, if they are wanted.

@@ -24,8 +24,7 @@ use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, wi
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Judge, Sides};
-use super::kl_gradient::Manner;
-use super::logs::Kept;
+use super::kl_gradient::{self, Manner};
 use super::rows::rows_per_task;
 use crate::batch::Batch;
 use crate::element::{Element, Value};
@@ -155,8 +154,8 @@ struct Job<'a, 'b, T: Element> {
 /// What rows in f32 take memory for.
 #[derive(Default)]
 struct Memory {
-    kept: Kept,
-    numbers: in_f32::Space,
+    kl: kl_gradient::Space,
+    form: in_f32::Space,
     /// For gradients that cannot be written into their places at once.
     places: [Vec<f32>; 2],
 }
@@ -287,7 +286,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         memory: &mut Memory,
         into: &mut [Target<'_, T::Value>; 2],
     ) -> Option<Row<T::Value>> {
-        let Memory { kept, numbers: form_space, places: space } = memory;
+        let Memory { kl: kl_space, form: form_space, places: space } = memory;
         let (in_f32, weight) = (self.in_f32?, self.weight(row));
         if weight == 0.0 {
             return None;
@@ -295,10 +294,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
         let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
         let row = match in_f32 {
-            InF32::Kl(manner) => manner.row(self.batch, row, weight, kept, places)?,
+            InF32::Kl(manner) => manner.row(self.batch, row, weight, kl_space, places)?,
             InF32::CrossEntropy(kl, own) => {
                 let judged = self.with_sides(row, form_space, |sides| own.judged(sides))?;
-                kl.row(self.batch, row, weight, kept, places)?;
+                kl.row(self.batch, row, weight, kl_space, places)?;
                 judged.row()
             }
             InF32::Form => {
@@ -360,7 +359,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let mut slope = self.slope.at(value, 1.0);
         if slope.counts_tops() {
             let space = &mut work.space;
-            let tops = work.arch.dispatch(Tops { slope, scale: &scale, row: &whole, space });
+            let tops = Tops { slope, scale: &scale, row: &whole, space }.dispatch();
             slope = slope.at(value, tops);
         }
         let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
@@ -400,21 +399,21 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         written: Written<'_>,
         whole: Part<'_>,
         work: &mut Work,
-        into: [Target<'_, T::Value>; 2],
+        mut into: [Target<'_, T::Value>; 2],
     ) {
-        let (arch, row, bins) = (work.arch, whole.row, self.batch.bins());
+        let (row, bins) = (whole.row, self.batch.bins());
         if bins <= SEGMENT {
-            let space = &mut work.space;
-            return arch.dispatch(Walk { written, part: whole, into, space });
+            let ([p, q], space) = (into.each_mut(), &mut work.space);
+            return Walk { written, part: whole, into: [p, q], space }.dispatch();
         }
         let [p, q] = into.map(|into| into.in_segments(bins));
         let segments = (0..bins).step_by(SEGMENT).zip(p.into_iter().zip(q));
         let segments: Vec<_> = segments.collect();
-        segments.into_par_iter().for_each(|(first, (p, q))| {
+        segments.into_par_iter().for_each(|(first, (mut p, mut q))| {
             let bins = first..(first + SEGMENT).min(bins);
             let part = Part { numbers: self.batch, row, bins };
             let space = &mut Space::new();
-            arch.dispatch(Walk { written, part, into: [p, q], space });
+            Walk { written, part, into: [&mut p, &mut q], space }.dispatch();
         });
     }
 }
@@ -425,6 +424,13 @@ struct Tops<'a> {
     scale: &'a Scale,
     row: &'a Part<'a>,
     space: &'a mut Space,
+}
+
+impl Tops<'_> {
+    #[inline(never)]
+    fn dispatch(self) -> f64 {
+        pulp::Arch::new().dispatch(self)
+    }
 }
 
 impl pulp::WithSimd for Tops<'_> {
@@ -534,28 +540,6 @@ impl<'a, V: Value> Target<'a, V> {
         }
     }
 
-    /// Puts some derivatives into their places.
-    #[inline(always)]
-    fn put(&mut self, first: usize, derivatives: &[f64]) {
-        match self {
-            Target::Nowhere => {}
-            Target::Row(row) => match row.as_slice_mut() {
-                Some(row) => {
-                    let row = &mut row[first..first + derivatives.len()];
-                    row.iter_mut().zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
-                }
-                None => {
-                    let row = row.iter_mut().skip(first);
-                    row.zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
-                }
-            },
-            Target::Sum(sum) => {
-                let sum = &mut sum[first..first + derivatives.len()];
-                sum.iter_mut().zip(derivatives).for_each(|(sum, x)| *sum += x);
-            }
-        }
-    }
-
     /// The place itself if it is one of f32, side by side, else a space instead; empty if there is none.
     fn in_f32<'s>(&'s mut self, bins: usize, space: &'s mut Vec<f32>) -> &'s mut [f32] {
         let len = self.len(bins);
@@ -590,6 +574,34 @@ impl<'a, V: Value> Target<'a, V> {
     }
 }
 
+/// A target of whatever type.
+trait Put {
+    /// Puts some derivatives into their places.
+    fn put(&mut self, first: usize, derivatives: &[f64]);
+}
+
+impl<V: Value> Put for Target<'_, V> {
+    fn put(&mut self, first: usize, derivatives: &[f64]) {
+        match self {
+            Target::Nowhere => {}
+            Target::Row(row) => match row.as_slice_mut() {
+                Some(row) => {
+                    let row = &mut row[first..first + derivatives.len()];
+                    row.iter_mut().zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
+                }
+                None => {
+                    let row = row.iter_mut().skip(first);
+                    row.zip(derivatives).for_each(|(to, &x)| *to = V::from_f64(x));
+                }
+            },
+            Target::Sum(sum) => {
+                let sum = &mut sum[first..first + derivatives.len()];
+                sum.iter_mut().zip(derivatives).for_each(|(sum, x)| *sum += x);
+            }
+        }
+    }
+}
+
 /// What is to be written of a row.
 #[derive(Clone, Copy)]
 struct Written<'a> {
@@ -601,14 +613,21 @@ struct Written<'a> {
 }
 
 /// The walk over some bins that writes it.
-struct Walk<'s, 'a, V> {
+struct Walk<'s> {
     written: Written<'s>,
     part: Part<'s>,
-    into: [Target<'a, V>; 2],
+    into: [&'s mut dyn Put; 2],
     space: &'s mut Space,
 }
 
-impl<V: Value> pulp::WithSimd for Walk<'_, '_, V> {
+impl Walk<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Walk<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -617,7 +636,7 @@ impl<V: Value> pulp::WithSimd for Walk<'_, '_, V> {
     }
 }
 
-impl<V: Value> Walk<'_, '_, V> {
+impl Walk<'_> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) {
         let Walk { written, part: Part { numbers, row, bins }, mut into, space } = self;

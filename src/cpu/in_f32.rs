@@ -2,8 +2,6 @@
 //! masses. Logarithms are made probabilities first, which takes a digit or two of their differences. A row is
 //! looked at, and gone through once more by the [`Method`] of each divergence, from the cache. What lacks digits in
 //! f32 is left to [`family`](super::family).
-//!
-//! Numbers of 16 bits are widened before anything else, so that there is one copy of all this.
 
 use std::marker::PhantomData;
 
@@ -11,6 +9,7 @@ use super::entropy::{CrossEntropy, Entropy};
 use super::form::{self, Form, OfForm, WithForm};
 use super::logs::{self, Exponentials};
 use super::sums::LANES;
+use super::widen;
 use crate::Divergence;
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
@@ -139,7 +138,8 @@ impl<'a> Sides<'a> {
         are_several: bool,
     ) -> Option<Sides<'a>> {
         let [p_widened, q_widened] = &mut space.widened;
-        let numbers = [in_f32(numbers[0], p_widened), in_f32(numbers[1], q_widened)];
+        let [p, q] = numbers;
+        let numbers = [widen::in_f32(p, p_widened), widen::in_f32(q, q_widened)];
         let (rule, temperature) = (MassRule::of(batch), batch.temperature());
         let made = &mut space.made;
         if batch.is_probs() && !are_several {
@@ -148,16 +148,6 @@ impl<'a> Sides<'a> {
         }
         pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })
     }
-}
-
-/// Numbers as f32, by way of some space if they are not.
-fn in_f32<'a, T: Element>(numbers: &'a [T], space: &'a mut Vec<f32>) -> &'a [f32] {
-    if let Some(numbers) = T::as_f32(numbers) {
-        return numbers;
-    }
-    space.clear();
-    space.extend(numbers.iter().map(|number| number.to_f32()));
-    space
 }
 
 /// The numbers of a row that are to be made probabilities, where they are logarithms.

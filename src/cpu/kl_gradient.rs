@@ -3,8 +3,9 @@
 //! it, and gone through once more from the cache. What lacks digits in f32, and what is not an ordinary
 //! row, is left to [`gradient`](super::gradient).
 
-use super::logs::{self, Gradient, Keeping, Kept, widen};
+use super::logs::{self, Gradient, Keeping, Kept};
 use super::sums::{self, Columns, LANES, Lanes, Wide, starts_with_zeros};
+use super::widen;
 use crate::batch::{Batch, Mass};
 use crate::element::Element;
 use crate::error::Side;
@@ -12,6 +13,13 @@ use crate::kind::Kind;
 use crate::outcome::{Row, Status};
 use crate::sums::{Sums, settle};
 use crate::term::{Term, ln_ratio_f32, mul_add};
+
+/// Memory for what is made of a row on the way.
+#[derive(Default)]
+pub(super) struct Space {
+    kept: Kept,
+    widened: [Vec<f32>; 2],
+}
 
 /// How such rows are gone through.
 #[derive(Clone, Copy)]
@@ -41,15 +49,15 @@ impl Manner {
         batch: &Batch<'_, T>,
         row: usize,
         weight: f64,
-        kept: &mut Kept,
+        Space { kept, widened: [p_space, q_space] }: &mut Space,
         into: [&mut [f32]; 2],
     ) -> Option<Row<T::Value>> {
         let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
-        let (p, q, arch) = (&*p, &*q, pulp::Arch::new());
+        let (p, q) = (widen::in_f32(&p, p_space), widen::in_f32(&q, q_space));
         let is_ordinary = |row: &Row<T::Value>| row.status == Status::Ok && !row.looked_closer;
         match self {
             Manner::Probs => {
-                let (sums, bins) = arch.dispatch(Summed { p, q });
+                let (sums, bins) = Summed { p, q }.dispatch();
                 let row = settle(batch, row, &sums);
                 // Where p is 0, the derivative in it is infinite; that in q is the same number for all such bins.
                 let is_right = match bins {
@@ -61,12 +69,12 @@ impl Manner {
                     return None;
                 }
                 let slopes = Slopes::new(&sums, row.value.to_f64(), weight);
-                arch.dispatch(Probs { p, q, slopes, into });
+                Probs { p, q, slopes, into }.dispatch();
                 Some(row)
             }
             Manner::Logs => {
                 let temperature = batch.temperature();
-                let node = &arch.dispatch(Keeping { p, q, temperature, kept });
+                let node = &Keeping { p, q, temperature, kept }.dispatch();
                 let row = logs::settle(batch, row, node);
                 // Beside the logarithms of such masses, those of their ratios have too few digits.
                 let is_small = |scale: &f64| scale.abs() < 1e6;
@@ -74,7 +82,7 @@ impl Manner {
                     return None;
                 }
                 let by = weight / temperature;
-                let is_sound = arch.dispatch(Gradient { p, q, temperature, node, by, kept, into });
+                let is_sound = Gradient { p, q, temperature, node, by, kept, into }.dispatch();
                 is_sound.then_some(row)
             }
         }
@@ -89,12 +97,19 @@ enum Bins {
 }
 
 /// The sums of a row of probabilities, and what these are.
-struct Summed<'a, T> {
-    p: &'a [T],
-    q: &'a [T],
+struct Summed<'a> {
+    p: &'a [f32],
+    q: &'a [f32],
 }
 
-impl<T: Element> pulp::WithSimd for Summed<'_, T> {
+impl Summed<'_> {
+    #[inline(never)]
+    fn dispatch(self) -> (Sums, Bins) {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Summed<'_> {
     type Output = (Sums, Bins);
 
     #[inline(always)]
@@ -103,17 +118,17 @@ impl<T: Element> pulp::WithSimd for Summed<'_, T> {
     }
 }
 
-impl<T: Element> Summed<'_, T> {
+impl Summed<'_> {
     #[inline(always)]
     fn sums<const FUSED: bool>(self) -> (Sums, Bins) {
         let Summed { p, q } = self;
         let guess = starts_with_zeros([p.iter(), q.iter()]);
         let (columns, has_zeros) = if p.len() > sums::MIDDLING {
-            let (wide, mut columns) = (Wide::of::<T, FUSED>(p, q, guess), Columns::empty());
+            let (wide, mut columns) = (Wide::of::<FUSED>(p, q, guess), Columns::empty());
             columns.put(0, &wide);
             (columns, wide.zeros)
         } else {
-            let lanes = Lanes::of::<T, FUSED>(p, q, guess);
+            let lanes = Lanes::of::<FUSED>(p, q, guess);
             (Columns::of_one(&lanes), lanes.zeros)
         };
         let bins = match has_zeros {
@@ -148,14 +163,21 @@ impl Slopes {
 
 /// The gradients of a row of usual probabilities: `(l − D)/P` and `(1 − p/q)/Q` of what is divided by
 /// the masses. The second also where some are 0: `1/Q` without p.
-struct Probs<'a, T> {
-    p: &'a [T],
-    q: &'a [T],
+struct Probs<'a> {
+    p: &'a [f32],
+    q: &'a [f32],
     slopes: Slopes,
     into: [&'a mut [f32]; 2],
 }
 
-impl<T: Element> pulp::WithSimd for Probs<'_, T> {
+impl Probs<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Probs<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -164,23 +186,23 @@ impl<T: Element> pulp::WithSimd for Probs<'_, T> {
     }
 }
 
-impl<T: Element> Probs<'_, T> {
+impl Probs<'_> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) {
         let Probs { p, q, slopes, into: [of_p, of_q] } = self;
         if !of_p.is_empty() {
-            fill::<T, FUSED, true>(p, q, slopes, of_p);
+            fill::<FUSED, true>(p, q, slopes, of_p);
         }
         if !of_q.is_empty() {
-            fill::<T, FUSED, false>(p, q, slopes, of_q);
+            fill::<FUSED, false>(p, q, slopes, of_q);
         }
     }
 }
 
 #[inline(always)]
-fn fill<T: Element, const FUSED: bool, const OF_P: bool>(
-    p: &[T],
-    q: &[T],
+fn fill<const FUSED: bool, const OF_P: bool>(
+    p: &[f32],
+    q: &[f32],
     slopes: Slopes,
     into: &mut [f32],
 ) {
@@ -188,7 +210,6 @@ fn fill<T: Element, const FUSED: bool, const OF_P: bool>(
     let (q_blocks, q_rest) = q.as_chunks::<LANES>();
     let (places, rest) = into.as_chunks_mut::<LANES>();
     for ((p, q), place) in p_blocks.iter().zip(q_blocks).zip(places) {
-        let (p, q) = (widen(p), widen(q));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
             lanes[lane] = slopes.derivative::<FUSED, OF_P>(p[lane], q[lane]);
@@ -197,7 +218,7 @@ fn fill<T: Element, const FUSED: bool, const OF_P: bool>(
         *place = std::hint::black_box(lanes);
     }
     for ((p, q), place) in p_rest.iter().zip(q_rest).zip(rest) {
-        *place = slopes.derivative::<FUSED, OF_P>(p.to_f32(), q.to_f32());
+        *place = slopes.derivative::<FUSED, OF_P>(*p, *q);
     }
 }
 
@@ -243,7 +264,7 @@ mod tests {
         let (p, q) = (p.unwrap(), q.unwrap());
         let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
         let mut into = vec![f32::NAN; batch.bins()];
-        let row = Manner::Probs.row(&batch, 0, 1.0, &mut Kept::default(), [of_p, &mut into]);
+        let row = Manner::Probs.row(&batch, 0, 1.0, &mut Space::default(), [of_p, &mut into]);
         row.map(|_| into)
     }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::widen;
 use crate::batch::Batch;
 use crate::chain::{self, Node, tree_sum};
 use crate::element::Element;
@@ -54,34 +55,44 @@ pub(super) fn settle<T: Element>(batch: &Batch<'_, T>, row: usize, node: &Node) 
 /// divides the numbers of both sides.
 pub(super) fn long_row<T: Element>(p: &[T], q: &[T], temperature: f64) -> Node {
     let segments = p.par_chunks(SEGMENT).zip(q.par_chunks(SEGMENT));
-    let arch = pulp::Arch::new();
-    let nodes = segments.map(|(p, q)| arch.dispatch(Segment { p, q, temperature })).collect();
-    chain::root(nodes)
+    let nodes = segments.map(|(p, q)| {
+        let [mut p_space, mut q_space] = Default::default();
+        let (p, q) = (widen::in_f32(p, &mut p_space), widen::in_f32(q, &mut q_space));
+        Segment { p, q, temperature }.dispatch()
+    });
+    chain::root(nodes.collect())
 }
 
 /// Some bins of a long row.
-struct Segment<'a, T> {
-    p: &'a [T],
-    q: &'a [T],
+struct Segment<'a> {
+    p: &'a [f32],
+    q: &'a [f32],
     temperature: f64,
 }
 
-impl<T: Element> pulp::WithSimd for Segment<'_, T> {
+impl Segment<'_> {
+    #[inline(never)]
+    fn dispatch(self) -> Node {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Segment<'_> {
     type Output = Node;
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
-        segment::<T, S>(self.p, self.q, self.temperature)
+        segment::<S>(self.p, self.q, self.temperature)
     }
 }
 
 /// The node of up to `SEGMENT` bins of a row.
 #[inline(always)]
-pub(super) fn segment<T: Element, S: pulp::Simd>(p: &[T], q: &[T], temperature: f64) -> Node {
+pub(super) fn segment<S: pulp::Simd>(p: &[f32], q: &[f32], temperature: f64) -> Node {
     let kept = &mut Kept::default();
     match S::IS_SCALAR {
-        true => in_blocks::<T, false, false>(p, q, temperature, kept),
-        false => in_blocks::<T, true, false>(p, q, temperature, kept),
+        true => in_blocks::<false, false>(p, q, temperature, kept),
+        false => in_blocks::<true, false>(p, q, temperature, kept),
     }
 }
 
@@ -97,14 +108,21 @@ pub(super) struct Kept {
 }
 
 /// The node of up to `SEGMENT` bins, from which [`Gradient`] goes on.
-pub(super) struct Keeping<'a, T> {
-    pub p: &'a [T],
-    pub q: &'a [T],
+pub(super) struct Keeping<'a> {
+    pub p: &'a [f32],
+    pub q: &'a [f32],
     pub temperature: f64,
     pub kept: &'a mut Kept,
 }
 
-impl<T: Element> pulp::WithSimd for Keeping<'_, T> {
+impl Keeping<'_> {
+    #[inline(never)]
+    pub(super) fn dispatch(self) -> Node {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Keeping<'_> {
     type Output = Node;
 
     #[inline(always)]
@@ -114,16 +132,16 @@ impl<T: Element> pulp::WithSimd for Keeping<'_, T> {
         kept.tops.clear();
         kept.lacks_weights = false;
         match S::IS_SCALAR {
-            true => in_blocks::<T, false, true>(p, q, temperature, kept),
-            false => in_blocks::<T, true, true>(p, q, temperature, kept),
+            true => in_blocks::<false, true>(p, q, temperature, kept),
+            false => in_blocks::<true, true>(p, q, temperature, kept),
         }
     }
 }
 
 #[inline(always)]
-fn in_blocks<T: Element, const FUSED: bool, const KEEP: bool>(
-    p: &[T],
-    q: &[T],
+fn in_blocks<const FUSED: bool, const KEEP: bool>(
+    p: &[f32],
+    q: &[f32],
     temperature: f64,
     kept: &mut Kept,
 ) -> Node {
@@ -159,18 +177,18 @@ fn in_blocks<T: Element, const FUSED: bool, const KEEP: bool>(
 /// A block, and the largest numbers of as much of it as was looked at. That is done while the block
 /// before it is summed, so that the memory does not have to be waited for.
 #[derive(Clone, Copy)]
-struct Ahead<'a, T> {
-    p: &'a [T],
-    q: &'a [T],
-    p_unseen: &'a [T],
-    q_unseen: &'a [T],
+struct Ahead<'a> {
+    p: &'a [f32],
+    q: &'a [f32],
+    p_unseen: &'a [f32],
+    q_unseen: &'a [f32],
     p_top: Top,
     q_top: Top,
 }
 
-impl<'a, T: Element> Ahead<'a, T> {
+impl<'a> Ahead<'a> {
     #[inline(always)]
-    fn at(p: Option<&'a [T]>, q: Option<&'a [T]>) -> Ahead<'a, T> {
+    fn at(p: Option<&'a [f32]>, q: Option<&'a [f32]>) -> Ahead<'a> {
         let (p, q) = (p.unwrap_or_default(), q.unwrap_or_default());
         Ahead { p, q, p_unseen: p, q_unseen: q, p_top: Top::NONE, q_top: Top::NONE }
     }
@@ -211,7 +229,7 @@ impl<'a, T: Element> Ahead<'a, T> {
         }
         let (tops, mut lacks) = ([self.p_top.number(), self.q_top.number()], false);
         for (p, q) in self.p.iter().zip(self.q) {
-            let (a, b) = (p.to_f32() - tops[0], q.to_f32() - tops[1]);
+            let (a, b) = (p - tops[0], q - tops[1]);
             lacks |= (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
         }
         lacks
@@ -223,14 +241,13 @@ impl<'a, T: Element> Ahead<'a, T> {
         self,
         temperature: f64,
         manner: &mut Manner,
-        ahead: &mut Ahead<'_, T>,
+        ahead: &mut Ahead<'_>,
         weights: &mut [&mut [f32]; 2],
     ) -> (Node, Option<[f32; 2]>) {
         // −inf is as good a number as any; NaN and +inf are none.
         let (mut valid, mut infinite) = (true, false);
         if !(self.p_top.finite() && self.q_top.finite()) {
-            for (p, q) in self.p.iter().zip(self.q) {
-                let (p, q) = (p.to_f32(), q.to_f32());
+            for (&p, &q) in self.p.iter().zip(self.q) {
                 valid &= (p < f32::INFINITY) & (q < f32::INFINITY);
                 infinite |= (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
             }
@@ -247,20 +264,20 @@ impl<'a, T: Element> Ahead<'a, T> {
         }
         let Ahead { p, q, .. } = self;
         let (node, attempts) =
-            block::<T, FUSED, KEEP>(p, q, tops, temperature, manner, ahead, weights);
+            block::<FUSED, KEEP>(p, q, tops, temperature, manner, ahead, weights);
         (node, (attempts == 1).then_some(tops))
     }
 }
 
 /// The node of up to `BLOCK` bins of which the largest numbers are known, and how many attempts it took.
 #[inline(always)]
-fn block<T: Element, const FUSED: bool, const KEEP: bool>(
-    p: &[T],
-    q: &[T],
+fn block<const FUSED: bool, const KEEP: bool>(
+    p: &[f32],
+    q: &[f32],
     tops: [f32; 2],
     temperature: f64,
     manner: &mut Manner,
-    ahead: &mut Ahead<'_, T>,
+    ahead: &mut Ahead<'_>,
     weights: &mut [&mut [f32]; 2],
 ) -> (Node, usize) {
     let tops_in_f64 = tops.map(f64::from);
@@ -270,8 +287,8 @@ fn block<T: Element, const FUSED: bool, const KEEP: bool>(
     for attempt in 0..3 {
         let terms = Terms::new(tops, reference, unit, temperature);
         let Sums { w, v, s, u } = match (attempt, *manner) {
-            (0, Manner::Far) => terms.sums::<T, FUSED, true, KEEP>(p, q, ahead, weights),
-            _ => terms.sums::<T, FUSED, false, false>(p, q, ahead, weights),
+            (0, Manner::Far) => terms.sums::<FUSED, true, KEEP>(p, q, ahead, weights),
+            _ => terms.sums::<FUSED, false, false>(p, q, ahead, weights),
         };
         // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
         let (excess, ln_masses, eta) = match u / w {
@@ -329,71 +346,61 @@ impl Top {
     const NONE: Top = Top { lanes: [f32::NEG_INFINITY; LANES], magnitudes: [0; LANES] };
 
     #[inline(always)]
-    fn raise(&mut self, values: &[f32; LANES]) {
-        for (top, &value) in self.lanes.iter_mut().zip(values) {
-            *top = if value > *top { value } else { *top };
-        }
-    }
-
-    #[inline(always)]
-    fn measure(&mut self, values: &[f32]) {
-        for (magnitude, &value) in self.magnitudes.iter_mut().zip(values) {
-            *magnitude = (*magnitude).max(value.to_bits() << 1);
-        }
-    }
-
-    #[inline(always)]
-    fn look_at_all<T: Element>(&mut self, side: &[T]) {
-        let (blocks, rest) = side.as_chunks();
-        let mut top = *self;
+    fn look_at_all(&mut self, side: &[f32]) {
+        let (blocks, rest) = side.as_chunks::<LANES>();
+        let Top { mut lanes, mut magnitudes } = *self;
         for block in blocks {
-            let values = widen(block);
-            top.raise(&values);
-            top.measure(&values);
+            for lane in 0..LANES {
+                let value = block[lane];
+                lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
+                magnitudes[lane] = magnitudes[lane].max(value.to_bits() << 1);
+            }
         }
-        if !rest.is_empty() {
-            let values = filled_up(rest);
-            top.raise(&values);
-            // What fills the vector up is none of the numbers.
-            top.measure(&values[..rest.len()]);
+        // What fills a vector up is none of the numbers.
+        for (lane, &value) in rest.iter().enumerate() {
+            lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
+            magnitudes[lane] = magnitudes[lane].max(value.to_bits() << 1);
         }
-        *self = top;
+        *self = Top { lanes, magnitudes };
     }
 
     /// Whether all were finite.
     #[inline(always)]
     fn finite(&self) -> bool {
-        self.magnitudes.into_iter().fold(0, u32::max) < f32::INFINITY.to_bits() << 1
+        largest(self.magnitudes) < f32::INFINITY.to_bits() << 1
     }
 
     /// The largest magnitude; no number where one is none.
     #[inline(always)]
     fn largest(&self) -> f32 {
-        f32::from_bits(self.magnitudes.into_iter().fold(0, u32::max) >> 1)
+        f32::from_bits(largest(self.magnitudes) >> 1)
     }
 
     #[inline(always)]
     fn number(&self) -> f32 {
-        self.lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        largest(self.lanes)
     }
 }
 
+/// The largest of all lanes, halves upon halves: one after the other, they would be taken apart all the time.
 #[inline(always)]
-pub(super) fn widen<T: Element>(block: &[T; LANES]) -> [f32; LANES] {
-    let mut wide = [0.0; LANES];
-    for lane in 0..LANES {
-        wide[lane] = block[lane].to_f32();
+fn largest<N: Copy + PartialOrd>(mut lanes: [N; LANES]) -> N {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            let other = lanes[lane + width];
+            lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+        }
+        width /= 2;
     }
-    wide
+    lanes[0]
 }
 
 /// The last bins of a side; past the end there is no probability.
 #[inline(always)]
-fn filled_up<T: Element>(rest: &[T]) -> [f32; LANES] {
+fn filled_up(rest: &[f32]) -> [f32; LANES] {
     let mut values = [f32::NEG_INFINITY; LANES];
-    for (value, bin) in values.iter_mut().zip(rest) {
-        *value = bin.to_f32();
-    }
+    values.iter_mut().zip(rest).for_each(|(value, bin)| *value = *bin);
     values
 }
 
@@ -454,11 +461,11 @@ impl Terms {
     }
 
     #[inline(always)]
-    fn sums<T: Element, const FUSED: bool, const FAR: bool, const KEEP: bool>(
+    fn sums<const FUSED: bool, const FAR: bool, const KEEP: bool>(
         &self,
-        p: &[T],
-        q: &[T],
-        ahead: &mut Ahead<'_, T>,
+        p: &[f32],
+        q: &[f32],
+        ahead: &mut Ahead<'_>,
         [kept_w, kept_v]: &mut [&mut [f32]; 2],
     ) -> Sums {
         let none = [0.0; LANES];
@@ -473,7 +480,7 @@ impl Terms {
             let (q_blocks, q_rest) = q.as_chunks();
             ahead.look_at_chain();
             for (at, (p, q)) in p_blocks.iter().zip(q_blocks).enumerate() {
-                let lanes = self.lanes::<FUSED, FAR>(&widen(p), &widen(q));
+                let lanes = self.lanes::<FUSED, FAR>(p, q);
                 chain.add(&lanes);
                 if KEEP {
                     (w_blocks[at], v_blocks[at]) = (lanes.w, lanes.v);
@@ -695,9 +702,9 @@ pub(super) fn probabilities<const FUSED: bool>(
 /// Where the weights of a block were kept, `q − p` is a difference of them, which is good to a unit in
 /// the last place of the largest probability. Should that show in the gradient, all of it is made once
 /// more from `l`, as is that of blocks in which the two sides are near each other.
-pub(super) struct Gradient<'a, T> {
-    pub p: &'a [T],
-    pub q: &'a [T],
+pub(super) struct Gradient<'a> {
+    pub p: &'a [f32],
+    pub q: &'a [f32],
     pub temperature: f64,
     pub node: &'a Node,
     pub by: f64,
@@ -706,8 +713,15 @@ pub(super) struct Gradient<'a, T> {
     pub into: [&'a mut [f32]; 2],
 }
 
-impl<T: Element> pulp::WithSimd for Gradient<'_, T> {
+impl Gradient<'_> {
     /// Whether it has its digits.
+    #[inline(never)]
+    pub(super) fn dispatch(self) -> bool {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl pulp::WithSimd for Gradient<'_> {
     type Output = bool;
 
     #[inline(always)]
@@ -723,7 +737,7 @@ const SHOWS: f64 = 0.05;
 /// what is made from `l`.
 const LEAST_BESIDE_LN: f64 = 1e-8;
 
-impl<T: Element> Gradient<'_, T> {
+impl Gradient<'_> {
     #[inline(always)]
     fn write<const FUSED: bool>(mut self) -> bool {
         if self.kept.lacks_weights {
@@ -817,8 +831,8 @@ trait Derivatives {
 }
 
 /// A block whose weights are there.
-struct Far<'a, T> {
-    sides: [&'a [T]; 2],
+struct Far<'a> {
+    sides: [&'a [f32]; 2],
     weights: [&'a [f32]; 2],
     by: [f32; 2],
     tops: [f32; 2],
@@ -826,7 +840,7 @@ struct Far<'a, T> {
     per_temperature: f32,
 }
 
-impl<T: Element> Derivatives for Far<'_, T> {
+impl Derivatives for Far<'_> {
     #[inline(always)]
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Far { tops, less, per_temperature, by, .. } = *self;
@@ -850,14 +864,14 @@ impl<T: Element> Derivatives for Far<'_, T> {
 }
 
 /// A block of which the two sides may be near each other.
-struct Near<'a, T> {
-    sides: [&'a [T]; 2],
+struct Near<'a> {
+    sides: [&'a [f32]; 2],
     terms: Terms,
     by: [f32; 2],
     divergence: f32,
 }
 
-impl<T: Element> Derivatives for Near<'_, T> {
+impl Derivatives for Near<'_> {
     #[inline(always)]
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Near { terms, by, divergence, .. } = self;
@@ -924,9 +938,9 @@ fn lanes_of(side: &[f32], at: usize) -> [f32; LANES] {
 }
 
 #[inline(always)]
-fn numbers_of<T: Element>(side: &[T], at: usize) -> [f32; LANES] {
+fn numbers_of(side: &[f32], at: usize) -> [f32; LANES] {
     match side[at * LANES..].first_chunk() {
-        Some(lanes) => widen(lanes),
+        Some(lanes) => *lanes,
         None => filled_up(&side[at * LANES..]),
     }
 }
@@ -1097,10 +1111,10 @@ mod tests {
                     let ahead = &mut Ahead::at(None, None);
                     let none = &mut [&mut [][..], &mut []];
                     let got = [
-                        terms.sums::<f32, true, false, false>(&p, &q, ahead, none),
-                        terms.sums::<f32, false, false, false>(&p, &q, ahead, none),
-                        terms.sums::<f32, true, true, false>(&p, &q, ahead, none),
-                        terms.sums::<f32, false, true, false>(&p, &q, ahead, none),
+                        terms.sums::<true, false, false>(&p, &q, ahead, none),
+                        terms.sums::<false, false, false>(&p, &q, ahead, none),
+                        terms.sums::<true, true, false>(&p, &q, ahead, none),
+                        terms.sums::<false, true, false>(&p, &q, ahead, none),
                     ];
                     let got = if is_far { &got[2..] } else { &got[..2] };
                     let what = format!("{bins} bins, {by}, {is_far}, {reference}: {got:?}");

@@ -1,15 +1,13 @@
 //! All rows of P against all rows of Q on the CPU.
 //!
-//! Where f32 results are asked for, pairs are summed in the f32 forms of [`tile`]; other
+//! Where f32 results are asked for, pairs are summed in the f32 forms of [`tile`](super::tile); other
 //! divergences and f64 in the terms of all [divergences](super::family).
-
-use std::marker::PhantomData;
 
 use super::bins::{Block, windows};
 use super::distribution::Distribution;
 use super::family::{Family, Sums};
 use super::pairing::{Of, Row, SIDE_BYTES, TILE_ROWS, is_apart, mirror};
-use super::tile::{self, Form, Kept, Overlap, WithForm};
+use super::tile::{self, Known, Lanes};
 use crate::batch::{Mass, OnInvalid};
 use crate::element::Element;
 use crate::error::Side;
@@ -29,7 +27,7 @@ pub(super) fn matrix<T: Element>(
     let mut matrix = Matrix::of(pairs, "cpu")?;
     let (into, of) = (&mut matrix, Of { divergence, pairs });
     match of.fast() {
-        Some(sum) => sum.with(FillIn { of, into }),
+        Some(sum) => fill(of, &Fast { of, known: sum.known() }, into),
         None => {
             let family = Family::new(&[divergence], of.reading());
             fill(of, &Exact { of, family }, into);
@@ -38,26 +36,12 @@ pub(super) fn matrix<T: Element>(
     Ok(matrix)
 }
 
-/// Fills a matrix in with the values of an f32 form.
-struct FillIn<'a, 'b, 'c, T: Element> {
-    of: Of<'a, 'b, T>,
-    into: &'c mut Matrix<T::Value>,
-}
-
-impl<T: Element> WithForm for FillIn<'_, '_, '_, T> {
-    type Output = ();
-
-    fn with<F: Form<N>, const N: usize>(self) {
-        fill(self.of, &Fast { of: self.of, form: PhantomData::<F> }, self.into);
-    }
-}
-
 /// A way to compute pairs.
 trait Manner: Sync {
     /// What is kept of a row.
     type Kept: Send + Sync;
     /// Bytes of it for each bin.
-    const BYTES: usize;
+    fn bytes(&self) -> usize;
 
     /// What is kept of a row, and whether it does for its pairs.
     fn keep(&self, row: Distribution) -> (Self::Kept, bool);
@@ -70,7 +54,7 @@ trait Manner: Sync {
 /// Fills a matrix in, block by block of the rows made ready.
 fn fill<T: Element, M: Manner>(of: Of<'_, '_, T>, manner: &M, matrix: &mut Matrix<T::Value>) {
     let (m, n) = of.pairs.shape();
-    let bytes = of.pairs.bins().saturating_mul(M::BYTES).max(1);
+    let bytes = of.pairs.bins().saturating_mul(manner.bytes()).max(1);
     let block = (SIDE_BYTES / bytes).max(1);
     let across = (TILE_BYTES / bytes).clamp(TILE_ROWS, 256);
     let ready = |side, rows| of.ready(side, rows, |row| manner.keep(row));
@@ -99,58 +83,36 @@ fn fill<T: Element, M: Manner>(of: Of<'_, '_, T>, manner: &M, matrix: &mut Matri
 }
 
 /// Pairs in f32.
-struct Fast<'a, 'b, T, F, const N: usize> {
+struct Fast<'a, 'b, T> {
     of: Of<'a, 'b, T>,
-    form: PhantomData<F>,
+    known: Known,
 }
 
-impl<T: Element, F: Form<N>, const N: usize> Manner for Fast<'_, '_, T, F, N> {
-    type Kept = Kept<N>;
-    const BYTES: usize = N * size_of::<f32>();
+impl<T: Element> Manner for Fast<'_, '_, T> {
+    type Kept = Vec<Lanes>;
 
-    fn keep(&self, row: Distribution) -> (Kept<N>, bool) {
-        tile::kept::<F, N>(&row)
+    fn bytes(&self) -> usize {
+        self.known.fields * size_of::<f32>()
     }
 
-    fn values(&self, p: &[Row<Kept<N>>], q: &[Row<Kept<N>>], into: &mut [f64]) {
-        let divergence = self.of.divergence;
-        near_and_far::<F, N>(p, q, into);
+    fn keep(&self, row: Distribution) -> (Vec<Lanes>, bool) {
+        (self.known.keep)(row)
+    }
+
+    fn values(&self, p: &[Row<Vec<Lanes>>], q: &[Row<Vec<Lanes>>], into: &mut [f64]) {
+        let (divergence, Known { least, factor, .. }) = (self.of.divergence, self.known);
+        let [p, q] = [p, q].map(|side| side.iter().map(|row| &**row.kept()).collect::<Vec<_>>());
+        self.known.near_and_far(&p, &q, into);
         let mut overlaps = Vec::new();
-        if divergence.integrands()[1].is_some() && into.iter().any(|&sum| is_apart(sum * F::FACTOR))
-        {
+        if divergence.integrands()[1].is_some() && into.iter().any(|&sum| is_apart(sum * factor)) {
             // Of rows far apart the overlap itself has the digits.
             overlaps.resize(into.len(), 0.0);
-            tile::sums::<Overlap, N>(
-                p.iter().map(Row::kept),
-                q.iter().map(Row::kept),
-                &mut overlaps,
-            );
+            tile::overlaps(&p, &q, &mut overlaps);
         }
         for (at, value) in into.iter_mut().enumerate() {
             let ln_overlap = overlaps.get(at).map_or(0.0, |overlap| overlap.ln());
-            *value = self.of.value([F::LEAST, F::FACTOR], *value, ln_overlap);
+            *value = self.of.value([least, factor], *value, ln_overlap);
         }
-    }
-}
-
-/// The sums of all pairs in the manner of those far apart, and of those that are not once more.
-fn near_and_far<F: Form<N>, const N: usize>(
-    p: &[Row<Kept<N>>],
-    q: &[Row<Kept<N>>],
-    into: &mut [f64],
-) {
-    tile::sums::<F::Far, N>(p.iter().map(Row::kept), q.iter().map(Row::kept), into);
-    let (mut near, mut again) = (Vec::new(), Vec::new());
-    for (p, into) in p.iter().zip(into.chunks_mut(q.len())) {
-        near.clear();
-        near.extend((0..q.len()).filter(|&column| into[column] < F::FAR_FROM));
-        if near.is_empty() {
-            continue;
-        }
-        again.resize(near.len(), 0.0);
-        let columns = near.iter().map(|&column| q[column].kept());
-        tile::sums::<F, N>(std::iter::once(p.kept()), columns, &mut again);
-        near.iter().zip(&again).for_each(|(&column, &sum)| into[column] = sum);
     }
 }
 
@@ -168,7 +130,10 @@ impl<T> Exact<'_, '_, T> {
 
 impl<T: Element> Manner for Exact<'_, '_, T> {
     type Kept = Distribution;
-    const BYTES: usize = 4 * size_of::<f64>();
+
+    fn bytes(&self) -> usize {
+        4 * size_of::<f64>()
+    }
 
     fn keep(&self, row: Distribution) -> (Distribution, bool) {
         // Of `kl` rows have what quotients lack.
@@ -183,7 +148,7 @@ impl<T: Element> Manner for Exact<'_, '_, T> {
             return into.fill(f64::NAN);
         }
         let family = &self.family;
-        pulp::Arch::new().dispatch(ExactTile { family, mass: pairs.mass(), p, q, into });
+        ExactTile { family, mass: pairs.mass(), p, q, into }.dispatch();
     }
 }
 
@@ -193,6 +158,13 @@ struct ExactTile<'a> {
     p: &'a [Row<Distribution>],
     q: &'a [Row<Distribution>],
     into: &'a mut [f64],
+}
+
+impl ExactTile<'_> {
+    #[inline(never)]
+    fn dispatch(self) {
+        pulp::Arch::new().dispatch(self)
+    }
 }
 
 impl pulp::WithSimd for ExactTile<'_> {

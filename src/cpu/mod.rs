@@ -13,10 +13,11 @@ mod logs;
 mod matrix;
 pub(crate) mod pairing;
 mod plain;
-mod rows;
+pub(crate) mod rows;
 mod sums;
 pub(crate) mod tile;
 mod ways;
+mod widen;
 
 /// The CPU backend. It has no state: threads are rayon's, memory is the caller's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,7 +12,7 @@ use super::plain::Plain;
 use super::sums::{
     Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest, starts_with_zeros,
 };
-use super::ways;
+use super::{ways, widen};
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
@@ -85,14 +85,20 @@ pub(super) fn fill_in<T: Element>(
     mut slots: Slots<'_, T::Value>,
 ) -> usize {
     let bins = batch.bins();
-    if batch.is_probs() && bins <= SEGMENT {
-        return in_manner_of(bins, batch.rows(), FillIn { batch, first, slots });
+    if !(batch.is_probs() && bins <= SEGMENT || logs::take(batch) && bins <= logs::SEGMENT) {
+        let rows = 0..slots.values.len();
+        return rows.filter(|&at| slots.put(at, row(batch, first + at))).count();
     }
-    if logs::take(batch) && bins <= logs::SEGMENT {
-        return pulp::Arch::new().dispatch(LogRows { batch, first, slots });
+    if let Some(batch) = T::as_values(batch) {
+        return Loops::fill_in(batch, first, slots);
     }
-    let rows = 0..slots.values.len();
-    rows.filter(|&at| slots.put(at, row(batch, first + at))).count()
+    let (mut space, mut looked_closer) = (widen::Space::default(), 0);
+    for rows in widen::parts(first..first + slots.values.len(), bins) {
+        let (some, later) = slots.split_at(rows.len());
+        looked_closer += Loops::fill_in(&widen::rows(batch, rows, &mut space), 0, some);
+        slots = later;
+    }
+    looked_closer
 }
 
 /// The results of a row that is long, or of two kinds.
@@ -109,76 +115,111 @@ fn row<T: Element>(batch: &Batch<'_, T>, row: usize) -> Row<T::Value> {
     chain::settle(batch, row, &chain::node(batch, row))
 }
 
+/// The loops over bins, compiled where they are implemented: once for each type, and not once more in each
+/// crate that calls this one.
+pub trait Loops: Sized {
+    /// Fills in some rows of probabilities, each of at most `SEGMENT` bins, or of what [`logs`] take.
+    fn fill_in(batch: &Batch<'_, Self>, first: usize, slots: Slots<'_, Self>) -> usize;
+
+    /// The sums of at most `SEGMENT` bins of a row.
+    fn segment(segment: Segment<'_, Self>) -> Wide<Self>
+    where
+        Self: Value;
+}
+
+impl Loops for f32 {
+    fn fill_in(batch: &Batch<'_, f32>, first: usize, slots: Slots<'_, f32>) -> usize {
+        if batch.is_probs() {
+            return in_manner_of(batch.bins(), batch.rows(), FillIn { batch, first, slots });
+        }
+        pulp::Arch::new().dispatch(LogRows { batch, first, slots })
+    }
+
+    fn segment(segment: Segment<'_, f32>) -> Wide<f32> {
+        pulp::Arch::new().dispatch(segment)
+    }
+}
+
+impl Loops for f64 {
+    fn fill_in(batch: &Batch<'_, f64>, first: usize, slots: Slots<'_, f64>) -> usize {
+        in_manner_of(batch.bins(), batch.rows(), FillIn { batch, first, slots })
+    }
+
+    fn segment(segment: Segment<'_, f64>) -> Wide<f64> {
+        pulp::Arch::new().dispatch(segment)
+    }
+}
+
 /// Does something in the manner in which rows of at most `SEGMENT` bins are summed.
-fn in_manner_of<T: Element, U: User<T>>(bins: usize, rows: usize, user: U) -> U::Output {
+fn in_manner_of<V: Value, U: User<V>>(bins: usize, rows: usize, user: U) -> U::Output {
     // Lengths are constants where they are known, so that bins are moved by whole vectors.
     match bins {
-        1 => user.take::<ShortRows<T::Value, 1, 1>>(),
-        2 => user.take::<ShortRows<T::Value, 2, 2>>(),
-        3 => user.take::<ShortRows<T::Value, 4, 3>>(),
-        4 => user.take::<ShortRows<T::Value, 4, 4>>(),
-        5 => user.take::<ShortRows<T::Value, 8, 5>>(),
-        6 => user.take::<ShortRows<T::Value, 8, 6>>(),
-        7 => user.take::<ShortRows<T::Value, 8, 7>>(),
-        8 => user.take::<ShortRows<T::Value, 8, 8>>(),
+        1 => user.take::<ShortRows<V, 1, 1>>(),
+        2 => user.take::<ShortRows<V, 2, 2>>(),
+        3 => user.take::<ShortRows<V, 4, 3>>(),
+        4 => user.take::<ShortRows<V, 4, 4>>(),
+        5 => user.take::<ShortRows<V, 8, 5>>(),
+        6 => user.take::<ShortRows<V, 8, 6>>(),
+        7 => user.take::<ShortRows<V, 8, 7>>(),
+        8 => user.take::<ShortRows<V, 8, 8>>(),
         bins if bins > MIDDLING => user.take::<LongRows>(),
         _ if rows == 1 => user.take::<OneRow>(),
-        ..LANES => user.take::<Middling<T::Value, 0>>(),
-        bins if bins <= longest(1) => user.take::<Middling<T::Value, 1>>(),
-        bins if bins <= longest(2) => user.take::<Middling<T::Value, 2>>(),
-        _ => user.take::<Middling<T::Value, 3>>(),
+        ..LANES => user.take::<Middling<V, 0>>(),
+        bins if bins <= longest(1) => user.take::<Middling<V, 1>>(),
+        bins if bins <= longest(2) => user.take::<Middling<V, 2>>(),
+        _ => user.take::<Middling<V, 3>>(),
     }
 }
 
 /// Who does something in a manner that depends on the length of rows.
-trait User<T: Element> {
+trait User<V: Value> {
     type Output;
 
-    fn take<M: Manner<T>>(self) -> Self::Output;
+    fn take<M: Manner<V>>(self) -> Self::Output;
 }
 
 /// Fills in rows.
-struct FillIn<'a, 'b, T: Element> {
-    batch: &'a Batch<'b, T>,
+struct FillIn<'a, 'b, V> {
+    batch: &'a Batch<'b, V>,
     first: usize,
-    slots: Slots<'a, T::Value>,
+    slots: Slots<'a, V>,
 }
 
-impl<T: Element> User<T> for FillIn<'_, '_, T> {
+impl<V: Value> User<V> for FillIn<'_, '_, V> {
     type Output = usize;
 
-    fn take<M: Manner<T>>(self) -> usize {
+    fn take<M: Manner<V>>(self) -> usize {
         let FillIn { batch, first, slots } = self;
         pulp::Arch::new().dispatch(Rows { batch, first, slots, manner: PhantomData::<M> })
     }
 }
 
 /// A way to sum the rows of a task, with the memory that it takes.
-trait Manner<T: Element> {
+trait Manner<V: Value> {
     /// `zeros` guesses whether some are to be expected.
     fn new(zeros: impl FnOnce() -> bool) -> Self;
 
     /// The sums of up to `LANES` rows.
     fn columns<const FUSED: bool>(
         &mut self,
-        batch: &Batch<'_, T>,
+        batch: &Batch<'_, V>,
         rows: Range<usize>,
-        space: &mut [Vec<T>; 2],
-    ) -> Columns<T::Value>;
+        space: &mut [Vec<V>; 2],
+    ) -> Columns<V>;
 }
 
 /// Some rows of probabilities, each of at most `SEGMENT` bins. `dispatch` inlines all that
 /// `with_simd` calls into one copy of the loops for each vector instruction set, and runs the best
 /// that the machine has. Each manner has a copy of its own: of many in one the compiler makes
 /// slower code.
-struct Rows<'a, 'b, T: Element, M> {
-    batch: &'a Batch<'b, T>,
+struct Rows<'a, 'b, V, M> {
+    batch: &'a Batch<'b, V>,
     first: usize,
-    slots: Slots<'a, T::Value>,
+    slots: Slots<'a, V>,
     manner: PhantomData<M>,
 }
 
-impl<T: Element, M: Manner<T>> pulp::WithSimd for Rows<'_, '_, T, M> {
+impl<V: Value, M: Manner<V>> pulp::WithSimd for Rows<'_, '_, V, M> {
     type Output = usize;
 
     #[inline(always)]
@@ -187,7 +228,7 @@ impl<T: Element, M: Manner<T>> pulp::WithSimd for Rows<'_, '_, T, M> {
     }
 }
 
-impl<T: Element, M: Manner<T>> Rows<'_, '_, T, M> {
+impl<V: Value, M: Manner<V>> Rows<'_, '_, V, M> {
     /// Fills in the rows; returns how many took a closer look.
     #[inline(always)]
     fn settled<const FUSED: bool>(self) -> usize {
@@ -217,9 +258,7 @@ struct ShortRows<V: Value, const WIDTH: usize, const BINS: usize> {
     short: Short<V>,
 }
 
-impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
-    for ShortRows<T::Value, WIDTH, BINS>
-{
+impl<V: Value, const WIDTH: usize, const BINS: usize> Manner<V> for ShortRows<V, WIDTH, BINS> {
     #[inline(always)]
     fn new(zeros: impl FnOnce() -> bool) -> Self {
         ShortRows { short: Short::new(zeros()) }
@@ -228,16 +267,16 @@ impl<T: Element, const WIDTH: usize, const BINS: usize> Manner<T>
     #[inline(always)]
     fn columns<const FUSED: bool>(
         &mut self,
-        batch: &Batch<'_, T>,
+        batch: &Batch<'_, V>,
         rows: Range<usize>,
-        space: &mut [Vec<T>; 2],
-    ) -> Columns<T::Value> {
+        space: &mut [Vec<V>; 2],
+    ) -> Columns<V> {
         let count = rows.len();
-        self.short.columns::<T, WIDTH, FUSED>(BINS, count, packed(batch, rows, space))
+        self.short.columns::<WIDTH, FUSED>(BINS, count, packed(batch, rows, space))
     }
 }
 
-impl<T: Element, const DEEP: usize> Manner<T> for Middling<T::Value, DEEP> {
+impl<V: Value, const DEEP: usize> Manner<V> for Middling<V, DEEP> {
     #[inline(always)]
     fn new(zeros: impl FnOnce() -> bool) -> Self {
         Middling::new(zeros())
@@ -246,19 +285,19 @@ impl<T: Element, const DEEP: usize> Manner<T> for Middling<T::Value, DEEP> {
     #[inline(always)]
     fn columns<const FUSED: bool>(
         &mut self,
-        batch: &Batch<'_, T>,
+        batch: &Batch<'_, V>,
         rows: Range<usize>,
-        space: &mut [Vec<T>; 2],
-    ) -> Columns<T::Value> {
+        space: &mut [Vec<V>; 2],
+    ) -> Columns<V> {
         let count = rows.len();
-        self.columns::<T, FUSED>(batch.bins(), count, packed(batch, rows, space))
+        self.columns::<FUSED>(batch.bins(), count, packed(batch, rows, space))
     }
 }
 
 /// A single row of middling length.
 struct OneRow;
 
-impl<T: Element> Manner<T> for OneRow {
+impl<V: Value> Manner<V> for OneRow {
     #[inline(always)]
     fn new(_: impl FnOnce() -> bool) -> Self {
         OneRow
@@ -267,12 +306,12 @@ impl<T: Element> Manner<T> for OneRow {
     #[inline(always)]
     fn columns<const FUSED: bool>(
         &mut self,
-        batch: &Batch<'_, T>,
+        batch: &Batch<'_, V>,
         rows: Range<usize>,
-        space: &mut [Vec<T>; 2],
-    ) -> Columns<T::Value> {
+        space: &mut [Vec<V>; 2],
+    ) -> Columns<V> {
         let [p, q] = packed(batch, rows, space);
-        Columns::of_one(&Lanes::of::<T, FUSED>(p, q, false))
+        Columns::of_one(&Lanes::of::<FUSED>(p, q, false))
     }
 }
 
@@ -281,7 +320,7 @@ struct LongRows {
     zeros: bool,
 }
 
-impl<T: Element> Manner<T> for LongRows {
+impl<V: Value> Manner<V> for LongRows {
     #[inline(always)]
     fn new(zeros: impl FnOnce() -> bool) -> Self {
         LongRows { zeros: zeros() }
@@ -290,15 +329,15 @@ impl<T: Element> Manner<T> for LongRows {
     #[inline(always)]
     fn columns<const FUSED: bool>(
         &mut self,
-        batch: &Batch<'_, T>,
+        batch: &Batch<'_, V>,
         rows: Range<usize>,
-        space: &mut [Vec<T>; 2],
-    ) -> Columns<T::Value> {
-        let (arch, mut columns) = (pulp::Arch::new(), Columns::empty());
+        space: &mut [Vec<V>; 2],
+    ) -> Columns<V> {
+        let mut columns = Columns::empty();
         for (lane, row) in rows.enumerate() {
             let [p, q] = packed(batch, row..row + 1, space);
             // A function of its own, whose loop is better for it.
-            let wide = arch.dispatch(Segment { p, q, zeros: self.zeros });
+            let wide = V::segment(Segment { p, q, zeros: self.zeros });
             self.zeros = wide.zeros;
             columns.put(lane, &wide);
         }
@@ -307,13 +346,13 @@ impl<T: Element> Manner<T> for LongRows {
 }
 
 /// Some rows of logarithms that f32 can take.
-struct LogRows<'a, 'b, T: Element> {
-    batch: &'a Batch<'b, T>,
+struct LogRows<'a, 'b> {
+    batch: &'a Batch<'b, f32>,
     first: usize,
-    slots: Slots<'a, T::Value>,
+    slots: Slots<'a, f32>,
 }
 
-impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
+impl pulp::WithSimd for LogRows<'_, '_> {
     type Output = usize;
 
     #[inline(always)]
@@ -324,7 +363,7 @@ impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
         rows.filter(|&at| {
             let row = first + at;
             let [p, q] = packed(batch, row..row + 1, &mut space);
-            let node = logs::segment::<T, S>(p, q, batch.temperature());
+            let node = logs::segment::<S>(p, q, batch.temperature());
             slots.put(at, logs::settle(batch, row, &node))
         })
         .count()
@@ -332,11 +371,11 @@ impl<T: Element> pulp::WithSimd for LogRows<'_, '_, T> {
 }
 
 #[inline(always)]
-fn packed<'s, T: Element>(
-    batch: &'s Batch<'_, T>,
+fn packed<'s, V: Value>(
+    batch: &'s Batch<'_, V>,
     rows: Range<usize>,
-    [p_space, q_space]: &'s mut [Vec<T>; 2],
-) -> [&'s [T]; 2] {
+    [p_space, q_space]: &'s mut [Vec<V>; 2],
+) -> [&'s [V]; 2] {
     let p = batch.packed_rows(Side::P, rows.clone(), p_space);
     let q = batch.packed_rows(Side::Q, rows, q_space);
     [p, q]
@@ -345,13 +384,13 @@ fn packed<'s, T: Element>(
 /// Settles a group of rows: side by side those that are plain, the others one by one. Returns how
 /// many took a closer look.
 #[inline(always)]
-fn settle<T: Element>(
-    batch: &Batch<'_, T>,
+fn settle<V: Value>(
+    batch: &Batch<'_, V>,
     plain: &Plain,
     first: usize,
     group: Range<usize>,
-    columns: &Columns<T::Value>,
-    slots: &mut Slots<'_, T::Value>,
+    columns: &Columns<V>,
+    slots: &mut Slots<'_, V>,
 ) -> usize {
     let values = plain.values(columns);
     put(&mut slots.values[group.clone()], &values);
@@ -367,13 +406,13 @@ fn settle<T: Element>(
 
 /// Settles those rows of a group one by one that are not plain.
 #[cold]
-fn settle_others<T: Element>(
-    batch: &Batch<'_, T>,
+fn settle_others<V: Value>(
+    batch: &Batch<'_, V>,
     first: usize,
     group: Range<usize>,
-    columns: &Columns<T::Value>,
+    columns: &Columns<V>,
     values: &[f64; LANES],
-    slots: &mut Slots<'_, T::Value>,
+    slots: &mut Slots<'_, V>,
 ) -> usize {
     let others = group.enumerate().filter(|&(lane, _)| values[lane].is_nan());
     others
@@ -404,8 +443,10 @@ fn long_row<T: Element>(p: &[T], q: &[T]) -> Sums {
 /// The sums of a row, halves upon halves: the bits do not depend on which thread was first.
 fn halves<T: Element>(p: &[T], q: &[T]) -> Wide<T::Value> {
     if p.len() <= SEGMENT {
+        let [mut p_space, mut q_space] = Default::default();
+        let (p, q) = (widen::numbers(p, &mut p_space), widen::numbers(q, &mut q_space));
         let zeros = starts_with_zeros([p.iter(), q.iter()]);
-        return pulp::Arch::new().dispatch(Segment { p, q, zeros });
+        return Loops::segment(Segment { p, q, zeros });
     }
     let half = p.len().div_ceil(SEGMENT).div_ceil(2) * SEGMENT;
     let (p, q) = (p.split_at(half), q.split_at(half));
@@ -415,22 +456,22 @@ fn halves<T: Element>(p: &[T], q: &[T]) -> Wide<T::Value> {
 }
 
 /// Bins of a long row.
-struct Segment<'a, T> {
-    p: &'a [T],
-    q: &'a [T],
+pub struct Segment<'a, V> {
+    p: &'a [V],
+    q: &'a [V],
     /// Whether zeros are to be expected.
     zeros: bool,
 }
 
-impl<T: Element> pulp::WithSimd for Segment<'_, T> {
-    type Output = Wide<T::Value>;
+impl<V: Value> pulp::WithSimd for Segment<'_, V> {
+    type Output = Wide<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Wide<T::Value> {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Wide<V> {
         let Segment { p, q, zeros } = self;
         match S::IS_SCALAR {
-            true => Wide::of::<T, false>(p, q, zeros),
-            false => Wide::of::<T, true>(p, q, zeros),
+            true => Wide::of::<false>(p, q, zeros),
+            false => Wide::of::<true>(p, q, zeros),
         }
     }
 }

@@ -10,9 +10,8 @@
 //! arrays of their own for what is to stay in registers, and no `map` of arrays.
 
 use crate::chain::tree_sum;
-use crate::element::{Element, Value};
+use crate::element::Value;
 use crate::sums::Sums;
-use crate::term::Term;
 
 /// Columns that are summed side by side.
 pub(super) const LANES: usize = 16;
@@ -199,26 +198,23 @@ impl<V: Value> Short<V> {
     /// The sums of up to `LANES` rows of `bins` bins, which are as many in every call, filled up to
     /// `WIDTH`. They are next to each other or, on a side that has only one, all the same.
     #[inline(always)]
-    pub(super) fn columns<T: Element<Value = V>, const WIDTH: usize, const FUSED: bool>(
+    pub(super) fn columns<const WIDTH: usize, const FUSED: bool>(
         &mut self,
         bins: usize,
         rows: usize,
-        sides: [&[T]; 2],
+        sides: [&[V]; 2],
     ) -> Columns<V> {
         if let [Some(p), Some(q)] = sides.map(|side| side.as_chunks().0.first_chunk::<WIDTH>())
             && bins == WIDTH
         {
-            return Columns::of_short_rows::<WIDTH, FUSED>(
-                |at| [widen(&p[at]), widen(&q[at])],
-                &mut self.zeros,
-            );
+            return Columns::of_short_rows::<WIDTH, FUSED>(|at| [p[at], q[at]], &mut self.zeros);
         }
         for (filled_up, side) in self.sides.iter_mut().zip(sides) {
             let places = filled_up.as_chunks_mut::<WIDTH>().0;
             for (row, place) in places.iter_mut().enumerate().take(rows) {
                 let first = if side.len() == bins { 0 } else { row * bins };
                 let row = &side[first..first + bins];
-                place.iter_mut().zip(row).for_each(|(place, bin)| *place = bin.widen());
+                place.iter_mut().zip(row).for_each(|(place, bin)| *place = *bin);
             }
         }
         let [p, q] = &self.sides;
@@ -244,11 +240,11 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
     /// The sums of up to `LANES` rows of `bins` bins, next to each other or, on a side that has only
     /// one, all the same.
     #[inline(always)]
-    pub(super) fn columns<T: Element<Value = V>, const FUSED: bool>(
+    pub(super) fn columns<const FUSED: bool>(
         &mut self,
         bins: usize,
         rows: usize,
-        sides: [&[T]; 2],
+        sides: [&[V]; 2],
     ) -> Columns<V> {
         if !self.zeros {
             let mut usual = Usual::<V, FUSED>::new();
@@ -257,7 +253,7 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
                 let sums = if DEEP == 0 {
                     usual.of(&first_block(p, bins), &first_block(q, bins))
                 } else {
-                    in_chains::<T, DEEP>(&p[..bins], &q[..bins], &mut usual)
+                    in_chains::<V, DEEP>(&p[..bins], &q[..bins], &mut usual)
                 };
                 self.fours.put(lane, &sums);
                 if DEEP > 1 && is_strange::<V>(&usual.strange) {
@@ -269,7 +265,7 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
             }
         }
         let (fours, top) = (&mut self.fours, &mut [V::Bits::default(); LANES]);
-        self.zeros = RowsWithZeros::<T, FUSED> { bins, rows, sides, fours, top }.dispatch();
+        self.zeros = RowsWithZeros::<V, FUSED> { bins, rows, sides, fours, top }.dispatch();
         self.fours.columns(*top)
     }
 }
@@ -316,15 +312,15 @@ impl<V: Value> Fours<V> {
 }
 
 /// The lanes of rows of middling length if some bins are 0, or whatever they are. A dispatch of its own.
-struct RowsWithZeros<'a, T: Element, const FUSED: bool> {
+struct RowsWithZeros<'a, V: Value, const FUSED: bool> {
     bins: usize,
     rows: usize,
-    sides: [&'a [T]; 2],
-    fours: &'a mut Fours<T::Value>,
-    top: &'a mut [<T::Value as Term>::Bits; LANES],
+    sides: [&'a [V]; 2],
+    fours: &'a mut Fours<V>,
+    top: &'a mut [V::Bits; LANES],
 }
 
-impl<T: Element, const FUSED: bool> RowsWithZeros<'_, T, FUSED> {
+impl<V: Value, const FUSED: bool> RowsWithZeros<'_, V, FUSED> {
     /// Returns whether some bin was not usual.
     #[inline(never)]
     fn dispatch(self) -> bool {
@@ -332,7 +328,7 @@ impl<T: Element, const FUSED: bool> RowsWithZeros<'_, T, FUSED> {
     }
 }
 
-impl<T: Element, const FUSED: bool> pulp::WithSimd for RowsWithZeros<'_, T, FUSED> {
+impl<V: Value, const FUSED: bool> pulp::WithSimd for RowsWithZeros<'_, V, FUSED> {
     type Output = bool;
 
     #[inline(always)]
@@ -341,7 +337,7 @@ impl<T: Element, const FUSED: bool> pulp::WithSimd for RowsWithZeros<'_, T, FUSE
         let mut zeros = false;
         for (lane, top) in top.iter_mut().enumerate().take(rows) {
             let [p, q] = from(sides, bins, lane);
-            let lanes = sums_with_zeros::<T, FUSED>(&p[..bins], &q[..bins]);
+            let lanes = sums_with_zeros::<V, FUSED>(&p[..bins], &q[..bins]);
             fours.put(lane, &lanes.sums);
             *top = lanes.top;
             zeros |= lanes.zeros;
@@ -413,7 +409,7 @@ fn sum_four<V: Value>(four: &[V; 4]) -> V {
 
 /// Running sums of `LANES` columns of a row in f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Wide<V: Value> {
+pub struct Wide<V: Value> {
     g: [f64; LANES],
     p: [f64; LANES],
     q: [f64; LANES],
@@ -426,17 +422,13 @@ pub(super) struct Wide<V: Value> {
 impl<V: Value> Wide<V> {
     /// The sums of more than `MIDDLING` bins, up to `SEGMENT`. `zeros` says whether some are to be expected.
     #[inline(always)]
-    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(
-        p: &[T],
-        q: &[T],
-        mut zeros: bool,
-    ) -> Wide<V> {
+    pub(super) fn of<const FUSED: bool>(p: &[V], q: &[V], mut zeros: bool) -> Wide<V> {
         const LONG: usize = MIDDLING * FOLDS;
         let mut wide = Wide::from(&Lanes::default());
         for (p, q) in p.chunks(LONG).zip(q.chunks(LONG)) {
             let mut folds = Wide::from(&Lanes::default());
             for (p, q) in p.chunks(MIDDLING).zip(q.chunks(MIDDLING)) {
-                let lanes = Lanes::of::<T, FUSED>(p, q, zeros);
+                let lanes = Lanes::of::<FUSED>(p, q, zeros);
                 zeros = lanes.zeros;
                 folds.merge(&Wide::from(&lanes));
             }
@@ -518,42 +510,34 @@ impl<V: Value> Lanes<V> {
     /// The sums of up to `MIDDLING` bins. `zeros` says whether some are to be expected, which makes no
     /// difference to the sums.
     #[inline(always)]
-    pub(super) fn of<T: Element<Value = V>, const FUSED: bool>(
-        p: &[T],
-        q: &[T],
-        zeros: bool,
-    ) -> Lanes<V> {
+    pub(super) fn of<const FUSED: bool>(p: &[V], q: &[V], zeros: bool) -> Lanes<V> {
         if !zeros {
             let mut usual = Usual::<V, FUSED>::new();
-            let sums = in_chains::<T, LEVELS>(p, q, &mut usual);
+            let sums = in_chains::<V, LEVELS>(p, q, &mut usual);
             if !is_strange::<V>(&usual.strange) {
                 return Lanes { sums, ..Lanes::default() };
             }
         }
-        BinsWithZeros::<T, FUSED> { p, q }.dispatch()
+        BinsWithZeros::<V, FUSED> { p, q }.dispatch()
     }
 }
 
 /// Whether a row starts with zeros, as good a guess as any at what comes after.
-pub(super) fn starts_with_zeros<'a, T: Element>(sides: [impl Iterator<Item = &'a T>; 2]) -> bool {
+pub(super) fn starts_with_zeros<'a, V: Value>(sides: [impl Iterator<Item = &'a V>; 2]) -> bool {
     const FIRST: usize = 2 * LANES;
-    sides.into_iter().any(|side| side.take(FIRST).any(|&x| x == T::default()))
+    sides.into_iter().any(|side| side.take(FIRST).any(|&x| x == V::default()))
 }
 
 /// The sum of what each block adds: in a chain, in chains of chains, or in chains of those. A row that
 /// fewer levels have room for has the same bits with more.
 #[inline(always)]
-fn in_chains<T: Element, const DEEP: usize>(
-    p: &[T],
-    q: &[T],
-    terms: &mut impl Terms<T::Value>,
-) -> Four<T::Value> {
+fn in_chains<V: Value, const DEEP: usize>(p: &[V], q: &[V], terms: &mut impl Terms<V>) -> Four<V> {
     let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
     let mut sums = match DEEP {
         1 => chain(p_blocks, q_blocks, terms),
         2 => chain_of_chains(p_blocks, q_blocks, terms),
         _ => {
-            let mut sums = Four::all(T::Value::NOTHING);
+            let mut sums = Four::all(V::NOTHING);
             for (p, q) in p_blocks.chunks(CHAIN * CHAIN).zip(q_blocks.chunks(CHAIN * CHAIN)) {
                 sums.add(&chain_of_chains(p, q, terms));
             }
@@ -567,12 +551,12 @@ fn in_chains<T: Element, const DEEP: usize>(
 }
 
 #[inline(always)]
-fn chain_of_chains<T: Element>(
-    p: &[[T; LANES]],
-    q: &[[T; LANES]],
-    terms: &mut impl Terms<T::Value>,
-) -> Four<T::Value> {
-    let mut sums = Four::all(T::Value::NOTHING);
+fn chain_of_chains<V: Value>(
+    p: &[[V; LANES]],
+    q: &[[V; LANES]],
+    terms: &mut impl Terms<V>,
+) -> Four<V> {
+    let mut sums = Four::all(V::NOTHING);
     for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
         sums.add(&chain(p, q, terms));
     }
@@ -580,71 +564,67 @@ fn chain_of_chains<T: Element>(
 }
 
 #[inline(always)]
-fn chain<T: Element>(
-    p: &[[T; LANES]],
-    q: &[[T; LANES]],
-    terms: &mut impl Terms<T::Value>,
-) -> Four<T::Value> {
-    let mut sums = Four::all(T::Value::NOTHING);
+fn chain<V: Value>(p: &[[V; LANES]], q: &[[V; LANES]], terms: &mut impl Terms<V>) -> Four<V> {
+    let mut sums = Four::all(V::NOTHING);
     for (p, q) in p.iter().zip(q) {
-        sums.add(&terms.of(&widen(p), &widen(q)));
+        sums.add(&terms.of(p, q));
     }
     sums
 }
 
 /// The sums of up to `MIDDLING` bins if some are 0, or whatever they are: a dispatch of its own.
-struct BinsWithZeros<'a, T, const FUSED: bool> {
-    p: &'a [T],
-    q: &'a [T],
+struct BinsWithZeros<'a, V, const FUSED: bool> {
+    p: &'a [V],
+    q: &'a [V],
 }
 
-impl<T: Element, const FUSED: bool> BinsWithZeros<'_, T, FUSED> {
+impl<V: Value, const FUSED: bool> BinsWithZeros<'_, V, FUSED> {
     #[inline(never)]
-    fn dispatch(self) -> Lanes<T::Value> {
+    fn dispatch(self) -> Lanes<V> {
         pulp::Arch::new().dispatch(self)
     }
 }
 
-impl<T: Element, const FUSED: bool> pulp::WithSimd for BinsWithZeros<'_, T, FUSED> {
-    type Output = Lanes<T::Value>;
+impl<V: Value, const FUSED: bool> pulp::WithSimd for BinsWithZeros<'_, V, FUSED> {
+    type Output = Lanes<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
-        sums_with_zeros::<T, FUSED>(self.p, self.q)
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<V> {
+        sums_with_zeros::<V, FUSED>(self.p, self.q)
     }
 }
 
 #[inline(always)]
-fn sums_with_zeros<T: Element, const FUSED: bool>(p: &[T], q: &[T]) -> Lanes<T::Value> {
-    let mut with_zeros = WithZeros::<T::Value, FUSED>::new();
-    let sums = in_chains::<T, LEVELS>(p, q, &mut with_zeros);
-    if is_strange::<T::Value>(&with_zeros.strange) {
-        return AnyBins::<T, FUSED> { p, q }.dispatch();
+fn sums_with_zeros<V: Value, const FUSED: bool>(p: &[V], q: &[V]) -> Lanes<V> {
+    let mut with_zeros = WithZeros::<V, FUSED>::new();
+    let sums = in_chains::<V, LEVELS>(p, q, &mut with_zeros);
+    if is_strange::<V>(&with_zeros.strange) {
+        return AnyBins::<V, FUSED> { p, q }.dispatch();
     }
     Lanes { sums, zeros: with_zeros.has_zeros(), ..Lanes::default() }
 }
 
 /// The same, whatever the bins are.
-struct AnyBins<'a, T, const FUSED: bool> {
-    p: &'a [T],
-    q: &'a [T],
+struct AnyBins<'a, V, const FUSED: bool> {
+    p: &'a [V],
+    q: &'a [V],
 }
 
-impl<T: Element, const FUSED: bool> AnyBins<'_, T, FUSED> {
+impl<V: Value, const FUSED: bool> AnyBins<'_, V, FUSED> {
     #[cold]
     #[inline(never)]
-    fn dispatch(self) -> Lanes<T::Value> {
+    fn dispatch(self) -> Lanes<V> {
         pulp::Arch::new().dispatch(self)
     }
 }
 
-impl<T: Element, const FUSED: bool> pulp::WithSimd for AnyBins<'_, T, FUSED> {
-    type Output = Lanes<T::Value>;
+impl<V: Value, const FUSED: bool> pulp::WithSimd for AnyBins<'_, V, FUSED> {
+    type Output = Lanes<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<T::Value> {
-        let mut any = Any::<T::Value, FUSED>::new();
-        let sums = in_chains::<T, LEVELS>(self.p, self.q, &mut any);
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<V> {
+        let mut any = Any::<V, FUSED>::new();
+        let sums = in_chains::<V, LEVELS>(self.p, self.q, &mut any);
         Lanes { sums, top: any.top.into_iter().fold(Default::default(), Ord::max), zeros: true }
     }
 }
@@ -757,14 +737,14 @@ fn kept(last: usize) -> &'static [u8; LANES] {
 
 /// The last bins of a row, those that fill no block, beside bins that are neutral.
 #[inline(always)]
-fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
+fn last_block<V: Value>(side: &[V]) -> [V; LANES] {
     let rest = side.len() % LANES;
     match side.last_chunk() {
         // A whole block is read at once; most of it was counted already.
         Some(last) => {
-            let (mut block, kept) = (widen(last), kept(rest));
+            let (mut block, kept) = (*last, kept(rest));
             for lane in 0..LANES {
-                block[lane] = if kept[lane] == 0 { T::Value::LEAST_USUAL } else { block[lane] };
+                block[lane] = if kept[lane] == 0 { V::LEAST_USUAL } else { block[lane] };
             }
             block
         }
@@ -775,12 +755,12 @@ fn last_block<T: Element>(side: &[T]) -> [T::Value; LANES] {
 
 /// A row of fewer bins than a block, of a side that may go on after it, beside bins that are neutral.
 #[inline(always)]
-fn first_block<T: Element>(side: &[T], bins: usize) -> [T::Value; LANES] {
+fn first_block<V: Value>(side: &[V], bins: usize) -> [V; LANES] {
     match side.first_chunk() {
         Some(first) => {
-            let (mut block, dropped) = (widen(first), kept(LANES - bins));
+            let (mut block, dropped) = (*first, kept(LANES - bins));
             for lane in 0..LANES {
-                block[lane] = if dropped[lane] == 0 { block[lane] } else { T::Value::LEAST_USUAL };
+                block[lane] = if dropped[lane] == 0 { block[lane] } else { V::LEAST_USUAL };
             }
             block
         }
@@ -788,9 +768,9 @@ fn first_block<T: Element>(side: &[T], bins: usize) -> [T::Value; LANES] {
     }
 }
 
-fn filled_up<T: Element>(bins: &[T]) -> [T::Value; LANES] {
-    let mut block = [T::Value::LEAST_USUAL; LANES];
-    block.iter_mut().zip(bins).for_each(|(place, bin)| *place = bin.widen());
+fn filled_up<V: Value>(bins: &[V]) -> [V; LANES] {
+    let mut block = [V::LEAST_USUAL; LANES];
+    block[..bins.len()].copy_from_slice(bins);
     block
 }
 
@@ -800,15 +780,6 @@ fn in_f64<V: Value>(values: &[V; LANES]) -> [f64; LANES] {
     let mut wide = [0.0; LANES];
     for lane in 0..LANES {
         wide[lane] = values[lane].to_f64();
-    }
-    wide
-}
-
-#[inline(always)]
-fn widen<T: Element>(block: &[T; LANES]) -> [T::Value; LANES] {
-    let mut wide = [T::Value::default(); LANES];
-    for lane in 0..LANES {
-        wide[lane] = block[lane].widen();
     }
     wide
 }

@@ -36,13 +36,13 @@ impl Lanes {
 type Vector = [f32; LANES];
 
 /// A sum over the bins of a pair, of which `N` numbers are kept for each bin of a row.
-pub(super) trait Summed<const N: usize>: Sync {
+trait Summed<const N: usize>: Sync {
     /// Adds what each bin comes to.
     fn add<const FUSED: bool>(sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector;
 }
 
 /// A sum that is the greater part of a divergence, and what it needs of each row.
-pub(super) trait Form<const N: usize>: Summed<N> {
+trait Form<const N: usize>: Summed<N> {
     /// Sums below it owe digits to rounding.
     const LEAST: f64;
     /// What the sum is to be multiplied by.
@@ -86,63 +86,74 @@ pub enum Sum {
     CrossEntropy,
 }
 
-/// What is done with a form, whichever it is.
-pub(super) trait WithForm {
-    type Output;
+/// The sums of some rows of P against some of Q, of what is kept of them, row by row.
+type Sums = fn(&[&[Lanes]], &[&[Lanes]], &mut [f64]);
 
-    fn with<F: Form<N>, const N: usize>(self) -> Self::Output;
-}
-
-impl Sum {
-    pub(super) fn with<W: WithForm>(self, what: W) -> W::Output {
-        match self {
-            Sum::Kl => what.with::<Kl, 3>(),
-            Sum::ReverseKl => what.with::<ReverseKl, 3>(),
-            Sum::Jeffreys => what.with::<Jeffreys, 4>(),
-            Sum::JensenShannon => what.with::<JensenShannon, 4>(),
-            Sum::Roots => what.with::<Roots, 2>(),
-            // It comes beside the former, of what is kept for it.
-            #[cfg(feature = "gpu")]
-            Sum::Overlap => what.with::<Roots, 2>(),
-            Sum::Variation => what.with::<Variation, 2>(),
-            Sum::ChiSquared => what.with::<ChiSquared, 3>(),
-            Sum::CrossEntropy => what.with::<CrossEntropy, 2>(),
-        }
-    }
-}
-
-/// What a device has to be told of a form.
-#[cfg(feature = "gpu")]
+/// What there is to know of a form, whichever it is. Functions of pointers are compiled in this crate: once, and
+/// not again for each type of numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct Told {
+pub(crate) struct Known {
+    #[cfg(feature = "gpu")]
     pub sum: Sum,
     pub fields: usize,
     pub least: f64,
     pub factor: f64,
     /// What is kept of a row, vector by vector and field by field, and whether it does for its pairs.
     pub keep: fn(Distribution) -> (Vec<Lanes>, bool),
+    sums: Sums,
+    /// See [`Form::Far`].
+    far: Sums,
+    far_from: f64,
 }
 
-#[cfg(feature = "gpu")]
 impl Sum {
-    pub(crate) fn told(self) -> Told {
-        self.with(ToTell(self))
+    pub(crate) fn known(self) -> Known {
+        match self {
+            Sum::Kl => self.of::<Kl, 3>(),
+            Sum::ReverseKl => self.of::<ReverseKl, 3>(),
+            Sum::Jeffreys => self.of::<Jeffreys, 4>(),
+            Sum::JensenShannon => self.of::<JensenShannon, 4>(),
+            Sum::Roots => self.of::<Roots, 2>(),
+            // It comes beside the former, of what is kept for it.
+            #[cfg(feature = "gpu")]
+            Sum::Overlap => self.of::<Roots, 2>(),
+            Sum::Variation => self.of::<Variation, 2>(),
+            Sum::ChiSquared => self.of::<ChiSquared, 3>(),
+            Sum::CrossEntropy => self.of::<CrossEntropy, 2>(),
+        }
+    }
+
+    fn of<F: Form<N>, const N: usize>(self) -> Known {
+        Known {
+            #[cfg(feature = "gpu")]
+            sum: self,
+            fields: N,
+            least: F::LEAST,
+            factor: F::FACTOR,
+            keep: kept::<F, N>,
+            sums: sums::<F, N>,
+            far: sums::<F::Far, N>,
+            far_from: F::FAR_FROM,
+        }
     }
 }
 
-#[cfg(feature = "gpu")]
-struct ToTell(Sum);
-
-#[cfg(feature = "gpu")]
-impl WithForm for ToTell {
-    type Output = Told;
-
-    fn with<F: Form<N>, const N: usize>(self) -> Told {
-        fn keep<F: Form<N>, const N: usize>(row: Distribution) -> (Vec<Lanes>, bool) {
-            let (kept, does) = kept::<F, N>(&row);
-            (kept.into_flattened(), does)
+impl Known {
+    /// The sums of all pairs in the manner of those far apart, and of those that are not once more.
+    pub(super) fn near_and_far(&self, p: &[&[Lanes]], q: &[&[Lanes]], into: &mut [f64]) {
+        (self.far)(p, q, into);
+        let (mut near, mut again) = (Vec::new(), Vec::new());
+        for (p, into) in p.iter().zip(into.chunks_mut(q.len())) {
+            near.clear();
+            near.extend((0..q.len()).filter(|&column| into[column] < self.far_from));
+            if near.is_empty() {
+                continue;
+            }
+            again.resize(near.len(), 0.0);
+            let columns: Vec<_> = near.iter().map(|&column| q[column]).collect();
+            (self.sums)(&[p], &columns, &mut again);
+            near.iter().zip(&again).for_each(|(&column, &sum)| into[column] = sum);
         }
-        Told { sum: self.0, fields: N, least: F::LEAST, factor: F::FACTOR, keep: keep::<F, N> }
     }
 }
 
@@ -162,7 +173,7 @@ fn split_ln(ln: f64) -> [f32; 2] {
 }
 
 /// `p·ln(p/q) − p + q`.
-pub(super) struct Kl;
+struct Kl;
 
 /// `(eᵈ − 1 − d)/d²` for `|d| ≤ 1.25`: minimax fit in 40-digit arithmetic, relative error below 2.6e-8.
 pub(crate) const EXP_TAIL: [f32; 8] = [
@@ -214,7 +225,7 @@ impl Form<3> for Kl {
 }
 
 /// `p·ln(p/q)`, the same of rows that have equal masses.
-pub(super) struct FarKl;
+struct FarKl;
 
 impl Summed<3> for FarKl {
     #[inline(always)]
@@ -232,7 +243,7 @@ impl Summed<3> for FarKl {
 }
 
 /// `q·ln(q/p) − q + p`.
-pub(super) struct ReverseKl;
+struct ReverseKl;
 
 impl Summed<3> for ReverseKl {
     #[inline(always)]
@@ -254,7 +265,7 @@ impl Form<3> for ReverseKl {
 }
 
 /// `q·ln(q/p)`.
-pub(super) struct FarReverseKl;
+struct FarReverseKl;
 
 impl Summed<3> for FarReverseKl {
     #[inline(always)]
@@ -264,7 +275,7 @@ impl Summed<3> for FarReverseKl {
 }
 
 /// `(p − q)·ln(p/q)`.
-pub(super) struct Jeffreys;
+struct Jeffreys;
 
 impl Summed<4> for Jeffreys {
     #[inline(always)]
@@ -301,7 +312,7 @@ impl Form<4> for Jeffreys {
 /// `k(y) = y·tanh y − ln cosh y`. Near 0 that is a series in d². Elsewhere, with t the smaller of p/q and
 /// q/p, it is `(p + q)·(ln 2 − ln(1 + t)) − min(p, q)·|d|`. One polynomial serves both, of chosen
 /// coefficients.
-pub(super) struct JensenShannon;
+struct JensenShannon;
 
 /// `k(d/2)/d²` in `d²`, up to 1.44; and `−ln(1 + t)/t` in `t`, up to e^−1.2: minimax fits in 40-digit
 /// arithmetic, relative error of the bin below 1.4e-7.
@@ -350,7 +361,7 @@ impl Form<4> for JensenShannon {
 }
 
 /// `(√p − √q)²`.
-pub(super) struct Roots;
+struct Roots;
 
 impl Summed<2> for Roots {
     #[inline(always)]
@@ -380,11 +391,11 @@ impl Form<2> for Roots {
 }
 
 /// `√p·√q` of what is kept for [`Roots`].
-pub(super) struct Overlap;
+struct Overlap;
 
-impl<const N: usize> Summed<N> for Overlap {
+impl Summed<2> for Overlap {
     #[inline(always)]
-    fn add<const FUSED: bool>(mut sums: Vector, p: &[Lanes; N], q: &[Lanes; N]) -> Vector {
+    fn add<const FUSED: bool>(mut sums: Vector, p: &[Lanes; 2], q: &[Lanes; 2]) -> Vector {
         for lane in 0..LANES {
             sums[lane] = mul_add::<FUSED>(p[0].0[lane], q[0].0[lane], sums[lane]);
         }
@@ -393,7 +404,7 @@ impl<const N: usize> Summed<N> for Overlap {
 }
 
 /// `|p − q|`.
-pub(super) struct Variation;
+struct Variation;
 
 impl Summed<2> for Variation {
     #[inline(always)]
@@ -423,7 +434,7 @@ impl Form<2> for Variation {
 }
 
 /// `(p − q)²/q`.
-pub(super) struct ChiSquared;
+struct ChiSquared;
 
 impl Summed<3> for ChiSquared {
     #[inline(always)]
@@ -461,7 +472,7 @@ impl Form<3> for ChiSquared {
 }
 
 /// `−p·ln q`.
-pub(super) struct CrossEntropy;
+struct CrossEntropy;
 
 impl Summed<2> for CrossEntropy {
     #[inline(always)]
@@ -489,12 +500,9 @@ impl Form<2> for CrossEntropy {
     }
 }
 
-/// What is kept of a row.
-pub(super) type Kept<const N: usize> = Vec<[Lanes; N]>;
-
 /// What is kept of a row, and whether f32 can tell what its bins come to.
-pub(super) fn kept<F: Form<N>, const N: usize>(row: &Distribution) -> (Kept<N>, bool) {
-    pulp::Arch::new().dispatch(Keep { form: PhantomData::<F>, row })
+fn kept<F: Form<N>, const N: usize>(row: Distribution) -> (Vec<Lanes>, bool) {
+    pulp::Arch::new().dispatch(Keep { form: PhantomData::<F>, row: &row })
 }
 
 struct Keep<'a, F, const N: usize> {
@@ -503,13 +511,13 @@ struct Keep<'a, F, const N: usize> {
 }
 
 impl<F: Form<N>, const N: usize> pulp::WithSimd for Keep<'_, F, N> {
-    type Output = (Kept<N>, bool);
+    type Output = (Vec<Lanes>, bool);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> (Kept<N>, bool) {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (Vec<Lanes>, bool) {
         let (x, ln) = (self.row.x.as_chunks::<LANES>().0, self.row.ln.as_chunks::<LANES>().0);
-        let (mut kept, mut takes) = (vec![[Lanes([0.0; LANES]); N]; x.len()], true);
-        for ((kept, x), ln) in kept.iter_mut().zip(x).zip(ln) {
+        let (mut kept, mut takes) = (vec![Lanes([0.0; LANES]); x.len() * N], true);
+        for ((kept, x), ln) in kept.as_chunks_mut::<N>().0.iter_mut().zip(x).zip(ln) {
             for lane in 0..LANES {
                 let x = x[lane] / UNIT;
                 takes &= F::takes(x, ln[lane]);
@@ -523,24 +531,24 @@ impl<F: Form<N>, const N: usize> pulp::WithSimd for Keep<'_, F, N> {
     }
 }
 
-/// The sums of some rows of P against some of Q, row by row.
-pub(super) fn sums<'a, F: Summed<N>, const N: usize>(
-    p: impl Iterator<Item = &'a Kept<N>>,
-    q: impl Iterator<Item = &'a Kept<N>>,
-    into: &mut [f64],
-) {
-    let (p, q) = (p.map(Vec::as_slice).collect(), q.map(Vec::as_slice).collect());
-    pulp::Arch::new().dispatch(Sums { form: PhantomData::<F>, p, q, into });
+/// The overlaps of some rows of P with some of Q, of what [`Sum::Roots`] keeps.
+pub(super) fn overlaps(p: &[&[Lanes]], q: &[&[Lanes]], into: &mut [f64]) {
+    sums::<Overlap, 2>(p, q, into);
 }
 
-struct Sums<'a, F, const N: usize> {
+fn sums<F: Summed<N>, const N: usize>(p: &[&[Lanes]], q: &[&[Lanes]], into: &mut [f64]) {
+    pulp::Arch::new().dispatch(Tile { form: PhantomData::<F>, p, q, into });
+}
+
+/// Some rows of P against some of Q.
+struct Tile<'a, F, const N: usize> {
     form: PhantomData<F>,
-    p: Vec<&'a [[Lanes; N]]>,
-    q: Vec<&'a [[Lanes; N]]>,
+    p: &'a [&'a [Lanes]],
+    q: &'a [&'a [Lanes]],
     into: &'a mut [f64],
 }
 
-impl<F: Summed<N>, const N: usize> pulp::WithSimd for Sums<'_, F, N> {
+impl<F: Summed<N>, const N: usize> pulp::WithSimd for Tile<'_, F, N> {
     type Output = ();
 
     #[inline(always)]
@@ -549,10 +557,10 @@ impl<F: Summed<N>, const N: usize> pulp::WithSimd for Sums<'_, F, N> {
     }
 }
 
-impl<F: Summed<N>, const N: usize> Sums<'_, F, N> {
+impl<F: Summed<N>, const N: usize> Tile<'_, F, N> {
     #[inline(always)]
     fn all<const FUSED: bool>(self) {
-        let Sums { p, q, into, .. } = self;
+        let Tile { p, q, into, .. } = self;
         let columns = q.len();
         let mut first = 0;
         while first < p.len() {
@@ -576,12 +584,14 @@ impl<F: Summed<N>, const N: usize> Sums<'_, F, N> {
 /// The sums of `R` rows of P against one of Q.
 #[inline(always)]
 fn group_sums<F: Summed<N>, const N: usize, const R: usize, const FUSED: bool>(
-    mut p: [&[[Lanes; N]]; R],
-    q: &[[Lanes; N]],
+    p: [&[Lanes]; R],
+    q: &[Lanes],
 ) -> [f64; R] {
+    let q = q.as_chunks::<N>().0;
     let vectors = q.len();
-    for p in &mut p {
-        *p = &p[..vectors];
+    let mut bins = [q; R];
+    for row in 0..R {
+        bins[row] = &p[row].as_chunks().0[..vectors];
     }
     let mut sums = [0.0; R];
     for first in (0..vectors).step_by(CHAIN * CHAINS) {
@@ -591,7 +601,7 @@ fn group_sums<F: Summed<N>, const N: usize, const R: usize, const FUSED: bool>(
             let mut chains = [[0.0; LANES]; R];
             for at in first..(first + CHAIN).min(end) {
                 for row in 0..R {
-                    chains[row] = F::add::<FUSED>(chains[row], &p[row][at], &q[at]);
+                    chains[row] = F::add::<FUSED>(chains[row], &bins[row][at], &q[at]);
                 }
             }
             for row in 0..R {
@@ -636,10 +646,10 @@ mod tests {
     use crate::error::Side;
 
     /// What a form keeps of a row of probabilities.
-    fn made<F: Form<N>, const N: usize>(row: &[f64]) -> Kept<N> {
+    fn made(sum: Sum, row: &[f64]) -> Vec<Lanes> {
         let numbers = Array2::from_shape_fn((1, row.len()), |(_, bin)| row[bin]);
         let batch = Batch::probs(&numbers, &numbers).unwrap();
-        kept::<F, N>(&Distribution::new(Side::P, row.to_vec(), &Reading::of(&batch))).0
+        (sum.known().keep)(Distribution::new(Side::P, row.to_vec(), &Reading::of(&batch))).0
     }
 
     #[test]
@@ -666,21 +676,16 @@ mod tests {
             let check = |got: f64, want: f64| {
                 assert!((got - want).abs() < 1e-6 * want, "{bins} bins: {got:e}, not {want:e}");
             };
-            let of = |sums: &dyn Fn(&mut [f64])| {
+            let of = |sum: Sum, sums: Sums| {
                 let mut into = [0.0];
-                sums(&mut into);
+                sums(&[&made(sum, &p)], &[&made(sum, &q)], &mut into);
                 into[0]
             };
-            let (kept_p, kept_q) = (made::<Kl, 3>(&p), made::<Kl, 3>(&q));
-            let one = || (std::iter::once(&kept_p), std::iter::once(&kept_q));
-            let got = of(&|into| sums::<FarKl, 3>(one().0, one().1, into));
-            check(got, sum(&|p, q| p * (p / q).ln()));
-            let got = of(&|into| sums::<FarReverseKl, 3>(one().0, one().1, into));
-            check(got, sum(&|p, q| q * (q / p).ln()));
-            let (kept_p, kept_q) = (made::<Roots, 2>(&p), made::<Roots, 2>(&q));
-            let one = || (std::iter::once(&kept_p), std::iter::once(&kept_q));
-            let got = of(&|into| sums::<Overlap, 2>(one().0, one().1, into));
-            check(got, sum(&|p, q| (p * q).sqrt()));
+            let far = |sum: Sum| of(sum, sum.known().far);
+            check(far(Sum::Kl), sum(&|p, q| p * (p / q).ln()));
+            check(far(Sum::ReverseKl), sum(&|p, q| q * (q / p).ln()));
+            let overlap = of(Sum::Roots, overlaps);
+            check(overlap, sum(&|p, q| (p * q).sqrt()));
         }
     }
 }

@@ -22,7 +22,7 @@ use super::worker::catch;
 use super::{Gpu, Lent};
 use crate::batch::OnInvalid;
 use crate::cpu::pairing::{Found, Of, Row, SIDE_BYTES, is_apart, mirror};
-use crate::cpu::tile::{Lanes, Sum, Told};
+use crate::cpu::tile::{Known, Lanes, Sum};
 use crate::element::Element;
 use crate::error::Side;
 use crate::pairs::blocks;
@@ -101,17 +101,17 @@ struct Cut {
 }
 
 impl Cut {
-    fn new([m, n]: [usize; 2], bins: usize, told: &Told, limits: Limits) -> Cut {
+    fn new([m, n]: [usize; 2], bins: usize, known: &Known, limits: Limits) -> Cut {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let chunk = bytes(limits.chunk_bytes.min(limits.binding_bytes));
-        let bin_bytes = TILE * told.fields * size_of::<f32>();
+        let bin_bytes = TILE * known.fields * size_of::<f32>();
         let bins = match (chunk / bin_bytes).max(1) {
             most if most >= bins => bins.max(1),
             most if most > SEGMENT => most / SEGMENT * SEGMENT,
             most => most,
         };
         let segments = bins.div_ceil(SEGMENT);
-        let record_bytes = Variant::for_sum(told.sum).layout().record_bytes;
+        let record_bytes = Variant::for_sum(known.sum).layout().record_bytes;
         let workgroups = (limits.grid as usize).saturating_mul(limits.grid as usize);
         let tiles = (chunk.saturating_mul(WORK_PER_BYTE) / (TILE * TILE * bins))
             .min(chunk / (record_bytes * segments))
@@ -139,7 +139,7 @@ type Ready = Row<Vec<Lanes>>;
 /// Some rows of P against some of Q, all ready.
 struct Band<'a, 'b, T> {
     of: Of<'a, 'b, T>,
-    told: Told,
+    known: Known,
     cut: Cut,
     rows: [Range<usize>; 2],
     sides: [&'a [Ready]; 2],
@@ -161,22 +161,22 @@ impl Gpu {
         matrix: &mut Matrix<T::Value>,
         call: &mut Call<T::Value>,
     ) -> Result<(), Error> {
-        let Some(told) = of.fast().map(Sum::told) else {
+        let Some(known) = of.fast().map(Sum::known) else {
             return Err(no_form(of));
         };
         let ((m, n), bins) = (of.pairs.shape(), of.pairs.bins());
-        let cut = Cut::new([m, n], bins, &told, self.limits());
-        let block = SIDE_BYTES / (bins * told.fields * size_of::<f32>()).max(1);
+        let cut = Cut::new([m, n], bins, &known, self.limits());
+        let block = SIDE_BYTES / (bins * known.fields * size_of::<f32>()).max(1);
         let block = block.max(1).next_multiple_of(cut.rows[1]);
         matrix.adapter = Some(self.adapter().name().to_owned());
         let (mut q, mut q_ready) = (Vec::new(), 0..0);
         for p_rows in blocks(call.done..m, cut.rows[0]) {
-            let p = of.ready(Side::P, p_rows.clone(), told.keep);
+            let p = of.ready(Side::P, p_rows.clone(), known.keep);
             matrix.note(Side::P, p_rows.start, p.iter().map(|row| row.refused));
             let mut found = Found::default();
             for q_rows in blocks(0..n, block) {
                 if q_ready != q_rows {
-                    q = of.ready(Side::Q, q_rows.clone(), told.keep);
+                    q = of.ready(Side::Q, q_rows.clone(), known.keep);
                     matrix.note(Side::Q, q_rows.start, q.iter().map(|row| row.refused));
                     q_ready = q_rows.clone();
                 }
@@ -184,7 +184,7 @@ impl Gpu {
                 // The rest would be thrown away. Other rows of P may come before.
                 if of.pairs.on_invalid() == OnInvalid::Nan || matrix.offender.is_none() {
                     let (rows, sides) = ([p_rows.clone(), q_rows], [&p[..], &q[..]]);
-                    let band = Band { of, told, cut, rows, sides };
+                    let band = Band { of, known, cut, rows, sides };
                     found = found.and(self.compute(&band, matrix, call).await?);
                 }
             }
@@ -281,7 +281,7 @@ impl<T: Element> Band<'_, '_, T> {
     /// What is summed: of some divergences the overlap too, which has the digits of rows far apart.
     fn sums(&self) -> Vec<Sum> {
         let overlap = self.of.divergence.integrands()[1].map(|_| Sum::Overlap);
-        [Some(self.told.sum), overlap].into_iter().flatten().collect()
+        [Some(self.known.sum), overlap].into_iter().flatten().collect()
     }
 
     fn job(&self, chunk: &Chunk, limits: Limits) -> PairsJob {
@@ -294,7 +294,7 @@ impl<T: Element> Band<'_, '_, T> {
         let segments = bins.div_ceil(SEGMENT);
         let groups = squares * segments;
         let line = groups.min(limits.grid as usize);
-        let bin_bytes = TILE * self.told.fields * size_of::<f32>();
+        let bin_bytes = TILE * self.known.fields * size_of::<f32>();
         PairsJob {
             sums: self.sums(),
             bytes: tiles.map(|tiles| tiles * bins * bin_bytes),
@@ -322,7 +322,7 @@ impl<T: Element> Band<'_, '_, T> {
     fn pack(&self, chunk: &Chunk, bytes: [usize; 2], slot: &Slot) -> Result<(), Fault> {
         let sides = self.sides(chunk).into_iter().zip(&slot.inputs).zip(bytes);
         sides.into_iter().try_for_each(|((rows, input), bytes)| {
-            let packed = packed(rows, self.told.fields, chunk.bins.clone());
+            let packed = packed(rows, self.known.fields, chunk.bins.clone());
             catch(|| {
                 input.view(bytes)?.slice(..).copy_from_slice(bytemuck::cast_slice(&packed));
                 Ok(())
@@ -365,16 +365,16 @@ impl<T: Element> Band<'_, '_, T> {
 
     /// Writes the values of the pairs of a chunk, from their sums over all bins.
     fn settle(&self, chunk: &Chunk, sums: &[Vec<f64>], matrix: &mut Matrix<T::Value>) -> Found {
-        let (of, told) = (self.of, self.told);
+        let (of, known) = (self.of, self.known);
         let wide = self.tiles(chunk)[1] * TILE;
         let rows = [self.rows[0].clone(), chunk.columns.clone()];
         of.settle(matrix, rows, self.sides(chunk), ACROSS, |[p, q]| {
             let places = p.flat_map(|row| q.clone().map(move |column| row * wide + column));
             let value = |at: usize| {
                 let sum = sums[0][at];
-                let overlap = sums.get(1).filter(|_| is_apart(sum * told.factor));
+                let overlap = sums.get(1).filter(|_| is_apart(sum * known.factor));
                 let ln_overlap = overlap.map_or(0.0, |overlaps| overlaps[at].ln());
-                of.value([told.least, told.factor], sum, ln_overlap)
+                of.value([known.least, known.factor], sum, ln_overlap)
             };
             places.map(value).collect()
         })
@@ -436,8 +436,8 @@ mod tests {
                 .into_iter()
                 .flat_map(|(sum, few)| [few, 1_025, 50_000, 1 << 23].map(|bins| (sum, bins)))
             {
-                let told = sum.told();
-                let of = |rows| Cut::new(rows, bins, &told, limits);
+                let known = sum.known();
+                let of = |rows| Cut::new(rows, bins, &known, limits);
                 let square = of([1 << 20, 1 << 20]);
                 for rows in [[1, 1], [1, 1 << 20], [1 << 20, 3], [500, 700]] {
                     let cut = of(rows);
@@ -459,14 +459,14 @@ mod tests {
                         "{what}"
                     );
                     for rows in cut.rows {
-                        let bytes = rows * cut.bins * told.fields * 4;
+                        let bytes = rows * cut.bins * known.fields * 4;
                         assert!(bytes <= limits.chunk_bytes as usize, "{what}");
                     }
                 }
                 // As large as they may be, or nearly.
                 let work = square.rows[0] * square.rows[1] * square.bins;
                 let least = limits.chunk_bytes as usize / 8;
-                let full = square.rows[0] * square.bins * told.fields * 4 > least;
+                let full = square.rows[0] * square.bins * known.fields * 4 > least;
                 assert!(full || work > least || limits.grid == 3, "{square:?}, {bins}, {limits:?}");
             }
         }
@@ -479,10 +479,10 @@ mod tests {
             Array2::from_shape_fn((70, 1_500), |(row, bin)| 1.0 + ((row * 7 + bin) % 11) as f32);
         let pairs = Pairs::probs(&p, &p).unwrap().with_mass(crate::Mass::Normalize);
         let of = Of { divergence: Divergence::Bhattacharyya, pairs: &pairs };
-        let told = of.fast().unwrap().told();
-        let ready = of.ready(Side::P, 0..70, told.keep);
+        let known = of.fast().unwrap().known();
+        let ready = of.ready(Side::P, 0..70, known.keep);
         let cut = Cut { rows: [100, 100], bins: 2_000 };
-        let band = Band { of, told, cut, rows: [0..70, 0..70], sides: [&ready, &ready] };
+        let band = Band { of, known, cut, rows: [0..70, 0..70], sides: [&ready, &ready] };
         let chunk = band.chunks().next().unwrap();
         let mut job = band.job(&chunk, gpu.limits());
         change(&mut job);

@@ -109,7 +109,7 @@ mod tests {
     fn parts_are_whole_groups_and_all_rows() {
         let of = |rows, bins| parts(rows, bins).collect::<Vec<_>>();
         assert_eq!(of(3..3, 4), [0..0; 0]);
-        assert_eq!(of(5..100, 1), [5..100]);
+        assert_eq!(of(5..8198, 1), [5..8197, 8197..8198]);
         assert_eq!(of(7..39, 1024), [7..23, 23..39]);
         assert_eq!(of(0..3, AT_ONCE + 1), [0..1, 1..2, 2..3]);
         assert_eq!(of(0..17, AT_ONCE), [0..16, 16..17]);

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::in_f32::add;
 use super::widen;
 use crate::batch::Batch;
 use crate::chain::{self, Node, tree_sum};
@@ -82,28 +83,34 @@ impl pulp::WithSimd for Segment<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
-        segment::<S>(self.p, self.q, self.temperature)
+        segment::<S>(self.p, self.q, self.temperature, &mut Kept::default())
     }
 }
 
 /// The node of up to `SEGMENT` bins of a row.
 #[inline(always)]
-pub(super) fn segment<S: pulp::Simd>(p: &[f32], q: &[f32], temperature: f64) -> Node {
-    let kept = &mut Kept::default();
+pub(super) fn segment<S: pulp::Simd>(
+    p: &[f32],
+    q: &[f32],
+    temperature: f64,
+    kept: &mut Kept,
+) -> Node {
     match S::IS_SCALAR {
         true => in_blocks::<false, false>(p, q, temperature, kept),
         false => in_blocks::<true, false>(p, q, temperature, kept),
     }
 }
 
-/// What was made on the way to the node of up to `SEGMENT` bins, for the gradient's sake.
+/// What was made on the way to the node of up to `SEGMENT` bins: memory, but for the gradient, which goes on
+/// from it.
 #[derive(Default)]
 pub(super) struct Kept {
+    nodes: Vec<Node>,
     /// `w` and `v` of all bins, those of a block in units of its largest.
     weights: [Vec<f32>; 2],
     /// Those largest numbers, of blocks whose weights are there.
     tops: Vec<Option<[f32; 2]>>,
-    /// Whether a weight that is too small for f32 counts: see [`Ahead::lacks_weights`].
+    /// Whether a weight that is too small for f32 counts.
     lacks_weights: bool,
 }
 
@@ -145,185 +152,173 @@ fn in_blocks<const FUSED: bool, const KEEP: bool>(
     temperature: f64,
     kept: &mut Kept,
 ) -> Node {
-    let mut nodes = [Node::default(); chain::FAN];
-    let mut len = 0;
-    let (mut p_blocks, mut q_blocks) = (p.chunks(BLOCK), q.chunks(BLOCK));
-    let mut ahead = Ahead::at(p_blocks.next(), q_blocks.next());
+    kept.nodes.clear();
     // What was right for a block is tried first on the next.
-    let mut manner = Manner::Far;
-    while !ahead.is_empty() {
-        let mut now = ahead;
-        now.look_at_rest();
-        ahead = Ahead::at(p_blocks.next(), q_blocks.next());
-        let before = manner;
-        let lacks_weights = now.lacks_weights(temperature);
-        kept.lacks_weights |= lacks_weights;
-        let first = len * BLOCK;
-        let bins = if KEEP { first..first + now.p.len() } else { 0..0 };
+    let (mut manner, mut guess) = (Manner::Far, None);
+    for (p, q) in p.chunks(BLOCK).zip(q.chunks(BLOCK)) {
+        let first = kept.nodes.len() * BLOCK;
+        let bins = if KEEP { first..first + p.len() } else { 0..0 };
         let weights = &mut kept.weights.each_mut().map(|side| &mut side[bins.clone()]);
-        let (node, tops) = match lacks_weights {
-            true => (chain::of_logs(now.p, now.q, temperature), None),
-            false => now.node::<FUSED, KEEP>(temperature, &mut manner, &mut ahead, weights),
+        let mut guessed = guess;
+        let (made, tops) = loop {
+            let tops = guessed.unwrap_or_else(|| tops(p, q));
+            let block = Block { p, q, tops, temperature, is_guess: guessed.is_some() };
+            let made = block.made::<FUSED, KEEP>(&mut manner, weights);
+            if !matches!(made, Made::Apart) {
+                break (made, tops);
+            }
+            guessed = None;
         };
-        nodes[len] = node;
+        guess = Some(tops);
+        kept.lacks_weights |= matches!(made, Made::LacksWeights);
+        let (node, is_kept) = match made {
+            // The gradient asks how large the largest probability is.
+            Made::InF32 { node, is_kept } if KEEP && guessed.is_some() => {
+                let own = self::tops(p, q).map(|top| f64::from(top) / temperature);
+                (node.in_units_of(own), is_kept)
+            }
+            Made::InF32 { node, is_kept } => (node, is_kept),
+            _ => (chain::of_logs(p, q, temperature), false),
+        };
+        kept.nodes.push(node);
         if KEEP {
-            kept.tops.push(tops.filter(|_| before == Manner::Far));
+            kept.tops.push(is_kept.then_some(tops));
         }
-        len += 1;
     }
-    chain::merged(&nodes[..len])
+    chain::merged(&kept.nodes)
 }
 
-/// A block, and the largest numbers of as much of it as was looked at. That is done while the block
-/// before it is summed, so that the memory does not have to be waited for.
+/// Up to `BLOCK` bins.
 #[derive(Clone, Copy)]
-struct Ahead<'a> {
+struct Block<'a> {
     p: &'a [f32],
     q: &'a [f32],
-    p_unseen: &'a [f32],
-    q_unseen: &'a [f32],
-    p_top: Top,
-    q_top: Top,
+    /// The largest numbers; or a guess at them, those of the block before, so that this one is read once.
+    tops: [f32; 2],
+    is_guess: bool,
+    temperature: f64,
 }
 
-impl<'a> Ahead<'a> {
-    #[inline(always)]
-    fn at(p: Option<&'a [f32]>, q: Option<&'a [f32]>) -> Ahead<'a> {
-        let (p, q) = (p.unwrap_or_default(), q.unwrap_or_default());
-        Ahead { p, q, p_unseen: p, q_unseen: q, p_top: Top::NONE, q_top: Top::NONE }
-    }
+/// What became of a block.
+enum Made {
+    /// Its node, and whether the weights that were kept are those of its tops.
+    InF32 { node: Node, is_kept: bool },
+    /// The largest numbers are too far from the guess.
+    Apart,
+    /// It is for f64.
+    InF64,
+    /// It too, and a weight that is too small for f32 counts.
+    LacksWeights,
+}
 
-    fn is_empty(&self) -> bool {
-        self.p.is_empty()
-    }
+/// The masses of a block in units of a guess at its largest numbers, by the temperature. These are at most 11
+/// above it then, so that the numbers lose no digit to speak of when it is taken from them; and at most 16
+/// below, so that no weight is lost either.
+const NEAR_TOPS: std::ops::RangeInclusive<f64> = 1.0 / 4096.0..=65536.0;
 
-    /// Looks at the next bins, as many as a chain has, if there are so many.
+impl Block<'_> {
     #[inline(always)]
-    fn look_at_chain(&mut self) {
-        const CHAINED: usize = LANES * CHAIN;
-        if let (Some((p, p_rest)), Some((q, q_rest))) = (
-            self.p_unseen.split_first_chunk::<CHAINED>(),
-            self.q_unseen.split_first_chunk::<CHAINED>(),
-        ) {
-            self.p_top.look_at_all(p);
-            self.q_top.look_at_all(q);
-            (self.p_unseen, self.q_unseen) = (p_rest, q_rest);
-        }
-    }
-
-    /// Looks at all that is left.
-    #[inline(always)]
-    fn look_at_rest(&mut self) {
-        self.p_top.look_at_all(self.p_unseen);
-        self.q_top.look_at_all(self.q_unseen);
-    }
-
-    /// Whether P has a bin whose weight is below f32, and Q lacks it so much that it counts all the same:
-    /// what is masked by a number may be as far away as 3e38.
-    #[inline(always)]
-    fn lacks_weights(&self, temperature: f64) -> bool {
-        const FARTHEST: f32 = 1e12;
-        let per_temperature = (1.0 / temperature) as f32;
-        if self.q_top.largest() * per_temperature <= FARTHEST {
-            return false;
-        }
-        let (tops, mut lacks) = ([self.p_top.number(), self.q_top.number()], false);
-        for (p, q) in self.p.iter().zip(self.q) {
-            let (a, b) = (p - tops[0], q - tops[1]);
-            lacks |= (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
-        }
-        lacks
-    }
-
-    /// The node of the block, of which all was looked at, and its largest numbers if one attempt was enough.
-    #[inline(always)]
-    fn node<const FUSED: bool, const KEEP: bool>(
+    fn made<const FUSED: bool, const KEEP: bool>(
         self,
-        temperature: f64,
         manner: &mut Manner,
-        ahead: &mut Ahead<'_>,
         weights: &mut [&mut [f32]; 2],
-    ) -> (Node, Option<[f32; 2]>) {
-        // −inf is as good a number as any; NaN and +inf are none.
-        let (mut valid, mut infinite) = (true, false);
-        if !(self.p_top.finite() && self.q_top.finite()) {
-            for (&p, &q) in self.p.iter().zip(self.q) {
-                valid &= (p < f32::INFINITY) & (q < f32::INFINITY);
-                infinite |= (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
-            }
-        }
-        if !valid {
-            return (Node { invalid: true, ..Node::default() }, None);
-        }
-        let tops = [self.p_top.number(), self.q_top.number()];
+    ) -> Made {
+        let Block { p, q, tops, is_guess, temperature } = self;
         // The difference of larger ones, in two parts of f32, lacks digits, and their ratio to the
         // temperature in f64. −inf is one of them.
         let largest = tops[0].abs().max(tops[1].abs());
-        if infinite || largest > LARGEST_TOP || f64::from(largest) > LARGEST_LN * temperature {
-            return (chain::of_logs(self.p, self.q, temperature), None);
+        if largest > LARGEST_TOP || f64::from(largest) > LARGEST_LN * temperature {
+            return if is_guess { Made::Apart } else { Made::InF64 };
         }
-        let Ahead { p, q, .. } = self;
-        let (node, attempts) =
-            block::<FUSED, KEEP>(p, q, tops, temperature, manner, ahead, weights);
-        (node, (attempts == 1).then_some(tops))
+        let tops_in_f64 = tops.map(f64::from);
+        let mut reference = tops_in_f64[0] - tops_in_f64[1];
+        let mut unit = 1.0;
+        // Each time the masses are nearer to each other, and less is left to cancel.
+        for attempt in 0..3 {
+            let terms = Terms::new(tops, reference, unit, temperature);
+            let far = attempt == 0 && *manner == Manner::Far;
+            let Sums { w, v, s, u, odd } = match far {
+                true => terms.far_sums::<FUSED, KEEP>(p, q, weights),
+                false => terms.near_sums::<FUSED>(p, q),
+            };
+            if attempt == 0 && odd {
+                match self.oddness() {
+                    Oddness::None => {}
+                    Oddness::ForF64 => return Made::InF64,
+                    Oddness::LacksWeights => return Made::LacksWeights,
+                }
+            }
+            if is_guess && !(NEAR_TOPS.contains(&w) && NEAR_TOPS.contains(&v)) {
+                return Made::Apart;
+            }
+            // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
+            let (excess, ln_masses, eta) = match u / w {
+                excess if excess.abs() < 0.5 => (excess, excess.ln_1p(), eta(excess, 1.0 + excess)),
+                _ => {
+                    let ratio = v * unit / w;
+                    (ratio - 1.0, ratio.ln(), ratio - 1.0 - ratio.ln())
+                }
+            };
+            let cancelled = w * eta;
+            if !(s.is_finite() && excess.is_finite()) {
+                break;
+            }
+            *manner = if s >= 0.5 * w { Manner::Far } else { Manner::Near };
+            let lacks_digits = cancelled > 0.75 * s || far && *manner == Manner::Near;
+            if attempt < 2 && lacks_digits {
+                unit /= 1.0 + excess;
+                reference -= ln_masses * temperature;
+                continue;
+            }
+            let node = Node {
+                masses: [w, v],
+                scales: tops_in_f64.map(|top| top / temperature),
+                scale_rests: [0.0; 2],
+                ln_ratio: [reference / temperature, -ln_masses],
+                g: (s - cancelled).max(0.0),
+                infinite: false,
+                invalid: false,
+            };
+            return Made::InF32 { node, is_kept: far };
+        }
+        // The numbers are too large for f32.
+        Made::InF64
+    }
+
+    /// What is behind a difference of the two sides that is odd.
+    #[inline(always)]
+    fn oddness(self) -> Oddness {
+        let Block { p, q, tops, temperature, .. } = self;
+        let per_temperature = (1.0 / temperature) as f32;
+        // −inf is as good a number as any; NaN and +inf are none.
+        let (mut valid, mut infinite, mut lacks) = (true, false, false);
+        for (&p, &q) in p.iter().zip(q) {
+            valid &= (p < f32::INFINITY) & (q < f32::INFINITY);
+            infinite |= (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
+            let (a, b) = (p - tops[0], q - tops[1]);
+            lacks |= (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
+        }
+        match valid && !infinite {
+            false => Oddness::ForF64,
+            true if lacks => Oddness::LacksWeights,
+            true => Oddness::None,
+        }
     }
 }
 
-/// The node of up to `BLOCK` bins of which the largest numbers are known, and how many attempts it took.
-#[inline(always)]
-fn block<const FUSED: bool, const KEEP: bool>(
-    p: &[f32],
-    q: &[f32],
-    tops: [f32; 2],
-    temperature: f64,
-    manner: &mut Manner,
-    ahead: &mut Ahead<'_>,
-    weights: &mut [&mut [f32]; 2],
-) -> (Node, usize) {
-    let tops_in_f64 = tops.map(f64::from);
-    let mut reference = tops_in_f64[0] - tops_in_f64[1];
-    let mut unit = 1.0;
-    // Each time the masses are nearer to each other, and less is left to cancel.
-    for attempt in 0..3 {
-        let terms = Terms::new(tops, reference, unit, temperature);
-        let Sums { w, v, s, u } = match (attempt, *manner) {
-            (0, Manner::Far) => terms.sums::<FUSED, true, KEEP>(p, q, ahead, weights),
-            _ => terms.sums::<FUSED, false, false>(p, q, ahead, weights),
-        };
-        // How much more mass Q has than P, seen from P, and `excess − ln(1 + excess)`.
-        let (excess, ln_masses, eta) = match u / w {
-            excess if excess.abs() < 0.5 => (excess, excess.ln_1p(), eta(excess, 1.0 + excess)),
-            _ => {
-                let ratio = v * unit / w;
-                (ratio - 1.0, ratio.ln(), ratio - 1.0 - ratio.ln())
-            }
-        };
-        let cancelled = w * eta;
-        if !(s.is_finite() && excess.is_finite()) {
-            break;
-        }
-        let far = attempt == 0 && *manner == Manner::Far;
-        *manner = if s >= 0.5 * w { Manner::Far } else { Manner::Near };
-        let lacks_digits = cancelled > 0.75 * s || far && *manner == Manner::Near;
-        if attempt < 2 && lacks_digits {
-            unit /= 1.0 + excess;
-            reference -= ln_masses * temperature;
-            continue;
-        }
-        let node = Node {
-            masses: [w, v],
-            scales: tops_in_f64.map(|top| top / temperature),
-            scale_rests: [0.0; 2],
-            ln_ratio: [reference / temperature, -ln_masses],
-            g: (s - cancelled).max(0.0),
-            infinite: false,
-            invalid: false,
-        };
-        return (node, attempt + 1);
-    }
-    // The numbers are too large for f32.
-    (chain::of_logs(p, q, temperature), usize::MAX)
+/// What is behind a difference of the two sides of a bin that is no number, or above [`FARTHEST`].
+enum Oddness {
+    /// Nothing: there is no mass.
+    None,
+    /// A number that is none of a logarithm, or a bin of P alone.
+    ForF64,
+    /// P has a bin whose weight is below f32, and Q lacks it so much that it counts all the same: what is
+    /// masked by a number may be as far away as 3e38.
+    LacksWeights,
 }
+
+/// By the temperature.
+const FARTHEST: f32 = 1e12;
 
 /// How the terms of a block are made.
 #[derive(Clone, Copy, PartialEq)]
@@ -334,72 +329,44 @@ enum Manner {
     Near,
 }
 
-/// The largest of some numbers, by columns.
-#[derive(Clone, Copy)]
-struct Top {
-    lanes: [f32; LANES],
-    /// The largest magnitudes, as bit patterns without the sign.
-    magnitudes: [u32; LANES],
-}
-
-impl Top {
-    const NONE: Top = Top { lanes: [f32::NEG_INFINITY; LANES], magnitudes: [0; LANES] };
-
-    #[inline(always)]
-    fn look_at_all(&mut self, side: &[f32]) {
-        let (blocks, rest) = side.as_chunks::<LANES>();
-        let Top { mut lanes, mut magnitudes } = *self;
-        for block in blocks {
-            for lane in 0..LANES {
-                let value = block[lane];
-                lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
-                magnitudes[lane] = magnitudes[lane].max(value.to_bits() << 1);
-            }
-        }
-        // What fills a vector up is none of the numbers.
-        for (lane, &value) in rest.iter().enumerate() {
-            lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
-            magnitudes[lane] = magnitudes[lane].max(value.to_bits() << 1);
-        }
-        *self = Top { lanes, magnitudes };
-    }
-
-    /// Whether all were finite.
-    #[inline(always)]
-    fn finite(&self) -> bool {
-        largest(self.magnitudes) < f32::INFINITY.to_bits() << 1
-    }
-
-    /// The largest magnitude; no number where one is none.
-    #[inline(always)]
-    fn largest(&self) -> f32 {
-        f32::from_bits(largest(self.magnitudes) >> 1)
-    }
-
-    #[inline(always)]
-    fn number(&self) -> f32 {
-        largest(self.lanes)
-    }
-}
-
-/// The largest of all lanes, halves upon halves: one after the other, they would be taken apart all the time.
+/// The largest number of each side, of those that are numbers.
 #[inline(always)]
-fn largest<N: Copy + PartialOrd>(mut lanes: [N; LANES]) -> N {
+fn tops(p: &[f32], q: &[f32]) -> [f32; 2] {
+    let ((p_blocks, p_rest), (q_blocks, q_rest)) = (p.as_chunks::<LANES>(), q.as_chunks::<LANES>());
+    let (mut p_tops, mut q_tops) = ([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    for (p, q) in p_blocks.iter().zip(q_blocks) {
+        for lane in 0..LANES {
+            p_tops[lane] = larger(p[lane], p_tops[lane]);
+            q_tops[lane] = larger(q[lane], q_tops[lane]);
+        }
+    }
+    for (lane, (&p, &q)) in p_rest.iter().zip(q_rest).enumerate() {
+        p_tops[lane] = larger(p, p_tops[lane]);
+        q_tops[lane] = larger(q, q_tops[lane]);
+    }
+    // Seen through, what follows would have the compiler take the vectors apart in the loop.
+    let (mut p_tops, mut q_tops) = std::hint::black_box((p_tops, q_tops));
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            let other = lanes[lane + width];
-            lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+            p_tops[lane] = larger(p_tops[lane + width], p_tops[lane]);
+            q_tops[lane] = larger(q_tops[lane + width], q_tops[lane]);
         }
         width /= 2;
     }
-    lanes[0]
+    [p_tops[0], q_tops[0]]
 }
 
-/// The last bins of a side; past the end there is no probability.
+/// The larger of a number, which may be none, and another.
 #[inline(always)]
-fn filled_up(rest: &[f32]) -> [f32; LANES] {
-    let mut values = [f32::NEG_INFINITY; LANES];
+fn larger(x: f32, than: f32) -> f32 {
+    if x > than { x } else { than }
+}
+
+/// The last bins of a side, beside others that have no probability.
+#[inline(always)]
+fn filled_up(rest: &[f32], none: f32) -> [f32; LANES] {
+    let mut values = [none; LANES];
     values.iter_mut().zip(rest).for_each(|(value, bin)| *value = *bin);
     values
 }
@@ -415,27 +382,8 @@ struct Sums {
     s: f64,
     /// `Σ w·(e^−y − 1)`.
     u: f64,
-}
-
-/// Running sums of `LANES` columns.
-#[derive(Clone, Copy, Default)]
-struct Lanes {
-    w: [f32; LANES],
-    v: [f32; LANES],
-    s: [f32; LANES],
-    u: [f32; LANES],
-}
-
-impl Lanes {
-    #[inline(always)]
-    fn add(&mut self, others: &Lanes) {
-        for lane in 0..LANES {
-            self.w[lane] += others.w[lane];
-            self.v[lane] += others.v[lane];
-            self.s[lane] += others.s[lane];
-            self.u[lane] += others.u[lane];
-        }
-    }
+    /// Whether `y` of a bin is no number, or above [`FARTHEST`].
+    odd: bool,
 }
 
 /// What the terms of a block have in common.
@@ -445,102 +393,139 @@ struct Terms {
     reference: [f32; 2],
     unit: f32,
     per_temperature: f32,
+    temperature: f64,
     /// `log2(e)` by the temperature, in two parts.
     log2_e: [f32; 2],
+    /// Numbers below it have no exponential.
+    least: f32,
+    /// [`FARTHEST`], in the units of the input.
+    farthest: f32,
 }
 
 impl Terms {
     fn new(tops: [f32; 2], reference: f64, unit: f64, temperature: f64) -> Terms {
+        let octave = temperature * std::f64::consts::LN_2;
         Terms {
             tops,
             reference: in_two_parts(reference),
             unit: unit as f32,
             per_temperature: (1.0 / temperature) as f32,
-            log2_e: in_two_parts(std::f64::consts::LOG2_E / temperature),
+            temperature,
+            log2_e: in_two_parts(1.0 / octave),
+            least: (-126.0 * octave) as f32,
+            farthest: (f64::from(FARTHEST) * temperature).min(f32::MAX.into()) as f32,
         }
     }
 
+    /// From the exponentials as they stand: `Σ w·y`, to which the other two sums are added. The reference is
+    /// that of the tops.
     #[inline(always)]
-    fn sums<const FUSED: bool, const FAR: bool, const KEEP: bool>(
+    fn far_sums<const FUSED: bool, const KEEP: bool>(
         &self,
         p: &[f32],
         q: &[f32],
-        ahead: &mut Ahead<'_>,
         [kept_w, kept_v]: &mut [&mut [f32]; 2],
     ) -> Sums {
-        let none = [0.0; LANES];
-        let (mut w, mut v, mut s, mut u) = (none, none, none, none);
+        let mut sums = [[0.0_f64; LANES]; 3];
+        let mut odd = [0_u32; LANES];
         for (first, (p, q)) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)).enumerate() {
             let kept = first * LANES * CHAIN..first * LANES * CHAIN + p.len();
             let kept = if KEEP { kept } else { 0..0 };
             let (w_blocks, w_rest) = kept_w[kept.clone()].as_chunks_mut::<LANES>();
             let (v_blocks, v_rest) = kept_v[kept].as_chunks_mut::<LANES>();
-            let mut chain = Lanes::default();
+            let mut chains = [[0.0_f32; LANES]; 3];
             let (p_blocks, p_rest) = p.as_chunks();
             let (q_blocks, q_rest) = q.as_chunks();
-            ahead.look_at_chain();
             for (at, (p, q)) in p_blocks.iter().zip(q_blocks).enumerate() {
-                let lanes = self.lanes::<FUSED, FAR>(p, q);
-                chain.add(&lanes);
+                let weights = self.far::<FUSED>(p, q, &mut chains, &mut odd);
                 if KEEP {
-                    (w_blocks[at], v_blocks[at]) = (lanes.w, lanes.v);
+                    (w_blocks[at], v_blocks[at]) = (weights[0], weights[1]);
                 }
             }
             if !p_rest.is_empty() {
-                let lanes = self.lanes::<FUSED, FAR>(&filled_up(p_rest), &filled_up(q_rest));
-                chain.add(&lanes);
+                let (p, q) = (filled_up(p_rest, f32::MIN), filled_up(q_rest, f32::MIN));
+                let weights = self.far::<FUSED>(&p, &q, &mut chains, &mut odd);
                 if KEEP {
-                    w_rest.copy_from_slice(&lanes.w[..p_rest.len()]);
-                    v_rest.copy_from_slice(&lanes.v[..p_rest.len()]);
+                    w_rest.copy_from_slice(&weights[0][..p_rest.len()]);
+                    v_rest.copy_from_slice(&weights[1][..p_rest.len()]);
                 }
             }
-            for lane in 0..LANES {
-                w[lane] += f64::from(chain.w[lane]);
-                v[lane] += f64::from(chain.v[lane]);
-                s[lane] += f64::from(chain.s[lane]);
-                u[lane] += f64::from(chain.u[lane]);
-            }
+            add(&mut sums, &chains);
         }
-        Sums { w: tree_sum(w), v: tree_sum(v), s: tree_sum(s), u: tree_sum(u) }
+        let [w, v, y] = sums.map(tree_sum);
+        Sums { w, v, s: y / self.temperature + (v - w), u: v - w, odd: any(&odd) }
     }
 
-    /// What each bin of a block of lanes adds to the sums.
+    /// Adds `w`, `v` and `w·y` of each bin to chains, the last in the units of the input, and returns the
+    /// first two.
     #[inline(always)]
-    fn lanes<const FUSED: bool, const FAR: bool>(
+    fn far<const FUSED: bool>(
         &self,
         p: &[f32; LANES],
         q: &[f32; LANES],
-    ) -> Lanes {
-        if FAR { self.far::<FUSED>(p, q) } else { self.near::<FUSED>(p, q) }
-    }
-
-    /// `e^−y − 1 + y` as it stands.
-    #[inline(always)]
-    fn far<const FUSED: bool>(&self, p: &[f32; LANES], q: &[f32; LANES]) -> Lanes {
-        let mut lanes = Lanes::default();
+        [w_chain, v_chain, y_chain]: &mut [[f32; LANES]; 3],
+        odd: &mut [u32; LANES],
+    ) -> [[f32; LANES]; 2] {
+        let mut weights = [[0.0; LANES]; 2];
         for lane in 0..LANES {
             let (a, b) = (p[lane] - self.tops[0], q[lane] - self.tops[1]);
             let (w, some_w) = self.exp::<FUSED>(a);
             let (v, _) = self.exp::<FUSED>(b);
-            let y = if some_w { (a - b) * self.per_temperature } else { 0.0 };
-            lanes.w[lane] = w;
-            lanes.v[lane] = v;
-            lanes.u[lane] = v - w;
-            lanes.s[lane] = mul_add::<FUSED>(w, y, v - w);
+            let y = a - b;
+            odd[lane] |= self.is_odd(y);
+            w_chain[lane] += w;
+            v_chain[lane] += v;
+            y_chain[lane] = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, y_chain[lane]);
+            (weights[0][lane], weights[1][lane]) = (w, v);
         }
-        lanes
+        weights
     }
 
-    /// `e^−y − 1 + y` from a series near 0, and as it stands elsewhere.
+    /// Whether a difference of the two sides is no number, or above [`FARTHEST`].
     #[inline(always)]
-    fn near<const FUSED: bool>(&self, p: &[f32; LANES], q: &[f32; LANES]) -> Lanes {
-        let mut lanes = Lanes::default();
+    fn is_odd(&self, y: f32) -> u32 {
+        // Written so that NaN is odd.
+        if y <= self.farthest { 0 } else { u32::MAX }
+    }
+
+    /// Without cancellation: `e^−y − 1 + y` from a series near 0, and as it stands elsewhere.
+    #[inline(always)]
+    fn near_sums<const FUSED: bool>(&self, p: &[f32], q: &[f32]) -> Sums {
+        let mut sums = [[0.0_f64; LANES]; 4];
+        let mut odd = [0_u32; LANES];
+        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
+            let mut chains = [[0.0_f32; LANES]; 4];
+            let (p_blocks, p_rest) = p.as_chunks();
+            let (q_blocks, q_rest) = q.as_chunks();
+            for (p, q) in p_blocks.iter().zip(q_blocks) {
+                self.near::<FUSED>(p, q, &mut chains, &mut odd);
+            }
+            if !p_rest.is_empty() {
+                let (p, q) = (filled_up(p_rest, f32::MIN), filled_up(q_rest, f32::MIN));
+                self.near::<FUSED>(&p, &q, &mut chains, &mut odd);
+            }
+            add(&mut sums, &chains);
+        }
+        let [w, v, s, u] = sums.map(tree_sum);
+        Sums { w, v, s, u, odd: any(&odd) }
+    }
+
+    /// Adds what each bin adds to the four sums to chains.
+    #[inline(always)]
+    fn near<const FUSED: bool>(
+        &self,
+        p: &[f32; LANES],
+        q: &[f32; LANES],
+        [w_chain, v_chain, s_chain, u_chain]: &mut [[f32; LANES]; 4],
+        odd: &mut [u32; LANES],
+    ) {
         for lane in 0..LANES {
             let (a, b) = (p[lane], q[lane]);
             // What rounding took from the difference is itself a number, and this one (Knuth 1969).
             let d = a - b;
             let b_seen = d - a;
             let lost = (a - (d - b_seen)) - (b + b_seen);
+            odd[lane] |= self.is_odd(d - self.reference[0]);
             let y = ((d - self.reference[0]) + (lost - self.reference[1])) * self.per_temperature;
             let (w, some_w) = self.exp::<FUSED>(a - self.tops[0]);
             let (v, _) = self.exp::<FUSED>(b - self.tops[1]);
@@ -548,27 +533,39 @@ impl Terms {
             let far_s = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, far_u);
             let tail = exp_tail::<FUSED>(y);
             let near = y.abs() <= 1.0;
-            lanes.w[lane] = w;
-            lanes.v[lane] = v;
-            lanes.s[lane] = if near { w * tail } else { far_s };
-            lanes.u[lane] = if near { w * (tail - y) } else { far_u };
+            w_chain[lane] += w;
+            v_chain[lane] += v;
+            s_chain[lane] += if near { w * tail } else { far_s };
+            u_chain[lane] += if near { w * (tail - y) } else { far_u };
         }
-        lanes
     }
 
-    /// `e^(x / temperature)` for `x ≤ 0`, and whether that is at least 2^−126: if not, it is 0.
+    /// `e^(x / temperature)`, and whether that is at least 2^−126: if not, it is 0.
     #[inline(always)]
     fn exp<const FUSED: bool>(&self, x: f32) -> (f32, bool) {
-        let octaves = x * self.log2_e[0];
-        power_of_2::<FUSED>(octaves, |k| self.beyond::<FUSED>(x, k))
+        self.power::<FUSED>(x, |k| self.beyond::<FUSED>(x, k))
     }
 
     /// The same of a sum of which the second number is what rounding took from the first.
     #[inline(always)]
     fn exp_of_both<const FUSED: bool>(&self, x: f32, rest: f32) -> (f32, bool) {
-        let octaves = x * self.log2_e[0];
-        let beyond = |k| mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k));
-        power_of_2::<FUSED>(octaves, beyond)
+        self.power::<FUSED>(x, |k| {
+            mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k))
+        })
+    }
+
+    /// 2 to the power of the octaves of a number, from what these are beyond the nearest integer.
+    #[inline(always)]
+    fn power<const FUSED: bool>(&self, x: f32, beyond: impl Fn(f32) -> f32) -> (f32, bool) {
+        /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
+        const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+        let shifted = mul_add::<FUSED>(x, self.log2_e[0], ROUND);
+        let r = beyond(shifted - ROUND);
+        // The lowest bits of `shifted` are those of the integer.
+        let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
+        let some = x >= self.least;
+        // As integers, so that one instruction adds and chooses.
+        (f32::from_bits(if some { scaled } else { 0 }), some)
     }
 
     /// The octaves of a number beyond so many.
@@ -576,20 +573,6 @@ impl Terms {
     fn beyond<const FUSED: bool>(&self, x: f32, k: f32) -> f32 {
         mul_add::<FUSED>(x, self.log2_e[1], mul_add::<FUSED>(x, self.log2_e[0], -k))
     }
-}
-
-/// 2 to the power of some octaves, from what they are beyond the nearest integer, and whether it is at least
-/// 2^−126: if not, it is 0.
-#[inline(always)]
-fn power_of_2<const FUSED: bool>(octaves: f32, beyond: impl Fn(f32) -> f32) -> (f32, bool) {
-    /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
-    let shifted = octaves + ROUND;
-    let r = beyond(shifted - ROUND);
-    // The lowest bits of `shifted` are those of the integer.
-    let scaled = exp2::<FUSED>(r).to_bits().wrapping_add(shifted.to_bits() << 23);
-    let some = octaves >= -126.0;
-    (if some { f32::from_bits(scaled) } else { 0.0 }, some)
 }
 
 /// `2^r` for `|r| ≤ 1/2`: least-squares fit of the relative error on Chebyshev nodes in 40-digit
@@ -653,7 +636,9 @@ pub(super) fn probabilities<const FUSED: bool>(
         return None;
     }
     let (blocks, rest) = numbers.as_chunks();
-    let all = || blocks.iter().copied().chain((!rest.is_empty()).then(|| filled_up(rest)));
+    let last = || (!rest.is_empty()).then(|| filled_up(rest, f32::NEG_INFINITY));
+    let all = || blocks.iter().copied().chain(last());
+
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
     for block in all() {
         for lane in 0..LANES {
@@ -941,8 +926,12 @@ fn lanes_of(side: &[f32], at: usize) -> [f32; LANES] {
 fn numbers_of(side: &[f32], at: usize) -> [f32; LANES] {
     match side[at * LANES..].first_chunk() {
         Some(lanes) => *lanes,
-        None => filled_up(&side[at * LANES..]),
+        None => filled_up(&side[at * LANES..], f32::NEG_INFINITY),
     }
+}
+
+fn any(lanes: &[u32; LANES]) -> bool {
+    lanes.iter().fold(0, |any, lane| any | lane) != 0
 }
 
 fn in_two_parts(value: f64) -> [f32; 2] {
@@ -965,20 +954,31 @@ mod tests {
 
     const LENGTHS: [usize; 10] = [1, 7, 16, 17, 100, 2047, 2048, 2049, 5000, 140_000];
 
+    /// A block whose tops are its own.
+    fn own<'a>(p: &'a [f32], q: &'a [f32], temperature: f64) -> Block<'a> {
+        Block { p, q, tops: tops(p, q), is_guess: false, temperature }
+    }
+
     /// If it were, each such row would be looked through once more.
     #[test]
-    fn what_fills_a_vector_up_is_not_a_number_of_the_row() {
-        let top = |side: &[f32]| {
-            let mut top = Top::NONE;
-            top.look_at_all(side);
-            top
+    fn what_fills_a_vector_up_is_no_odd_number_of_the_row() {
+        let odd = |p: &[f32], q: &[f32]| {
+            let terms = Terms::new([-50.0; 2], 0.0, 1.0, 1.0);
+            let far = terms.far_sums::<false, false>(p, q, &mut [&mut [][..], &mut []]);
+            assert_eq!(far.odd, terms.near_sums::<false>(p, q).odd);
+            far.odd
         };
         for bins in [1, 15, 16, 17, 40] {
-            let mut side: Vec<f32> = (0..bins).map(|bin| bin as f32 - 90.0).collect();
-            assert!(top(&side).finite());
-            assert_eq!([top(&side).largest(), top(&side).number()], [90.0, side[bins - 1]]);
-            side[bins - 1] = f32::NEG_INFINITY;
-            assert!(!top(&side).finite());
+            let side: Vec<f32> = (0..bins).map(|bin| bin as f32 - 90.0).collect();
+            assert!(!odd(&side, &side));
+            let none = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -2e12];
+            for (at, none) in (0..bins).flat_map(|at| none.map(|none| (at, none))) {
+                let mut other = side.clone();
+                other[at] = none;
+                assert!(odd(&side, &other) || none == f32::INFINITY, "{none} at {at} of {bins}");
+                assert_eq!(odd(&other, &side), none > 0.0 || none.is_nan(), "{none} at {at}");
+                assert!(odd(&other, &other) || none == -2e12, "{none} at {at} of {bins}");
+            }
         }
     }
 
@@ -1036,9 +1036,7 @@ mod tests {
         };
         let lacks = |temperature: f64, p, q| {
             let (p, q) = (whole(p), whole(q));
-            let mut ahead = Ahead::at(Some(&p), Some(&q));
-            ahead.look_at_rest();
-            ahead.lacks_weights(temperature)
+            matches!(own(&p, &q, temperature).oddness(), Oddness::LacksWeights)
         };
         for (want, temperature, p, q) in [
             // Below f32 is what is more than 85 below the largest; much more is what is beyond 1e12.
@@ -1062,15 +1060,15 @@ mod tests {
     /// Which of two ways a block takes shows in whether its weights can be kept, but not in its sums.
     #[test]
     fn blocks_that_f32_is_right_for_take_it() {
+        let made = |block: Block<'_>| {
+            block.made::<false, false>(&mut Manner::Far, &mut [&mut [][..], &mut []])
+        };
         let attempted = |temperature: f64, p: &[f32], q: &[f32]| {
-            let (mut now, mut manner) = (Ahead::at(Some(p), Some(q)), Manner::Far);
-            now.look_at_rest();
-            let mut ahead = Ahead::at(None, None);
-            let weights = &mut [&mut [][..], &mut []];
-            let (node, tops) =
-                now.node::<false, false>(temperature, &mut manner, &mut ahead, weights);
-            assert!(!node.invalid && node.infinite == q.contains(&f32::NEG_INFINITY));
-            tops
+            let block = own(p, q, temperature);
+            match made(block) {
+                Made::InF32 { is_kept, .. } => is_kept.then_some(block.tops),
+                _ => None,
+            }
         };
         let (p, q) = ([0.0_f32, 3.0, 1.0], [2.0_f32, 0.0, 1.0]);
         assert_eq!(attempted(1.0, &p, &q), Some([3.0, 2.0]));
@@ -1085,11 +1083,41 @@ mod tests {
         assert_eq!(attempted(1.0, &up(p, -most - 8.0), &q), None);
         for side in [[f32::NAN, 0.0, 1.0], [f32::INFINITY, 0.0, 1.0]] {
             for (p, q) in [(&side, &q), (&p, &side)] {
-                let mut now = Ahead::at(Some(&p[..]), Some(&q[..]));
-                now.look_at_rest();
-                let (weights, mut ahead) = (&mut [&mut [][..], &mut []], Ahead::at(None, None));
-                let node = now.node::<false, false>(1.0, &mut Manner::Far, &mut ahead, weights).0;
-                assert!(node.invalid, "{p:?}, {q:?}");
+                assert!(matches!(made(own(p, q, 1.0)), Made::InF64), "{p:?}, {q:?}");
+                assert!(node(p, q).invalid, "{p:?}, {q:?}");
+            }
+        }
+        // What was taken for the largest numbers is near enough to them, or not.
+        for (by, other_by, want) in [
+            (0.0, 0.0, true),
+            (10.0, -8.0, true),
+            (-7.0, 7.0, true),
+            (12.0, 0.0, false),
+            (0.0, 12.0, false),
+            (-9.0, 0.0, false),
+            (0.0, -9.0, false),
+            (f32::NEG_INFINITY, 0.0, false),
+            (0.0, 1e9, false),
+        ] {
+            let tops = [3.0 - by, 2.0 - other_by];
+            let made = made(Block { tops, is_guess: true, ..own(&p, &q, 1.0) });
+            assert_eq!(!matches!(made, Made::Apart), want, "{tops:?}");
+        }
+    }
+
+    /// Values do not tell which of them were summed for once, but whether what they were taken for was right.
+    #[test]
+    fn blocks_at_other_levels_than_those_before_have_their_digits() {
+        let steps = [0.0, 3.0, -5.0, 9.0, 30.0, 30.0, -60.0, 200.0, 1e5, 0.0, -1e6, 2.0, -300.0];
+        for by in [1e-4, 0.5, 6.0] {
+            for (p_step, q_step) in [(1.0, 1.0), (1.0, 0.5), (0.0, 0.1), (0.05, 0.0)] {
+                let [mut p, mut q] = sides(steps.len() * BLOCK - 5, by, 0.25);
+                for (at, step) in steps.into_iter().enumerate() {
+                    let of = at * BLOCK..p.len().min((at + 1) * BLOCK);
+                    p[of.clone()].iter_mut().for_each(|x| *x += p_step * step);
+                    q[of].iter_mut().for_each(|x| *x += q_step * step);
+                }
+                assert_same_divergence(&p, &q, &format!("{by}, steps by {p_step} and {q_step}"));
             }
         }
     }
@@ -1108,17 +1136,18 @@ mod tests {
                     (false, reference + 0.1, (0.1 / temperature).exp()),
                 ] {
                     let terms = Terms::new(tops, reference, unit, temperature);
-                    let ahead = &mut Ahead::at(None, None);
                     let none = &mut [&mut [][..], &mut []];
-                    let got = [
-                        terms.sums::<true, false, false>(&p, &q, ahead, none),
-                        terms.sums::<false, false, false>(&p, &q, ahead, none),
-                        terms.sums::<true, true, false>(&p, &q, ahead, none),
-                        terms.sums::<false, true, false>(&p, &q, ahead, none),
-                    ];
-                    let got = if is_far { &got[2..] } else { &got[..2] };
+                    let got = match is_far {
+                        true => [
+                            terms.far_sums::<true, false>(&p, &q, none),
+                            terms.far_sums::<false, false>(&p, &q, none),
+                        ],
+                        false => {
+                            [terms.near_sums::<true>(&p, &q), terms.near_sums::<false>(&p, &q)]
+                        }
+                    };
                     let what = format!("{bins} bins, {by}, {is_far}, {reference}: {got:?}");
-                    for got in got {
+                    for got in &got {
                         assert_sums(got, [&p, &q], tops, (reference, temperature), is_far, &what);
                     }
                 }
@@ -1142,9 +1171,10 @@ mod tests {
             let y = (f64::from(p) - f64::from(q) - reference) / temperature;
             let (s, u) = (w * ((-y).exp_m1() + y), w * (-y).exp_m1());
             let seen = if is_far { w * (1.0 + y.abs() + (-y).exp()) } else { 0.0 };
-            want = Sums { w: want.w + w, v: want.v + v, s: want.s + s, u: want.u + u };
             size.s += s + seen;
             size.u += u.abs() + seen;
+            let (w, v, s, u) = (want.w + w, want.v + v, want.s + s, want.u + u);
+            want = Sums { w, v, s, u, odd: false };
         }
         for (got, want, size) in [
             (got.w, want.w, want.w),
@@ -1186,14 +1216,17 @@ mod tests {
                 let top = |number: f32| {
                     let mut side = vec![-7.0_f32; bins];
                     side[at] = number;
-                    let mut top = Top::NONE;
-                    top.look_at_all(&side);
-                    (top.number(), top.finite())
+                    let others = vec![9.0; bins];
+                    let ([top, _], [other, _]) = (tops(&side, &others), tops(&others, &side));
+                    assert_eq!(other, 9.0);
+                    assert_eq!(tops(&others, &side)[1], top);
+                    top
                 };
-                assert_eq!(top(-3.0), (-3.0, true));
-                assert_eq!(top(f32::MAX), (f32::MAX, true));
-                assert_eq!(top(f32::INFINITY), (f32::INFINITY, false));
-                assert_eq!([f32::NAN, f32::NEG_INFINITY].map(|none| top(none).1), [false; 2]);
+                for number in [-3.0, f32::MAX, f32::INFINITY] {
+                    assert_eq!(top(number), number);
+                }
+                let of_others = if bins == 1 { f32::NEG_INFINITY } else { -7.0 };
+                assert_eq!([f32::NAN, f32::NEG_INFINITY].map(top), [of_others; 2]);
             }
         }
     }

@@ -7,7 +7,7 @@ use ndarray::ArrayView1;
 
 use super::Cpu;
 use super::gradient;
-use super::logs;
+use super::logs::{self, Kept};
 use super::plain::Plain;
 use super::sums::{
     Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest, starts_with_zeros,
@@ -358,12 +358,12 @@ impl pulp::WithSimd for LogRows<'_, '_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
         let LogRows { batch, first, mut slots } = self;
-        let mut space = [Vec::new(), Vec::new()];
+        let (mut space, mut kept) = ([Vec::new(), Vec::new()], Kept::default());
         let rows = 0..slots.values.len();
         rows.filter(|&at| {
             let row = first + at;
             let [p, q] = packed(batch, row..row + 1, &mut space);
-            let node = logs::segment::<S>(p, q, batch.temperature());
+            let node = logs::segment::<S>(p, q, batch.temperature(), &mut kept);
             slots.put(at, logs::settle(batch, row, &node))
         })
         .count()

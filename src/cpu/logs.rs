@@ -1074,6 +1074,9 @@ mod tests {
         assert_eq!(attempted(1.0, &p, &q), Some([3.0, 2.0]));
         assert_eq!(attempted(1.0, &p, &[0.1, 2.9, 1.0]), None, "near, which is seen too late");
         assert_eq!(attempted(1.0, &p, &[2.0, f32::NEG_INFINITY, 1.0]), None);
+        let none = f32::NEG_INFINITY;
+        assert_eq!(attempted(1.0, &[0.0, 3.0, none], &[2.0, 0.0, none]), Some([3.0, 2.0]));
+        assert_eq!(attempted(1.0, &[0.0, 3.0, none], &q), Some([3.0, 2.0]));
         // As large as f32 takes, and larger; on either side.
         let up = |side: [f32; 3], by: f32| side.map(|x| x + by);
         let most = LARGEST_TOP - 3.0;
@@ -1086,6 +1089,12 @@ mod tests {
                 assert!(matches!(made(own(p, q, 1.0)), Made::InF64), "{p:?}, {q:?}");
                 assert!(node(p, q).invalid, "{p:?}, {q:?}");
             }
+        }
+        // Also where P has no weight that would show it.
+        for (of_p, of_q) in
+            [none, -120.0].into_iter().flat_map(|p| [f32::NAN, f32::INFINITY].map(|q| (p, q)))
+        {
+            assert!(node(&[0.0, of_p, 1.0], &[0.0, of_q, 1.0]).invalid, "{of_p} and {of_q}");
         }
         // What was taken for the largest numbers is near enough to them, or not.
         for (by, other_by, want) in [
@@ -1119,6 +1128,24 @@ mod tests {
                 }
                 assert_same_divergence(&p, &q, &format!("{by}, steps by {p_step} and {q_step}"));
             }
+        }
+    }
+
+    /// They tell the gradient how large the largest probabilities are.
+    #[test]
+    fn what_is_kept_comes_with_the_largest_numbers_themselves() {
+        let [mut p, mut q] = sides(4 * BLOCK, 3.0, 0.25);
+        p[2 * BLOCK + 5] = 9.0;
+        q[3 * BLOCK - 1] = 8.0;
+        let kept = &mut Kept::default();
+        let node = Keeping { p: &p, q: &q, temperature: 2.0, kept }.dispatch();
+        assert_eq!(node.scales, [4.5, 4.0]);
+        assert_eq!(kept.tops, [kept.tops[0]; 4], "all four are near enough to the first");
+        let mass = |side: &[f32], top: f64| -> f64 {
+            side.iter().map(|&x| (f64::from(x) / 2.0 - top).exp()).sum()
+        };
+        for (got, want) in node.masses.into_iter().zip([mass(&p, 4.5), mass(&q, 4.0)]) {
+            assert!((got - want).abs() < 1e-6 * want, "{got}, not {want}");
         }
     }
 

@@ -74,13 +74,6 @@ impl Node {
     pub(crate) fn divergence(&self) -> f64 {
         self.g / self.masses[0]
     }
-
-    /// The same with other scales.
-    pub(crate) fn in_units_of(&self, scales: [f64; 2]) -> Node {
-        let by = [0, 1].map(|side: usize| (self.scales[side] - scales[side]).exp());
-        let masses = [self.masses[0] * by[0], self.masses[1] * by[1]];
-        Node { masses, scales, g: self.g * by[0], ..*self }
-    }
 }
 
 /// The node of a whole row.

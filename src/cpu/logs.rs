@@ -2,10 +2,11 @@
 //!
 //! Blocks of bins become nodes of the tree that [`chain`](crate::chain) merges. Within a block both
 //! sides are in units of their largest probabilities, or of those of a block before it if they are near:
-//! `w = e^(a − max a)`, `v = e^(b − max b)`, and the reference is `c = max a − max b`, which is the logarithm
-//! of the ratio of the masses but for a little if the two sides are nearly equal. Then
-//! `y = (a − b) − c` keeps its digits, since what rounding took from `a − b` is added again. Should so much of the sum cancel all the same that digits are
-//! lost, then the block is summed once more with the reference that the first sum shows to be right.
+//! `w = e^(a − max a)`, `v = e^(b − max b)`, and the reference is `c = max a − max b`, which is the
+//! logarithm of the ratio of the masses but for a little if the two sides are nearly equal. In such blocks
+//! `y = (a − b) − c` keeps its digits, since what rounding took from `a − b` is added again. Should so much
+//! of the sum cancel all the same that digits are lost, then the block is summed once more with the
+//! reference that the first sum shows to be right.
 
 use std::ops::Range;
 
@@ -31,7 +32,7 @@ const BLOCK: usize = 2048;
 /// Bins of a long row that one task takes.
 pub(super) const SEGMENT: usize = BLOCK * chain::FAN;
 
-/// The largest number of a side and a block may be so large: as it is, and divided by the temperature.
+/// What a side is in units of may be so large a number: as it is, and divided by the temperature.
 const LARGEST_TOP: f32 = 65_536.0;
 const LARGEST_LN: f64 = 1e8;
 
@@ -159,7 +160,7 @@ fn in_blocks<const FUSED: bool, const KEEP: bool>(
         let first = kept.nodes.len() * BLOCK;
         let bins = if KEEP { first..first + p.len() } else { 0..0 };
         let weights = &mut kept.weights.each_mut().map(|side| &mut side[bins.clone()]);
-        // The gradient, which may be small beside the probabilities, has none to lose.
+        // The gradient, which may be small beside the probabilities, has no digit to lose to a guess.
         let mut guessed = guess.filter(|_| !KEEP);
         let (made, tops) = loop {
             let tops = guessed.unwrap_or_else(|| tops(p, q));

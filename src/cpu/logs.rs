@@ -1136,6 +1136,41 @@ mod tests {
         }
     }
 
+    /// Peaks and levels at random, by temperatures at which they are anything from nothing to all of the mass.
+    #[test]
+    fn random_blocks_have_the_divergence_of_f64() {
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        for round in 0..60 {
+            let bins = 2 * BLOCK + 1 + (random() * 4096.0) as usize;
+            let [mut p, mut q] = sides(bins, 6.0 * random(), 3.0 * random());
+            for block in 0..bins.div_ceil(BLOCK) {
+                let of = block * BLOCK..bins.min((block + 1) * BLOCK);
+                let (level, apart) = (20.0 * random() - 10.0, 2.0 * random());
+                p[of.clone()].iter_mut().for_each(|x| *x += level);
+                q[of.clone()].iter_mut().for_each(|x| *x += level + apart);
+                let peak = of.start + (random() * (of.len() - 1) as f32) as usize;
+                (p[peak], q[peak]) = (p[peak] + 30.0 * random(), q[peak] + 30.0 * random());
+            }
+            for temperature in [0.01, 0.1, 1.0, 10.0] {
+                let divergence = |p: &[f32], q: &[f32]| {
+                    let got = Segment { p, q, temperature }.dispatch();
+                    let (p, q) = (p.chunks(1 << 12), q.chunks(1 << 12));
+                    let parts = p.zip(q).map(|(p, q)| chain::of_logs(p, q, temperature));
+                    (got.divergence(), chain::root(parts.collect()).divergence())
+                };
+                let (got, want) = divergence(&p, &q);
+                // What is nearer to 0 takes a closer look.
+                let is_right = (got - want).abs() <= 1e-6 * want || got.max(want) < 1e-13;
+                assert!(is_right, "{round}: {got:e}, not {want:e}, by {temperature}");
+                assert_eq!(divergence(&p, &p).0, 0.0, "{round}, by {temperature}");
+            }
+        }
+    }
+
     /// They tell the gradient how large the largest probabilities are, and no digit is lost to a guess.
     #[test]
     fn what_is_kept_is_in_units_of_the_largest_numbers() {

@@ -117,6 +117,7 @@ fn row<T: Element>(batch: &Batch<'_, T>, row: usize) -> Row<T::Value> {
 
 /// The loops over bins, compiled where they are implemented: once for each type, and not once more in each
 /// crate that calls this one.
+/// Public, with what its functions take, only because [`Value`] is; no path leads here from outside.
 pub trait Loops: Sized {
     /// Fills in some rows of probabilities, each of at most `SEGMENT` bins, or of what [`logs`] take.
     fn fill_in(batch: &Batch<'_, Self>, first: usize, slots: Slots<'_, Self>) -> usize;

@@ -89,7 +89,7 @@ pub enum Sum {
 /// The sums of some rows of P against some of Q, of what is kept of them, row by row.
 type Sums = fn(&[&[Lanes]], &[&[Lanes]], &mut [f64]);
 
-/// What there is to know of a form, whichever it is. Functions of pointers are compiled in this crate: once, and
+/// What there is to know of a form, whichever it is. What it points at is compiled in this crate: once, and
 /// not again for each type of numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Known {

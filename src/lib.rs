@@ -190,9 +190,8 @@ pub mod internal {
     }
 
     /// The names of the override constants that every kernel has.
-    pub fn overrides() -> [&'static str; 4] {
-        let form = Form { shared: true, split: true, loads: 1 };
-        kernel::overrides(1, form).map(|(name, _)| name)
+    pub fn overrides() -> [&'static str; 5] {
+        kernel::overrides(1, Form::ALONE).map(|(name, _)| name)
     }
 
     /// The fields of a variant's records, and their offsets.

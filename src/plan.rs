@@ -143,6 +143,18 @@ pub struct Form {
     pub split: bool,
     /// Vector loads of a side in one trip of an invocation's loop: 1, 2 or 4.
     pub loads: u32,
+    /// No trip has loads past the end of its segment, and none of these is of fewer than four bins.
+    pub whole: bool,
+}
+
+impl Form {
+    /// An invocation has a row to itself.
+    pub const ALONE: Form = Form { shared: false, split: false, loads: 1, whole: false };
+
+    /// So many share the parts of a row.
+    fn merging(lanes: u32) -> Form {
+        Form { shared: lanes > 1, split: true, ..Form::ALONE }
+    }
 }
 
 /// One round of merging.
@@ -231,8 +243,16 @@ impl Plan {
 
     /// The dispatch that sums the units of a chunk.
     pub fn dispatch(&self, chunk: &Chunk) -> Dispatch {
-        let split = chunk.segments.len() > 1;
-        self.grid(chunk.rows.len() * chunk.segments.len(), self.lanes, split, self.loads)
+        let units = chunk.rows.len() * chunk.segments.len();
+        let trip_bins = self.lanes as usize * self.loads as usize * QUAD;
+        let cut_within_trips = self.segments > 1 && !self.segment_bins.is_multiple_of(trip_bins);
+        let form = Form {
+            shared: self.lanes > 1,
+            split: chunk.segments.len() > 1,
+            loads: self.loads,
+            whole: self.shape.bins.is_multiple_of(trip_bins) && !cut_within_trips,
+        };
+        self.grid(units, self.lanes, form)
     }
 
     /// The rounds that merge each of `rows` rows into one record.
@@ -247,7 +267,7 @@ impl Plan {
                 before: before as u32,
                 after: after as u32,
                 fan: fan as u32,
-                dispatch: self.grid(rows * after, lanes, true, 1),
+                dispatch: self.grid(rows * after, lanes, Form::merging(lanes)),
             });
             before = after;
         }
@@ -256,11 +276,11 @@ impl Plan {
 
     /// The dispatch that gives each of so many rows an invocation.
     pub fn rowwise(&self, rows: usize) -> Dispatch {
-        self.grid(rows, 1, false, 1)
+        self.grid(rows, 1, Form::ALONE)
     }
 
     /// Workgroups for so many units, in two dimensions, since one holds only 65,535.
-    fn grid(&self, units: usize, lanes: u32, split: bool, loads: u32) -> Dispatch {
+    fn grid(&self, units: usize, lanes: u32, form: Form) -> Dispatch {
         let units_per_group = (self.limits.workgroup_size / lanes) as usize;
         let groups = units.div_ceil(units_per_group);
         let width = groups.min(self.limits.grid as usize).max(1);
@@ -268,7 +288,7 @@ impl Plan {
             units: units as u32,
             lanes,
             grid: [width as u32, groups.div_ceil(width) as u32],
-            form: Form { shared: lanes > 1, split, loads },
+            form,
         }
     }
 }

@@ -1,5 +1,7 @@
 // The two sides in bf16, two bins to a word: a bf16 is the upper half of an f32.
 
+alias Quad = vec4<u32>;
+
 @group(0) @binding(1) var<storage, read> p: array<vec2<u32>>;   // [rows][p_stride]
 @group(0) @binding(2) var<storage, read> q: array<vec2<u32>>;   // [rows][q_stride]
 

@@ -51,7 +51,7 @@ struct Excess {
 // `w` and `v` are the children's masses in the node's units, `d` the logarithms of their ratios, and
 // `both` says which have both.
 fn excess(w: vec4<Real>, v: vec4<Real>, d: Pair, both: vec4<bool>, c: Reference) -> Excess {
-    let y = select(vec4<Real>(0.0), exact(d.hi - vec4<Real>(c.high)) + (d.lo - vec4<Real>(c.low)), both);
+    let y = select(vec4<Real>(0.0), exact_diff(d.hi, vec4<Real>(c.high)) + (d.lo - vec4<Real>(c.low)), both);
     let near = both & (abs(y) <= vec4<Real>(2.0));
     let tail = phi(-y);
     let far_u = v * c.to_p - w;
@@ -69,12 +69,12 @@ fn node(w: Real, v: Real, p_exponent: i32, q_exponent: i32, c: Reference, g: Rea
     record.p_exponent = p_exponent;
     record.q_exponent = q_exponent;
     if (w > 0.0 && v > 0.0) {
-        // The reference was next to the ratio of the masses, so that u is small: series for
-        // ln(1 + u), and for what is left of u.
         let u = u_sum / w;
-        record.high = c.high;
-        record.low = c.low - u * (1.0 - u * (0.5 - u * THIRD));
-        record.g = max(g - w * u * u * (0.5 - u * (THIRD - 0.25 * u)), 0.0);
+        let of_masses = of_ratio(u, v * c.to_p / w);
+        let ratio = two_diff(vec4<Real>(c.high), vec4<Real>(of_masses.ln));
+        record.high = ratio.hi.x;
+        record.low = c.low + ratio.lo.x;
+        record.g = max(g - w * of_masses.eta, 0.0);
     }
     return record;
 }

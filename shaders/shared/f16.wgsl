@@ -1,6 +1,8 @@
 // The two sides in f16, two bins to a word. Widened in integers, since hardware may flush the
 // subnormal ones; the same steps as in src/element.rs.
 
+alias Quad = vec4<u32>;
+
 @group(0) @binding(1) var<storage, read> p: array<vec2<u32>>;   // [rows][p_stride]
 @group(0) @binding(2) var<storage, read> q: array<vec2<u32>>;   // [rows][q_stride]
 

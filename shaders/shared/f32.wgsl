@@ -1,5 +1,7 @@
 // The two sides in f32: a vector load is four bins.
 
+alias Quad = vec4<u32>;
+
 @group(0) @binding(1) var<storage, read> p: array<vec4<u32>>;   // [rows][p_stride]
 @group(0) @binding(2) var<storage, read> q: array<vec4<u32>>;   // [rows][q_stride]
 

@@ -1,6 +1,8 @@
 // The two sides in f32, rows of any length one after the other: where a row is no whole number of
 // vector loads, it does not begin where one may.
 
+alias Quad = vec4<u32>;
+
 @group(0) @binding(1) var<storage, read> p: array<u32>;   // [rows][p_stride]
 @group(0) @binding(2) var<storage, read> q: array<u32>;   // [rows][q_stride]
 

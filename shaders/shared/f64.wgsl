@@ -1,5 +1,7 @@
 // The two sides in f64: two vector loads are four bins.
 
+alias Quad = Stored;
+
 @group(0) @binding(1) var<storage, read> p: array<vec2<f64>>;         // [rows][2·p_stride]
 @group(0) @binding(2) var<storage, read> q: array<vec2<f64>>;         // [rows][2·q_stride]
 @group(0) @binding(5) var<storage, read> p_words: array<vec4<u32>>;   // the same bytes as p

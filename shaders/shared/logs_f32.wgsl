@@ -15,20 +15,38 @@ struct Pair {
     lo: vec4<f32>,
 }
 
+// 1, but a compiler cannot know that.
+fn one() -> vec4<f32> {
+    return vec4(bitcast<f32>(ONE ^ params.zero));
+}
+
+// exact(a * b), exact(a - b) and exact(a + b), each in one step.
+fn exact_product(a: vec4<f32>, b: f32) -> vec4<f32> {
+    return fma(a, vec4(b), vec4(bitcast<f32>(params.zero)));
+}
+
+fn exact_diff(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return fma(a, one(), -b);
+}
+
+fn exact_sum(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return fma(a, one(), b);
+}
+
 // a − b without any error: hi is the rounded difference, lo what rounding took from it. Holds for
 // all numbers whose difference neither overflows nor has a lo below the normal numbers.
 // Measured: 0 of 4.2 million wrong; without `exact`, 65 % of them.
 fn two_diff(a: vec4<f32>, b: vec4<f32>) -> Pair {
-    let d = exact(a - b);
-    let minus_b = exact(d - a);
-    return Pair(d, exact(a - exact(d - minus_b)) - exact(b + minus_b));
+    let d = exact_diff(a, b);
+    let minus_b = exact_diff(d, a);
+    return Pair(d, exact_diff(a, exact_diff(d, minus_b)) - exact_sum(b, minus_b));
 }
 
 // a + b likewise.
 fn two_sum(a: vec4<f32>, b: vec4<f32>) -> Pair {
-    let s = exact(a + b);
-    let b_taken = exact(s - a);
-    let lo = exact(a - exact(s - b_taken)) + exact(b - b_taken);
+    let s = exact_sum(a, b);
+    let b_taken = exact_diff(s, a);
+    let lo = exact_diff(a, exact_diff(s, b_taken)) + exact_diff(b, b_taken);
     return Pair(s, exact(lo));
 }
 
@@ -161,4 +179,22 @@ fn ln_ratio(w: f32, v: f32, exponents: i32) -> Pair {
     let octaves = ln_octaves(exponents);
     let ratio = two_sum(octaves.hi, vec4(logs.hi.x - logs.hi.y));
     return two_sum(ratio.hi, ratio.lo + (octaves.lo + vec4(logs.lo.x - logs.lo.y)));
+}
+
+// What the ratio 1 + u of two masses adds to a sum of excesses.
+struct OfRatio {
+    ln: f32,    // ln(1 + u)
+    eta: f32,   // u − ln(1 + u)
+}
+
+fn of_ratio(u: f32, ratio: f32) -> OfRatio {
+    if (u < -0.5 || u > 1.0) {
+        let logs = ln(bitcast<vec4<u32>>(vec4(max(ratio, 0x1p-126f))));
+        let log = logs.hi.x + logs.lo.x;
+        return OfRatio(log, u - log);
+    }
+    let s = u / (2.0 + u);
+    let z = s * s;
+    let t = z * ((((ATANH_4 * z + ATANH_3) * z + ATANH_2) * z + ATANH_1) * z + ATANH_0);
+    return OfRatio(2.0 * (s + s * t), s * (u - 2.0 * t));
 }

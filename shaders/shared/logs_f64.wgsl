@@ -7,6 +7,10 @@ struct Pair {
     lo: vec4<f64>,
 }
 
+fn exact_diff(a: vec4<f64>, b: vec4<f64>) -> vec4<f64> {
+    return exact(a - b);
+}
+
 // a − b without any error: hi is the rounded difference, lo what rounding took from it.
 fn two_diff(a: vec4<f64>, b: vec4<f64>) -> Pair {
     let d = exact(a - b);
@@ -142,4 +146,16 @@ fn ln_ratio(w: f64, v: f64, exponents: i32) -> Pair {
     let high = (bitcast<vec4<u32>>(vec4<f32>(masses)) >> vec4(3u)) + vec4((1023u - 127u) << 20u);
     let logs = ln(masses, high);
     return Pair(vec4(f64(exponents) * LN_2 + (logs.x - logs.y)), vec4<f64>(0.0));
+}
+
+// What the ratio 1 + u of two masses adds to a sum of excesses.
+struct OfRatio {
+    ln: f64,    // ln(1 + u)
+    eta: f64,   // u − ln(1 + u)
+}
+
+// By series: what the masses are held against is next to their ratio here.
+fn of_ratio(u: f64, ratio: f64) -> OfRatio {
+    let third = THIRD;
+    return OfRatio(u * (1.0 - u * (0.5 - u * third)), u * u * (0.5 - u * (third - 0.25 * u)));
 }

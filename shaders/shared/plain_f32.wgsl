@@ -17,65 +17,78 @@ fn mass_unit(exponent: i32) -> MassUnit {
 
 // e^x of x ≤ 2, by the device's power of two, and by what its argument lost to rounding; 0 far below 1.
 fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
-    let z = exact(x * LOG2_E);
+    let z = exact_product(x, LOG2_E);
     let lost = fma(x, vec4(LOG2_E), -z) + x * LOG2_E_REST;
     return exp2(z) * (1.0 + lost * LN_2);
 }
 
-struct Stored {
-    p: vec4<u32>,
-    q: vec4<u32>,
+// Whether a sample tells how large numbers are.
+const BY_SAMPLE: bool = true;
+
+fn is_moderate(mass: f32) -> bool {
+    return bitcast<u32>(mass) < bitcast<u32>(0x1p60f);
 }
 
-fn stored_at(row: u32, quad: u32, end: u32) -> Stored {
-    let at = min(quad, end - 1u);
+// Four bins of both sides; nothing where there are none.
+fn bins_of(quads: Quads, quad: u32, end: u32) -> Quads {
+    if (WHOLE) {
+        return quads;
+    }
     let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
-    return Stored(
-        select(vec4(NEGATIVE_INFINITE), p_quad(row, at, true), inside),
-        select(vec4(NEGATIVE_INFINITE), q_quad(row, at, true), inside),
-    );
+    let none = vec4(NEGATIVE_INFINITE);
+    return Quads(select(none, quads.p, inside), select(none, quads.q, inside));
 }
 
 fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
-    let stored = stored_at(row, quad, end);
+    let stored = bins_of(quads_at(row, quad, end), quad, end);
     let p = max(bitcast<vec4<f32>>(stored.p), vec4(NO_TOP));
     let q = max(bitcast<vec4<f32>>(stored.q), vec4(NO_TOP));
     return Logs(Pair(p, vec4(0.0)), Pair(q, vec4(0.0)));
 }
 
-// Of what is too large above, or of a side that has nothing but what is too large below: beside that,
-// what counts as no probability would be one.
+// Of a side that has nothing but what is too large below: beside that, what counts as no probability
+// would be one.
 fn flags_of_tops(heaps: Heaps) -> u32 {
-    let top = max(heaps.p.top, heaps.q.top);
-    let invalid = bitcast<u32>(top) == INFINITE;
-    let huge = top > MOST || is_low(heaps.p.top) || is_low(heaps.q.top);
-    return select(0u, SOME_HUGE, huge) | select(0u, SOME_INVALID, invalid);
+    return select(0u, SOME_HUGE, is_low(heaps.p.top) || is_low(heaps.q.top));
 }
 
 fn is_low(top: f32) -> bool {
     return top > NO_TOP && top < -MOST;
 }
 
-// Of bins that P has, where a side is below what this arithmetic takes, or nothing.
-fn flags_of_unlikely(stored: Stored) -> u32 {
+// Of bins of which one is no number, or too large above, or of those that P has, where a side is below
+// what this arithmetic takes, or nothing.
+fn flags_of_unlikely(stored: Quads) -> u32 {
     let none = vec4(NEGATIVE_INFINITE);
     let least = vec4(bitcast<u32>(-MOST));
-    let huge = ((stored.p != none) & (stored.p > least)) | ((stored.q != none) & (stored.q > least));
-    let infinite = (stored.q == none) & (stored.p != none);
-    return select(0u, SOME_HUGE, any(huge)) | select(0u, SOME_INFINITE, any(infinite));
+    let p_positive = stored.p < vec4(1u << 31u);
+    let q_positive = stored.q < vec4(1u << 31u);
+    let invalid = (stored.p > none) | (stored.q > none)
+        | (p_positive & (stored.p >= vec4(INFINITE))) | (q_positive & (stored.q >= vec4(INFINITE)));
+    let most = vec4(bitcast<u32>(MOST));
+    let high = (p_positive & (stored.p > most)) | (q_positive & (stored.q > most));
+    let some = stored.p != none;
+    let low = some & (!p_positive & (stored.p > least) | !q_positive & (stored.q != none) & (stored.q > least));
+    let infinite = (stored.q == none) & some;
+    return select(0u, SOME_INVALID, any(invalid))
+        | select(0u, SOME_HUGE, any(high | low))
+        | select(0u, SOME_INFINITE, any(infinite));
 }
 
-fn weighed_at(row: u32, quad: u32, end: u32, held: Held) -> Weighed {
-    let stored = stored_at(row, quad, end);
-    let p = max(bitcast<vec4<f32>>(stored.p), vec4(LEAST));
-    let q = max(bitcast<vec4<f32>>(stored.q), vec4(LEAST));
-    // What is too large shows in the first reading.
-    let both = max(stored.p & vec4(0x7fffffffu), stored.q & vec4(0x7fffffffu));
-    let largest = max(max(both.x, both.y), max(both.z, both.w));
-    var flags = select(0u, SOME_INVALID, largest > INFINITE);
-    let unlikely = (p == vec4(LEAST)) | (q == vec4(LEAST));
-    if (any(unlikely & (stored.p != vec4(NEGATIVE_INFINITE)))) {
-        flags |= flags_of_unlikely(stored);
+fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
+    let stored = bins_of(quads, quad, end);
+    var p = bitcast<vec4<f32>>(stored.p);
+    var q = bitcast<vec4<f32>>(stored.q);
+    var flags = 0u;
+    // Above as integers without a sign, or with one: what is below this arithmetic, or beyond it.
+    let below = max(stored.p, stored.q);
+    let above = max(bitcast<vec4<i32>>(stored.p), bitcast<vec4<i32>>(stored.q));
+    let least = max(max(below.x, below.y), max(below.z, below.w));
+    let most = max(max(above.x, above.y), max(above.z, above.w));
+    if (least > bitcast<u32>(-MOST) || most > bitcast<i32>(MOST)) {
+        flags = flags_of_unlikely(stored);
+        p = max(p, vec4(LEAST));
+        q = max(q, vec4(LEAST));
     }
     return Weighed(
         exp_of_weight((p - held.p_unit.hi) - held.p_unit.lo),

@@ -1,8 +1,9 @@
 // A segment of bins of which a side is logarithms, as one node of the chain rule. With sides.wgsl or
 // plain_f32.wgsl.
 //
-// The bins are read twice. What one adds is held against the ratio of the segment's masses, and keeps
-// its digits where that is known to some; the first reading finds it, and the units of the masses.
+// What a bin adds is held against the ratio of the segment's masses, and keeps its digits where that is
+// known to some. A first reading finds it, and the units of the masses, from a sample of the bins; where
+// the second shows that they were something else, both are done once more with all of the bins.
 
 // What there is of a side, roughly.
 struct Heap {
@@ -52,8 +53,29 @@ fn heap_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Heap {
     return Heap(top, (sum.x + sum.y) + (sum.z + sum.w));
 }
 
+// Trips of the first reading, or up to twice as many.
+const SAMPLE: u32 = 2u;
+
+// Vector loads from one trip of the first reading to the next.
+fn step_of(place: Place, lanes: u32) -> u32 {
+    let whole = LOADS * lanes;
+    let trips = (place.end - place.first + whole - 1u) / whole;
+    return select(whole, whole * max(trips / SAMPLE, 1u), BY_SAMPLE);
+}
+
+// A vector load of each side; the last one of the segment where there is none.
+struct Quads {
+    p: Quad,
+    q: Quad,
+}
+
+fn quads_at(row: u32, quad: u32, end: u32) -> Quads {
+    let at = min(quad, end - 1u);
+    return Quads(p_quad(row, at, true), q_quad(row, at, true));
+}
+
 // The loads of a trip are in flight together. The loops test at their ends: see segment_sums.wgsl.
-fn heaps_of(place: Place, lane: u32, lanes: u32) -> Heaps {
+fn heaps_of(place: Place, lane: u32, lanes: u32, step: u32) -> Heaps {
     var heaps = no_heaps();
     var quad = place.first + lane;
     loop {
@@ -72,7 +94,7 @@ fn heaps_of(place: Place, lane: u32, lanes: u32) -> Heaps {
         heaps.p = heaped(heaps.p, heap_of(a.p, b.p, c.p, e.p));
         heaps.q = heaped(heaps.q, heap_of(a.q, b.q, c.q, e.q));
         continuing {
-            quad += LOADS * lanes;
+            quad += step;
             break if quad >= place.end;
         }
     }
@@ -93,12 +115,12 @@ fn exponent_of(heap: Heap) -> i32 {
     return select(NO_MASS, i32(floor(heap.top * LOG2_E)), heap.top > NO_TOP);
 }
 
-fn held_against(heaps: Heaps) -> Held {
+fn held_against(heaps: Heaps, all: bool) -> Held {
     let p_exponent = exponent_of(heaps.p);
     let q_exponent = exponent_of(heaps.q);
     let p_unit = mass_unit(p_exponent);
     let q_unit = mass_unit(q_exponent);
-    let flags = flags_of_tops(heaps);
+    let flags = select(0u, flags_of_tops(heaps), all);
     if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
         return Held(p_exponent, q_exponent, p_unit, q_unit, flags, Reference(0.0, 0.0, 0.0));
     }
@@ -143,8 +165,8 @@ struct Weighed {
     flags: u32,
 }
 
-fn excesses_at(row: u32, quad: u32, end: u32, held: Held) -> Excesses {
-    let bins = weighed_at(row, quad, end, held);
+fn excesses_at(quads: Quads, quad: u32, end: u32, held: Held) -> Excesses {
+    let bins = weighed(quads, quad, end, held);
     let more = excess(bins.w, bins.v, bins.d, bins.both, held.to);
     let sums = vec4<Real>(total(bins.w), total(bins.v), total(more.g), total(more.u));
     return Excesses(sums, bins_in(quad, end), bins.flags);
@@ -156,11 +178,15 @@ const CHAIN: u32 = 16u;
 fn excesses_of(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
     var all = no_excesses();
     var quad = place.first + lane;
+    // In flight while the one before it is worked on.
+    var ahead = quads_at(place.row, quad, place.end);
     var trips = 0u;
     loop {
         var some = no_excesses();
         loop {
-            some = together(some, excesses_at(place.row, quad, place.end, held));
+            let quads = ahead;
+            ahead = quads_at(place.row, quad + lanes, place.end);
+            some = together(some, excesses_at(quads, quad, place.end, held));
             trips += 1u;
             continuing {
                 quad += lanes;
@@ -187,19 +213,33 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
     return record;
 }
 
+// Whether that may be said of bins that were held against a sample: nothing overflows, and what the masses
+// take away again is no more than what they leave.
+fn is_held(excesses: Excesses, held: Held) -> bool {
+    let s = excesses.sums;
+    if (held.p_exponent == NO_MASS || held.q_exponent == NO_MASS || !is_moderate(s.x) || !is_moderate(s.y)) {
+        return false;
+    }
+    let u = s.w / s.x;
+    let eta = of_ratio(u, s.y * held.to.to_p / s.x).eta;
+    return abs(u) <= 0x1p-10 || s.z >= 2.0 * s.x * eta;
+}
+
 var<workgroup> all_heaps: array<Heaps, WORKGROUP_SIZE>;
 var<workgroup> all_excesses: array<Excesses, WORKGROUP_SIZE>;
+var<workgroup> again: atomic<u32>;
 
-// Makes the record of each unit of the dispatch, and puts it where it is to be left.
-fn reduce(group: vec3<u32>, local: u32) {
-    let lanes = select(1u, params.lanes, SHARED);
+// Both readings of a unit, the first one in such steps. Each of its lanes is told what they made.
+struct Readings {
+    excesses: Excesses,
+    held: Held,
+}
+
+fn readings_of(place: Place, inside: bool, local: u32, lanes: u32, step: u32) -> Readings {
     let lane = local & (lanes - 1u);
-    let unit = unit_of(group, params.line, local, lanes);
-    let inside = unit < params.units;
-    let place = place_of(min(unit, params.units - 1u));
     var heaps = no_heaps();
     if (inside) {
-        heaps = heaps_of(place, lane, lanes);
+        heaps = heaps_of(place, lane, lanes, step);
     }
     if (SHARED) {
         all_heaps[local] = heaps;
@@ -214,7 +254,7 @@ fn reduce(group: vec3<u32>, local: u32) {
         workgroupBarrier();
         heaps = all_heaps[local - lane];
     }
-    let held = held_against(heaps);
+    let held = held_against(heaps, step == LOADS * lanes);
     var excesses = no_excesses();
     if (inside) {
         excesses = excesses_of(place, lane, lanes, held);
@@ -228,8 +268,40 @@ fn reduce(group: vec3<u32>, local: u32) {
                 all_excesses[local] = excesses;
             }
         }
+        workgroupBarrier();
+        excesses = all_excesses[local - lane];
+    }
+    return Readings(excesses, held);
+}
+
+// Makes the record of each unit of the dispatch, and puts it where it is to be left.
+fn reduce(group: vec3<u32>, local: u32) {
+    let lanes = select(1u, params.lanes, SHARED);
+    let lane = local & (lanes - 1u);
+    let unit = unit_of(group, params.line, local, lanes);
+    let inside = unit < params.units;
+    let place = place_of(min(unit, params.units - 1u));
+    let step = step_of(place, lanes);
+    let whole = LOADS * lanes;
+    if (SHARED && local == 0u) {
+        atomicStore(&again, 0u);
+    }
+    var readings = readings_of(place, inside, local, lanes, step);
+    let more = inside && step > whole && !is_held(readings.excesses, readings.held);
+    if (SHARED) {
+        if (more) {
+            atomicStore(&again, 1u);
+        }
+        if (workgroupUniformLoad(&again) != 0u) {
+            let others = readings_of(place, more, local, lanes, whole);
+            if (more) {
+                readings = others;
+            }
+        }
+    } else if (more) {
+        readings = readings_of(place, true, local, lanes, whole);
     }
     if (lane == 0u && inside) {
-        put(unit, record_from(excesses, held));
+        put(unit, record_from(readings.excesses, readings.held));
     }
 }

@@ -6,13 +6,13 @@ struct Bins {
     p: vec4<Real>,
     q: vec4<Real>,
     d: vec4<Real>,          // p − q
-    infinite: vec4<u32>,    // not 0 where p > 0 = q
+    least: vec4<u32>,       // the smallest bit patterns of q where p > 0, or what is 0 where those are
     top: vec4<u32>,         // the largest bit patterns, or the upper halves of them
 }
 
 fn summed(a: Bins, b: Bins) -> Bins {
-    let infinite = a.infinite | b.infinite;
-    return Bins(a.g + b.g, a.p + b.p, a.q + b.q, a.d + b.d, infinite, max(a.top, b.top));
+    let least = min(a.least, b.least);
+    return Bins(a.g + b.g, a.p + b.p, a.q + b.q, a.d + b.d, least, max(a.top, b.top));
 }
 
 // Trips whose sums are added one after the other. Bins that are all alike are rounded alike, so
@@ -28,16 +28,17 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     let first = place.first + lane;
     let end = place.end;
     var total = vec4<Real>();
-    var infinite = vec4(0u);
+    var least = vec4(INFINITE);
     var top = vec4(0u);
     var trips = 0u;
     var quad = first;
     loop {
         var sum = Bins();
+        sum.least = least;
         loop {
             let each = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
-            let inside = each < vec4(end);
-            let at = min(each, vec4(end - 1u));
+            let inside = vec4(WHOLE) | (each < vec4(end));
+            let at = select(min(each, vec4(end - 1u)), each, WHOLE);
             let p_0 = p_quad(row, at.x, inside.x);
             let q_0 = q_quad(row, at.x, inside.x);
             let p_1 = p_quad(row, at.y, inside.y);
@@ -61,20 +62,46 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
             }
         }
         total += in_one(sum);
-        infinite |= sum.infinite;
+        least = sum.least;
         top = max(top, sum.top);
         continuing {
             break if quad >= end;
         }
+    }
+    if (has_small(least)) {
+        total.x = lifted_sum(row, first, end, lanes);
     }
     return Record(
         total.xy,
         total.zw,
         max(max(top.x, top.y), max(top.z, top.w)),
         consumed(first, end, lanes, trips),
-        select(0u, SOME_INFINITE, any(infinite != vec4(0u))),
+        select(0u, SOME_INFINITE, any(least == vec4(0u))),
         params.ticket,
     );
+}
+
+// The sum of g once more, with care.
+fn lifted_sum(row: u32, first: u32, end: u32, lanes: u32) -> Real {
+    var total = vec4<Real>();
+    var trips = 0u;
+    var quad = first;
+    loop {
+        var sum = vec4<Real>();
+        loop {
+            sum += lifted_g(p_quad(row, quad, true), q_quad(row, quad, true));
+            trips += 1u;
+            continuing {
+                quad += lanes;
+                break if quad >= end || trips % CHAIN == 0u;
+            }
+        }
+        total += sum;
+        continuing {
+            break if quad >= end;
+        }
+    }
+    return (total.x + total.y) + (total.z + total.w);
 }
 
 // The sums of g, p, q and d.

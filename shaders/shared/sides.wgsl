@@ -14,22 +14,28 @@ fn weights(side: Side, unit: MassUnit) -> vec4<Real> {
     return scaled_down(side.weight.mantissa, side.weight.exponent - vec4(unit.exponent));
 }
 
+// Whether a sample of the bins tells how large they are: where a side may be anything it does not pay.
+const BY_SAMPLE: bool = false;
+
+fn is_moderate(mass: Real) -> bool {
+    return true;
+}
+
 struct Sides {
     p: Side,
     q: Side,
 }
 
-fn sides_at(row: u32, quad: u32, end: u32) -> Sides {
-    let at = min(quad, end - 1u);
+fn sides_of(quads: Quads, quad: u32, end: u32) -> Sides {
     let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
     return Sides(
-        side_of(p_quad(row, at, quad < end), params.p_kind, inside),
-        side_of(q_quad(row, at, quad < end), params.q_kind, inside),
+        side_of(quads.p, params.p_kind, inside),
+        side_of(quads.q, params.q_kind, inside),
     );
 }
 
 fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
-    let sides = sides_at(row, quad, end);
+    let sides = sides_of(quads_at(row, quad, end), quad, end);
     return Logs(logs_of(sides.p), logs_of(sides.q));
 }
 
@@ -42,8 +48,8 @@ fn flags_of_tops(heaps: Heaps) -> u32 {
     return 0u;
 }
 
-fn weighed_at(row: u32, quad: u32, end: u32, held: Held) -> Weighed {
-    let sides = sides_at(row, quad, end);
+fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
+    let sides = sides_of(quads, quad, end);
     var d = two_diff(sides.p.ln.hi, sides.q.ln.hi);
     d.lo += sides.p.ln.lo - sides.q.ln.lo;
     let infinite = any(sides.p.on & !sides.q.on);

@@ -4,6 +4,7 @@ override WORKGROUP_SIZE: u32 = 64u;
 override SHARED: bool = true;   // several invocations may share a unit; else there is no barrier
 override SPLIT: bool = true;    // rows may have several segments; else a unit is a row
 override LOADS: u32 = 4u;       // vector loads of a side in one trip of the loop: 1, 2 or 4
+override WHOLE: bool = false;   // each trip's loads are inside the segment, and each is of four bins
 
 const SOME_INFINITE: u32 = 1u; // a bin has p > 0 = q
 const SOME_STALE: u32 = 2u;    // a merged record was not written by this submission

@@ -110,7 +110,8 @@ impl RowsJob {
 
     /// That of the later passes.
     fn later_dispatch(&self) -> Dispatch {
-        Dispatch { form: Form { loads: 1, ..self.dispatch.form }, ..self.dispatch }
+        let form = Form { loads: 1, whole: false, ..self.dispatch.form };
+        Dispatch { form, ..self.dispatch }
     }
 }
 

@@ -32,12 +32,13 @@ pub type Fields = (usize, &'static [(&'static str, usize)]);
 pub const POLICY_BINDING: u32 = 9;
 
 /// The override constants that each shader has, for these of the host's numbers.
-pub(crate) fn overrides(workgroup_size: u32, form: Form) -> [(&'static str, f64); 4] {
+pub(crate) fn overrides(workgroup_size: u32, form: Form) -> [(&'static str, f64); 5] {
     [
         ("WORKGROUP_SIZE", f64::from(workgroup_size)),
         ("SHARED", f64::from(u8::from(form.shared))),
         ("SPLIT", f64::from(u8::from(form.split))),
         ("LOADS", f64::from(form.loads)),
+        ("WHOLE", f64::from(u8::from(form.whole))),
     ]
 }
 

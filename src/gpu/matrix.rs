@@ -313,7 +313,7 @@ impl<T: Element> Band<'_, '_, T> {
                 units: (segments * p_tiles * q_tiles) as u32,
                 lanes: 1,
                 grid: [line as u32, groups.div_ceil(line) as u32],
-                form: Form { shared: false, split: false, loads: 1 },
+                form: Form::ALONE,
             },
         }
     }

@@ -98,7 +98,16 @@ fn longer_rows_have_more_lanes() {
 #[test]
 fn where_barriers_are_dear_each_invocation_has_a_unit_to_itself() {
     let limits = Limits { workgroup_size: 64, lanes: 1, ..LAVAPIPE };
-    for (bins, segments, loads) in [(4, 1, 1), (8, 1, 2), (9, 1, 4), (1_024, 1, 4), (2_049, 3, 4)] {
+    let cases = [
+        (4, 1, 1, true),
+        (8, 1, 2, true),
+        (9, 1, 4, false),
+        (12, 1, 4, false),
+        (1_024, 1, 4, true),
+        (2_049, 3, 4, false),
+        (2_064, 3, 4, true),
+    ];
+    for (bins, segments, loads, whole) in cases {
         let plan = plan(1_000, bins, limits);
         check(&plan);
         assert_eq!((plan.segments, plan.lanes), (segments, 1), "{bins} bins");
@@ -106,7 +115,7 @@ fn where_barriers_are_dear_each_invocation_has_a_unit_to_itself() {
         let dispatch = plan.dispatch(&chunk);
         assert_eq!(
             dispatch.form,
-            Form { shared: false, split: segments > 1, loads },
+            Form { shared: false, split: segments > 1, loads, whole },
             "{bins} bins"
         );
         assert!(plan.merges(1).iter().all(|merge| !merge.dispatch.form.shared));

@@ -4,11 +4,11 @@
 use half::{bf16, f16};
 use kullback::{
     Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Pairs, Rule, Side, Status,
-    Wanted,
+    Wanted, reference,
 };
 use ndarray::{Array2, Axis, ShapeBuilder, array, concatenate};
 
-use crate::compare::close;
+use crate::compare::{LOGS, close};
 use crate::data::{Random, distributions};
 use crate::engines::{engines, f64_engines, roomy_engines};
 use crate::family::all_divergences;
@@ -70,6 +70,78 @@ fn every_length() {
     lengths::<bf16>(&short, engines());
     lengths::<f32>(&[16_384, 16_385, 65_535, 65_537, 262_144], roomy_engines());
     lengths::<f16>(&[70_001], roomy_engines());
+}
+
+/// What a kernel may miss that looks at `length` bins of each `length × every` first.
+fn rows_that_mislead(
+    bins: usize,
+    length: usize,
+    every: usize,
+) -> Vec<(&'static str, [Vec<f32>; 2])> {
+    let seen = |bin: usize| (bin / length).is_multiple_of(every);
+    let mut random = Random(47);
+    let rough: Vec<f32> = (0..bins).map(|_| (2.0 * random.uniform() - 1.0) as f32).collect();
+    let other: Vec<f32> = (0..bins).map(|_| (2.0 * random.uniform() - 1.0) as f32).collect();
+    let row = |of: &dyn Fn(usize) -> [f32; 2]| {
+        let pairs: Vec<[f32; 2]> = (0..bins).map(of).collect();
+        [0, 1].map(|side| pairs.iter().map(|pair| pair[side]).collect::<Vec<f32>>())
+    };
+    let near = |bin: usize| [rough[bin], rough[bin] + 1e-3 * other[bin]];
+    let mut rows = Vec::new();
+    for height in [3.0, 30.0, 60.0, 89.0, 140.0, 300.0] {
+        rows.push(("peaks", row(&|bin| near(bin).map(|x| if seen(bin) { x } else { x + height }))));
+    }
+    let none = f32::NEG_INFINITY;
+    rows.push(("masks", row(&|bin| if seen(bin) { [none; 2] } else { near(bin) })));
+    rows.push(("masks of P", row(&|bin| [if seen(bin) { none } else { rough[bin] }, other[bin]])));
+    rows.push(("lows", row(&|bin| if seen(bin) { [-7e4, -8e4] } else { near(bin) })));
+    // The same but for a constant, and something else where little is.
+    for (by, little) in [(0.0, -9.0), (2.5, -12.0), (-40.0, -12.0)] {
+        let of = |bin: usize| match seen(bin) {
+            true => [rough[bin] + little, other[bin] + little],
+            false => [rough[bin], rough[bin] + by],
+        };
+        rows.push(("little that differs", row(&of)));
+    }
+    // One heap that P has, and one that Q has.
+    rows.push(("heaps", row(&|bin| if seen(bin) { [rough[bin], 6.0] } else { [6.0, other[bin]] })));
+    rows
+}
+
+#[test]
+fn some_bins_that_mislead_about_the_others() {
+    // Trips of one invocation, and of all that share a row.
+    let samples =
+        [(1_024, 16, 8), (1_024, 64, 4), (4_100, 16, 8), (4_100, 512, 2), (65_536, 2_048, 8)];
+    for (bins, length, every) in samples {
+        let (names, rows): (Vec<_>, Vec<_>) =
+            rows_that_mislead(bins, length, every).into_iter().unzip();
+        let [p, q] = [0, 1].map(|side| {
+            let bins_of = |row: &[Vec<f32>; 2]| row[side].clone();
+            let all = rows.iter().flat_map(bins_of).collect();
+            Array2::from_shape_vec((rows.len(), bins), all).unwrap()
+        });
+        let batch = Batch::logits(&p, &q).unwrap();
+        for engine in roomy_engines() {
+            let outcome = engine.rows(Divergence::Kl, &batch).unwrap();
+            for (row, name) in names.iter().enumerate() {
+                let [p, q] = [&p, &q].map(|side| side.row(row).mapv(f64::from).to_vec());
+                let [p, q] = [p, q].map(|row| normalized(reference::logs(&row, Kind::Logits, 1.0)));
+                let want = reference::relative_entropy_of_logs(&p, &q);
+                let value = f64::from(outcome.values[row]);
+                assert!(
+                    close(value, want, LOGS),
+                    "{engine:?}, {name}, {bins} bins in {length}s: {value:e} for {want:e}"
+                );
+            }
+        }
+    }
+}
+
+fn normalized(mut logs: Vec<f64>) -> Vec<f64> {
+    let ln_mass = reference::ln_mass(&logs);
+    logs.iter_mut().for_each(|log| *log -= ln_mass);
+    logs
 }
 
 #[test]

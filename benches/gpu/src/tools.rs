@@ -1,7 +1,10 @@
 //! What wgpu's adapter can do, and this library on it.
 //!
-//! Work that stays on the device is handed over several calls at a time and waited for once, so that
-//! the way there and back does not count.
+//! Work that stays on the device is recorded for several calls, handed over and waited for once, so
+//! that neither the way there and back counts, nor what a device does between submissions.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use contest::{Case, Kind, Tool, Values, version};
 use kullback::resident::{Format, Rows, Settings, Task};
@@ -71,6 +74,8 @@ struct Device {
     about: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
+    /// What is to be handed over.
+    recorded: Rc<RefCell<Option<wgpu::CommandEncoder>>>,
 }
 
 impl Device {
@@ -89,7 +94,7 @@ impl Device {
         }));
         let (device, queue) = opened.map_err(text)?;
         let about = format!("wgpu {}, {}", version("wgpu"), about(adapter));
-        Ok(Device { about, device, queue })
+        Ok(Device { about, device, queue, recorded: Rc::default() })
     }
 
     fn buffer(&self, side: &[f32], usage: BufferUsages) -> wgpu::Buffer {
@@ -103,7 +108,14 @@ impl Device {
         buffer
     }
 
+    /// Records, behind whatever is recorded already.
+    fn record<R>(&self, passes: impl FnOnce(&mut wgpu::CommandEncoder) -> R) -> R {
+        let begin = || self.device.create_command_encoder(&Default::default());
+        passes(self.recorded.borrow_mut().get_or_insert_with(begin))
+    }
+
     fn wait(&self) -> Result<(), String> {
+        self.queue.submit(self.recorded.take().map(wgpu::CommandEncoder::finish));
         self.device.poll(wgpu::PollType::wait_indefinitely()).map(drop).map_err(text)
     }
 
@@ -112,29 +124,25 @@ impl Device {
     fn copy(self, [p, q]: [Vec<f32>; 2]) -> Result<Tool, String> {
         let from = self.buffer(&p, BufferUsages::COPY_SRC | BufferUsages::STORAGE);
         let to = self.buffer(&q, BufferUsages::COPY_SRC | BufferUsages::STORAGE);
-        self.queue.submit([]);
         self.wait()?;
         let (pipeline, bound) = self.copy_kernel(&from, &to);
         let tool = Tool::new(format!("{}; a buffer copied to another", self.about));
         let nothing = || Ok(Values::None);
-        let (device, queue, waiting) = (self.device.clone(), self.queue.clone(), self.clone());
         let groups = (from.size() / COPIED_BY_GROUP).max(1) as u32;
+        let (recording, waiting) = (self.clone(), self.clone());
         let copy = move || {
-            let mut encoder = device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
-            queue.submit([encoder.finish()]);
+            recording.record(|it| it.copy_buffer_to_buffer(&from, 0, &to, 0, from.size()));
             Ok(())
         };
         let tool = tool.with_on_device("command", copy, move || waiting.wait(), nothing);
-        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let recording = self.clone();
         let copy = move || {
-            let mut encoder = device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bound, &[]);
-            pass.dispatch_workgroups(groups, 1, 1);
-            drop(pass);
-            queue.submit([encoder.finish()]);
+            recording.record(|encoder| {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&pipeline);
+                pass.set_bind_group(0, &bound, &[]);
+                pass.dispatch_workgroups(groups, 1, 1);
+            });
             Ok(())
         };
         Ok(tool.with_on_device("kernel", copy, move || self.wait(), nothing))
@@ -179,18 +187,14 @@ impl Device {
         let sides = [&p, &q].map(|side| self.buffer(side, BufferUsages::STORAGE));
         let zeros = vec![0.0; case.rows];
         let values = self.buffer(&zeros, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        self.queue.submit([]);
         self.wait()?;
         let about = format!("kullback {}, {}; resident", version("kullback"), self.about);
-        let (device, queue) = (self.device.clone(), self.queue.clone());
         let (bins, results) = (case.bins, values.clone());
+        let recording = self.clone();
         let call = move || {
-            let mut encoder = device.create_command_encoder(&Default::default());
             let [p, q] = [&sides[0], &sides[1]].map(|side| side.slice(..));
             let task = Task { p, q, bins, values: results.slice(..), statuses: None };
-            kernels.encode(&mut encoder, &task).map_err(text)?;
-            queue.submit([encoder.finish()]);
-            Ok(())
+            recording.record(|encoder| kernels.encode(encoder, &task)).map_err(text)
         };
         let (waiting, reading) = (self.clone(), self);
         let fetch = move || reading.read(&values).map(Values::F32);
@@ -205,10 +209,10 @@ impl Device {
             usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(from, 0, &to, 0, from.size());
-        encoder.map_buffer_on_submit(&to, wgpu::MapMode::Read, .., |_| ());
-        self.queue.submit([encoder.finish()]);
+        self.record(|encoder| {
+            encoder.copy_buffer_to_buffer(from, 0, &to, 0, from.size());
+            encoder.map_buffer_on_submit(&to, wgpu::MapMode::Read, .., |_| ());
+        });
         self.wait()?;
         let view = to.get_mapped_range(..).map_err(text)?;
         Ok(bytemuck::pod_collect_to_vec(&view))
@@ -217,14 +221,12 @@ impl Device {
     /// Both sides from host memory into buffers that are there.
     fn upload(self, sides: [Vec<f32>; 2]) -> Result<Tool, String> {
         let buffers = [0, 1].map(|side| self.buffer(&sides[side], BufferUsages::STORAGE));
-        self.queue.submit([]);
         self.wait()?;
         let tool = Tool::new(format!("{}; both sides written to buffers", self.about));
         Ok(tool.with("write_buffer", move || {
             for (buffer, side) in buffers.iter().zip(&sides) {
                 self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(side));
             }
-            self.queue.submit([]);
             self.wait()?;
             Ok(Values::None)
         }))

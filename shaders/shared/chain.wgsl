@@ -71,9 +71,9 @@ fn node(w: Real, v: Real, p_exponent: i32, q_exponent: i32, c: Reference, g: Rea
     if (w > 0.0 && v > 0.0) {
         let u = u_sum / w;
         let of_masses = of_ratio(u, v * c.to_p / w);
-        let ratio = two_diff(vec4<Real>(c.high), vec4<Real>(of_masses.ln));
-        record.high = ratio.hi.x;
-        record.low = c.low + ratio.lo.x;
+        let ln = less(c.high, c.low, of_masses.ln);
+        record.high = ln.x;
+        record.low = ln.y;
         record.g = max(g - w * of_masses.eta, 0.0);
     }
     return record;

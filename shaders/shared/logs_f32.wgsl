@@ -198,3 +198,9 @@ fn of_ratio(u: f32, ratio: f32) -> OfRatio {
     let t = z * ((((ATANH_4 * z + ATANH_3) * z + ATANH_2) * z + ATANH_1) * z + ATANH_0);
     return OfRatio(2.0 * (s + s * t), s * (u - 2.0 * t));
 }
+
+// A number in two parts less another one.
+fn less(high: f32, low: f32, by: f32) -> vec2<f32> {
+    let difference = two_diff(vec4(high), vec4(by));
+    return vec2(difference.hi.x, low + difference.lo.x);
+}

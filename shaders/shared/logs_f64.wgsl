@@ -159,3 +159,8 @@ fn of_ratio(u: f64, ratio: f64) -> OfRatio {
     let third = THIRD;
     return OfRatio(u * (1.0 - u * (0.5 - u * third)), u * u * (0.5 - u * (third - 0.25 * u)));
 }
+
+// A number in two parts less one that is far below it.
+fn less(high: f64, low: f64, by: f64) -> vec2<f64> {
+    return vec2(high, low - by);
+}

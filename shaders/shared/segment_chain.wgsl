@@ -53,11 +53,15 @@ fn heap_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Heap {
     return Heap(top, (sum.x + sum.y) + (sum.z + sum.w));
 }
 
-// Vector loads from one trip of the first reading to the next. A sample of few bins misleads often.
+// Vector loads of a unit that the first reading takes at least, and trips: few bins mislead often.
+const SAMPLE: u32 = 32u;
+const SAMPLED_TRIPS: u32 = 2u;
+
+// Vector loads from one trip of the first reading to the next.
 fn step_of(place: Place, lanes: u32) -> u32 {
     let trip = LOADS * lanes;
     let trips = (place.end - place.first + trip - 1u) / trip;
-    let sampled = select(8u, 4u, SHARED);
+    let sampled = max(SAMPLED_TRIPS, SAMPLE / trip);
     return select(trip, trip * max(trips / sampled, 1u), BY_SAMPLE);
 }
 

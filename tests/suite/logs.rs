@@ -91,6 +91,19 @@ fn rows_that_mislead(
     for height in [3.0, 30.0, 60.0, 89.0, 140.0, 300.0] {
         rows.push(("peaks", row(&|bin| near(bin).map(|x| if seen(bin) { x } else { x + height }))));
     }
+    for height in [45.0, 100.0] {
+        let [of_p, of_q] = [[height, 0.0], [0.0, height]];
+        for [p_by, q_by] in [of_p, of_q] {
+            let of = |bin: usize| match seen(bin) {
+                true => near(bin),
+                false => {
+                    [rough[bin] + p_by * other[bin].abs(), rough[bin] + q_by * other[bin].abs()]
+                }
+            };
+            rows.push(("peaks of one side", row(&of)));
+        }
+    }
+    rows.push(("far too large", row(&|bin| if seen(bin) { near(bin) } else { [1e30; 2] })));
     let none = f32::NEG_INFINITY;
     rows.push(("masks", row(&|bin| if seen(bin) { [none; 2] } else { near(bin) })));
     rows.push(("masks of P", row(&|bin| [if seen(bin) { none } else { rough[bin] }, other[bin]])));

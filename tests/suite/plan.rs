@@ -41,6 +41,11 @@ fn check(plan: &Plan) {
         let dispatch = plan.dispatch(&chunk);
         assert_eq!(dispatch.units as usize, chunk.rows.len() * chunk.segments.len());
         check_dispatch(plan, dispatch);
+        if dispatch.form.whole {
+            let trip = dispatch.lanes as usize * dispatch.form.loads as usize * QUAD;
+            let of_segments = [plan.segment_bins.min(bins), bins % plan.segment_bins];
+            assert!(of_segments.iter().all(|bins| bins.is_multiple_of(trip)), "{plan:?}");
+        }
         assert!(fits(dispatch.units as usize * RECORD_BYTES));
         if chunk.whole_rows {
             check_merges(plan, chunk.rows.len());

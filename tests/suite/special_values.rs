@@ -157,7 +157,7 @@ fn agrees(got: f64, want: f64, p: &[f32], q: &[f32], mass: Mass) -> bool {
     (got - want).abs() <= 4.0 * f64::EPSILON * size + half
 }
 
-/// The f32 kernel takes such a p as 0, and leaves rows of which it is a part that counts to the host.
+/// The f32 kernel takes such a p as the lowest of these, and leaves rows of which it is a part that counts to the host.
 #[test]
 fn a_p_below_the_normal_numbers_counts() {
     for [large, p, q] in [[1.0_f32, 1e-38, 1e-37], [1e-17, 1e-38, 1e-35]] {
@@ -168,6 +168,26 @@ fn a_p_below_the_normal_numbers_counts() {
             let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
             let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
             assert!(close(got.into(), want, 1e-6), "{engine:?}: {got:e} for {want:e}");
+        }
+    }
+}
+
+/// The f32 kernel makes the terms of an invocation's bins once more where one of them has such a q.
+#[test]
+fn a_q_below_the_normal_numbers_counts() {
+    for (bins, engines) in [(5, engines()), (300, engines()), (4_096, roomy_engines())] {
+        for (small, at) in [(1e-42_f32, 0), (1e-45, bins / 2), (1e-38, bins - 1)] {
+            let p = Array2::from_elem((1, bins), 1.0 / bins as f32);
+            let mut q = p.mapv(|x| 1.3 * x);
+            q[[0, at]] = small;
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+            let terms = p.iter().zip(&q).map(|(&x, &y)| [x, y].map(f64::from));
+            let want: f64 = terms.map(|[x, y]| x * (x / y).ln() - x + y).sum();
+            for engine in engines {
+                let got = engine.rows(Divergence::Kl, &batch).unwrap().values[0];
+                let what = format!("{engine:?}, {small:e} at {at} of {bins}: {got:e} for {want:e}");
+                assert!(close(got.into(), want, F32), "{what}");
+            }
         }
     }
 }

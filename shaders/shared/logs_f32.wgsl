@@ -39,14 +39,16 @@ fn exact_sum(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
 fn two_diff(a: vec4<f32>, b: vec4<f32>) -> Pair {
     let d = exact_diff(a, b);
     let minus_b = exact_diff(d, a);
-    return Pair(d, exact_diff(a, exact_diff(d, minus_b)) - exact_sum(b, minus_b));
+    let a_lost = exact_diff(a, exact_diff(d, minus_b));
+    // A device may take a fused sum apart, and find minus_b in both.
+    return Pair(d, a_lost - exact(exact_sum(b, minus_b)));
 }
 
 // a + b likewise.
 fn two_sum(a: vec4<f32>, b: vec4<f32>) -> Pair {
     let s = exact_sum(a, b);
     let b_taken = exact_diff(s, a);
-    let lo = exact_diff(a, exact_diff(s, b_taken)) + exact_diff(b, b_taken);
+    let lo = exact_diff(a, exact_diff(s, b_taken)) + exact(exact_diff(b, b_taken));
     return Pair(s, exact(lo));
 }
 
@@ -189,7 +191,8 @@ struct OfRatio {
 
 fn of_ratio(u: f32, ratio: f32) -> OfRatio {
     if (u < -0.5 || u > 1.0) {
-        let logs = ln(bitcast<vec4<u32>>(vec4(max(ratio, 0x1p-126f))));
+        let one_and_u = select(1.0 + u, max(ratio, 0x1p-126f), u < 0.0);
+        let logs = ln(bitcast<vec4<u32>>(vec4(one_and_u)));
         let log = logs.hi.x + logs.lo.x;
         return OfRatio(log, u - log);
     }

@@ -15,7 +15,7 @@ fn mass_unit(exponent: i32) -> MassUnit {
     return MassUnit(ln.hi.x, ln.lo.x);
 }
 
-// e^x of x ≤ 2, by the device's power of two, and by what its argument lost to rounding; 0 far below 1.
+// e^x of x next to 0 or below, by the device's power of two, and by what its argument lost to rounding; 0 far below 1.
 fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
     let z = exact_product(x, LOG2_E);
     let lost = fma(x, vec4(LOG2_E), -z) + x * LOG2_E_REST;
@@ -26,7 +26,7 @@ fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
 const BY_SAMPLE: bool = true;
 
 fn is_moderate(mass: f32) -> bool {
-    return bitcast<u32>(mass) < bitcast<u32>(0x1p60f);
+    return bitcast<u32>(mass) < bitcast<u32>(0x1p10f);
 }
 
 // Four bins of both sides; nothing where there are none.
@@ -68,7 +68,9 @@ fn flags_of_unlikely(stored: Quads) -> u32 {
     let most = vec4(bitcast<u32>(MOST));
     let high = (p_positive & (stored.p > most)) | (q_positive & (stored.q > most));
     let some = stored.p != none;
-    let low = some & (!p_positive & (stored.p > least) | !q_positive & (stored.q != none) & (stored.q > least));
+    let p_low = !p_positive & (stored.p > least);
+    let q_low = !q_positive & (stored.q > least) & (stored.q != none);
+    let low = some & (p_low | q_low);
     let infinite = (stored.q == none) & some;
     return select(0u, SOME_INVALID, any(invalid))
         | select(0u, SOME_HUGE, any(high | low))
@@ -80,7 +82,8 @@ fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
     var p = bitcast<vec4<f32>>(stored.p);
     var q = bitcast<vec4<f32>>(stored.q);
     var flags = 0u;
-    // Above as integers without a sign, or with one: what is below this arithmetic, or beyond it.
+    // As integers without a sign what is below −MOST, −inf and a NaN with a sign are the largest; as those with
+    // one what is above MOST, +inf and the other NaN.
     let below = max(stored.p, stored.q);
     let above = max(bitcast<vec4<i32>>(stored.p), bitcast<vec4<i32>>(stored.q));
     let least = max(max(below.x, below.y), max(below.z, below.w));

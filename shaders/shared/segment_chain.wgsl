@@ -215,8 +215,9 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
     return record;
 }
 
-// Whether that may be said of bins that were held against a sample: nothing overflows, and what the masses
-// take away again leaves a quarter, which then has four times the rounding errors of the sum.
+// Whether that may be said of bins that were held against a sample: no mass is far from its unit, where
+// weights lose digits, and what the ratio of the masses takes away again is next to nothing, or leaves a
+// quarter, which has the rounding errors of all that there was.
 fn is_held(excesses: Excesses, held: Held) -> bool {
     let s = excesses.sums;
     if (held.p_exponent == NO_MASS || held.q_exponent == NO_MASS || !is_moderate(s.x) || !is_moderate(s.y)) {
@@ -224,7 +225,7 @@ fn is_held(excesses: Excesses, held: Held) -> bool {
     }
     let u = s.w / s.x;
     let eta = of_ratio(u, s.y * held.to.to_p / s.x).eta;
-    return abs(u) <= 0x1p-10 || s.z >= 4.0 / 3.0 * s.x * eta;
+    return abs(u) <= 0x1p-20 || s.z >= 4.0 / 3.0 * s.x * eta;
 }
 
 var<workgroup> all_heaps: array<Heaps, WORKGROUP_SIZE>;
@@ -285,12 +286,13 @@ fn reduce(group: vec3<u32>, local: u32) {
     let place = place_of(min(unit, params.units - 1u));
     let step = step_of(place, lanes);
     let trip = LOADS * lanes;
-    if (SHARED && local == 0u) {
+    if (BY_SAMPLE && SHARED && local == 0u) {
         atomicStore(&again, 0u);
     }
     var readings = readings_of(place, inside, local, lanes, step);
-    let more = inside && step > trip && !is_held(readings.excesses, readings.held);
-    if (SHARED) {
+    let refused = (readings.excesses.flags & (SOME_INVALID | SOME_HUGE)) != 0u;
+    let more = inside && step > trip && !refused && !is_held(readings.excesses, readings.held);
+    if (BY_SAMPLE && SHARED) {
         if (more) {
             atomicStore(&again, 1u);
         }
@@ -300,8 +302,10 @@ fn reduce(group: vec3<u32>, local: u32) {
                 readings = others;
             }
         }
-    } else if (more) {
-        readings = readings_of(place, true, local, lanes, trip);
+    } else if (BY_SAMPLE && more) {
+        // By an invocation alone, without the barriers of the others.
+        let held = held_against(heaps_of(place, 0u, 1u, LOADS), true);
+        readings = Readings(excesses_of(place, 0u, 1u, held), held);
     }
     if (lane == 0u && inside) {
         put(unit, record_from(readings.excesses, readings.held));

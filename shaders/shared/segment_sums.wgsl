@@ -38,7 +38,7 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
         loop {
             let each = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
             let inside = vec4(WHOLE) | (each < vec4(end));
-            let at = select(min(each, vec4(end - 1u)), each, WHOLE);
+            let at = min(each, vec4(end - 1u));
             let p_0 = p_quad(row, at.x, inside.x);
             let q_0 = q_quad(row, at.x, inside.x);
             let p_1 = p_quad(row, at.y, inside.y);

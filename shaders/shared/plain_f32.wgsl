@@ -25,8 +25,9 @@ fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
 // Whether a sample tells how large numbers are.
 const BY_SAMPLE: bool = true;
 
-fn is_moderate(mass: f32) -> bool {
-    return bitcast<u32>(mass) < bitcast<u32>(0x1p10f);
+// Whether so many bins may have such a mass if none is far above its unit.
+fn is_moderate(mass: f32, bins: u32) -> bool {
+    return bitcast<u32>(mass) < bitcast<u32>(1024.0 + f32(bins));
 }
 
 // Four bins of both sides; nothing where there are none.

@@ -220,7 +220,10 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
 // quarter, which has the rounding errors of all that there was.
 fn is_held(excesses: Excesses, held: Held) -> bool {
     let s = excesses.sums;
-    if (held.p_exponent == NO_MASS || held.q_exponent == NO_MASS || !is_moderate(s.x) || !is_moderate(s.y)) {
+    if (held.p_exponent == NO_MASS || held.q_exponent == NO_MASS) {
+        return false;
+    }
+    if (!is_moderate(s.x, excesses.consumed) || !is_moderate(s.y, excesses.consumed)) {
         return false;
     }
     let u = s.w / s.x;

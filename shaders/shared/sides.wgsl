@@ -17,7 +17,7 @@ fn weights(side: Side, unit: MassUnit) -> vec4<Real> {
 // Whether a sample of the bins tells how large they are: where a side may be anything it does not pay.
 const BY_SAMPLE: bool = false;
 
-fn is_moderate(mass: Real) -> bool {
+fn is_moderate(mass: Real, bins: u32) -> bool {
     return true;
 }
 

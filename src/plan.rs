@@ -149,7 +149,7 @@ pub struct Form {
 
 impl Form {
     /// An invocation has a row to itself.
-    pub const ALONE: Form = Form { shared: false, split: false, loads: 1, whole: false };
+    pub(crate) const ALONE: Form = Form { shared: false, split: false, loads: 1, whole: false };
 
     /// So many share the parts of a row.
     fn merging(lanes: u32) -> Form {

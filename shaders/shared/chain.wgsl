@@ -15,8 +15,6 @@ struct Record {
     ticket: u32,      // which submission wrote this
 }
 
-const THIRD: Real = 1.0 / 3.0;
-
 fn nothing(ticket: u32) -> Record {
     return Record(0.0, 0.0, NO_MASS, NO_MASS, 0.0, 0.0, 0.0, 0u, 0u, 0u, ticket);
 }

@@ -154,10 +154,11 @@ struct OfRatio {
     eta: f64,   // u − ln(1 + u)
 }
 
+const THIRD: f64 = 1.0 / 3.0;
+
 // By series: what the masses are held against is next to their ratio here.
 fn of_ratio(u: f64, ratio: f64) -> OfRatio {
-    let third = THIRD;
-    return OfRatio(u * (1.0 - u * (0.5 - u * third)), u * u * (0.5 - u * (third - 0.25 * u)));
+    return OfRatio(u * (1.0 - u * (0.5 - u * THIRD)), u * u * (0.5 - u * (THIRD - 0.25 * u)));
 }
 
 // A number in two parts less one that is far below it.

@@ -15,7 +15,8 @@ fn mass_unit(exponent: i32) -> MassUnit {
     return MassUnit(ln.hi.x, ln.lo.x);
 }
 
-// e^x of x next to 0 or below, by the device's power of two, and by what its argument lost to rounding; 0 far below 1.
+// e^x of x next to 0 or below, by the device's power of two, and by what its argument lost to
+// rounding; 0 far below 1.
 fn exp_of_weight(x: vec4<f32>) -> vec4<f32> {
     let z = exact_product(x, LOG2_E);
     let lost = fma(x, vec4(LOG2_E), -z) + x * LOG2_E_REST;

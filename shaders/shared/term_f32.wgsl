@@ -5,14 +5,16 @@
 
 const LN_2_PER_LIFT: f32 = 149.0 * LN_2;      // of a subnormal number's bits, taken as an integer
 
+// The bits of what counts as a number, the lowest normal one for those below it.
+fn raised(stored: vec4<u32>) -> vec4<i32> {
+    return max(bitcast<vec4<i32>>(stored), vec4(i32(LOWEST_NORMAL)));
+}
+
 fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {
     let p = bitcast<vec4<f32>>(p_stored);
     let q = bitcast<vec4<f32>>(q_stored);
-    let lowest = vec4(i32(LOWEST_NORMAL));
-    let p_work = max(bitcast<vec4<i32>>(p_stored), lowest);
-    let q_work = max(bitcast<vec4<i32>>(q_stored), lowest);
     return Bins(
-        g_of(p_work, q_work, q, vec4(0.0)),
+        g_of(raised(p_stored), raised(q_stored), q, vec4(0.0)),
         p,
         q,
         p - q,
@@ -28,15 +30,15 @@ fn has_small(least: vec4<u32>) -> bool {
 
 // The terms of such bins, and of those beside them.
 fn lifted_g(p_stored: vec4<u32>, q_stored: vec4<u32>) -> vec4<f32> {
-    let lowest = vec4(i32(LOWEST_NORMAL));
-    let p_work = max(bitcast<vec4<i32>>(p_stored), lowest);
-    let q_work = max(bitcast<vec4<i32>>(q_stored), lowest);
     let small = (p_stored >= vec4(LOWEST_NORMAL)) & (q_stored < vec4(LOWEST_NORMAL));
     let lifted = bitcast<vec4<i32>>(vec4<f32>(q_stored));
     let log = select(vec4(0.0), vec4(LN_2_PER_LIFT), small);
-    return g_of(p_work, select(q_work, lifted, small), bitcast<vec4<f32>>(q_stored), log);
+    let q_work = select(raised(q_stored), lifted, small);
+    return g_of(raised(p_stored), q_work, bitcast<vec4<f32>>(q_stored), log);
 }
 
+// p·ln(p/q) − p + q of numbers by their bits. `q` is as it was stored, and `log_of_lift` what lifting it
+// took from the logarithm.
 fn g_of(p_work: vec4<i32>, q_work: vec4<i32>, q: vec4<f32>, log_of_lift: vec4<f32>) -> vec4<f32> {
     // As many whole octaves as p and q lie apart, rounded towards 0.
     let apart = p_work - q_work;

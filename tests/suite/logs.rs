@@ -6,7 +6,7 @@ use kullback::{
     Batch, Divergence, Element, Engine, Error, Kind, Mass, OnInvalid, Pairs, Rule, Side, Status,
     Wanted, reference,
 };
-use ndarray::{Array2, ArrayView1, Axis, ShapeBuilder, array, concatenate};
+use ndarray::{Array1, Array2, ArrayView1, Axis, ShapeBuilder, array, concatenate};
 
 use crate::compare::{LOGS, close};
 use crate::data::{Random, distributions};
@@ -72,6 +72,11 @@ fn every_length() {
     lengths::<f16>(&[70_001], roomy_engines());
 }
 
+/// Numbers from −1 to 1.
+fn noise(random: &mut Random, bins: usize) -> Array1<f64> {
+    Array1::from_shape_simple_fn(bins, || 2.0 * random.uniform() - 1.0)
+}
+
 /// What a kernel may miss that looks at `length` bins of each `length × every` first.
 fn rows_that_mislead(
     bins: usize,
@@ -80,8 +85,8 @@ fn rows_that_mislead(
 ) -> Vec<(&'static str, [Vec<f32>; 2])> {
     let seen = |bin: usize| (bin / length).is_multiple_of(every);
     let mut random = Random(47);
-    let rough: Vec<f32> = (0..bins).map(|_| (2.0 * random.uniform() - 1.0) as f32).collect();
-    let other: Vec<f32> = (0..bins).map(|_| (2.0 * random.uniform() - 1.0) as f32).collect();
+    let [rough, other] = [(); 2].map(|()| noise(&mut random, bins));
+    let [rough, other] = [rough, other].map(|side| side.mapv(|x| x as f32));
     let row = |of: &dyn Fn(usize) -> [f32; 2]| {
         let pairs: Vec<[f32; 2]> = (0..bins).map(of).collect();
         [0, 1].map(|side| pairs.iter().map(|pair| pair[side]).collect::<Vec<f32>>())
@@ -156,8 +161,6 @@ fn some_bins_that_mislead_about_the_others() {
 #[test]
 fn what_a_sample_has_little_of_beside_rows_that_are_nearly_the_same() {
     let mut random = Random(53);
-    let mut noise =
-        |bins: usize| -> Vec<f64> { (0..bins).map(|_| 2.0 * random.uniform() - 1.0).collect() };
     for (bins, length, every) in
         [(1_024, 16, 8), (1_024, 128, 8), (4_096, 256, 4), (65_536, 2_048, 16)]
     {
@@ -166,7 +169,7 @@ fn what_a_sample_has_little_of_beside_rows_that_are_nearly_the_same() {
         let mut rows = Vec::new();
         for height in [4.0, 8.0, 12.0] {
             // One bin has nearly all.
-            let (mut p, d) = (noise(bins), noise(bins));
+            let [mut p, d] = [(); 2].map(|()| noise(&mut random, bins).to_vec());
             p[bins - 1] = (bins as f64).ln() + height;
             rows.push((p, d.into_iter().map(|d| 7e-4 * d).collect::<Vec<_>>()));
         }

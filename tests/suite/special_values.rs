@@ -157,7 +157,8 @@ fn agrees(got: f64, want: f64, p: &[f32], q: &[f32], mass: Mass) -> bool {
     (got - want).abs() <= 4.0 * f64::EPSILON * size + half
 }
 
-/// The f32 kernel takes such a p as the lowest of these, and leaves rows of which it is a part that counts to the host.
+/// The f32 kernel takes such a p as the lowest of these, and leaves rows of which it is a part that
+/// counts to the host.
 #[test]
 fn a_p_below_the_normal_numbers_counts() {
     for [large, p, q] in [[1.0_f32, 1e-38, 1e-37], [1e-17, 1e-38, 1e-35]] {

@@ -4,13 +4,14 @@
 //! to [`gradient`](super::gradient).
 //!
 //! Slopes are 0 where p = q, and the masses are brought to the same: so they have both signs, and in
-//! probabilities no derivative is much smaller than what the mean is subtracted from. In logarithms they are
-//! where one bin has nearly all of the mass, and the row is left to f64.
+//! probabilities no derivative is much smaller than what the mean is subtracted from. In logarithms that of a bin
+//! that has most of the mass is, and comes of all the others: together they are nothing. Of rows that are nearly as
+//! far apart as can be, slopes are nearly the same wherever there is mass, and are held against that.
 
 use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
-use super::in_f32::{self, CHAIN, Row, Sides, Vector, add, block};
+use super::in_f32::{self, CHAIN, Row, Sides, Vector, add, block, differences_of};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -87,7 +88,7 @@ impl<F: Form> pulp::WithSimd for Write<'_, F> {
 
 #[inline(always)]
 fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Option<Judged> {
-    let Row { divergence, sides: Sides { rule, p, q, logs, .. }, .. } = *row;
+    let Row { divergence, sides: Sides { rule, p, q, logs, differences, .. }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
     // digits that their sum has.
@@ -99,13 +100,15 @@ fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Op
     }
     let delta = settled.delta;
     let Destination { weight, temperature, places: [of_p, of_q] } = into;
-    let sums = match (!of_p.is_empty(), !of_q.is_empty()) {
-        (true, true) => slopes::<F, FUSED, true, true>(p, q, delta, of_p, of_q)?,
-        (true, false) => slopes::<F, FUSED, true, false>(p, q, delta, of_p, of_q)?,
-        (false, true) => slopes::<F, FUSED, false, true>(p, q, delta, of_p, of_q)?,
-        (false, false) => return Some(settled.judged),
+    let into = [&mut *of_p, &mut *of_q];
+    let sums = match settled.is_near_end {
+        true => slopes_if_wanted::<F, FUSED, true>([p, q], differences, delta, into)?,
+        false => slopes_if_wanted::<F, FUSED, false>([p, q], differences, delta, into)?,
     };
     let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
+    // What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their
+    // last places if they are held against the end, or made of differences that have their digits.
+    let rounding = if settled.is_near_end || differences.is_some() { 0.0 } else { 1.0 };
     for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
         let mass = settled.sums[side];
         let mean = (sums[side] / mass) as f32;
@@ -120,8 +123,8 @@ fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Op
                 into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
                 true
             }
-            Kind::Probs => times::<false>(into, numbers, mean, by),
-            _ => times::<true>(into, numbers, mean, by),
+            Kind::Probs => times::<false>(into, numbers, mass, mean, by, rounding),
+            _ => times::<true>(into, numbers, mass, mean, by, rounding),
         };
         if !shows {
             return None;
@@ -130,26 +133,56 @@ fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Op
     Some(settled.judged)
 }
 
-/// How large the largest derivative has to be beside what is subtracted in it, and beside the rounding of
-/// probabilities that were made of logarithms.
+/// How large the largest derivative has to be beside what is subtracted in it, and beside what rounding moves.
 const SHOWS: f32 = 0.1;
+/// And how large it has to be by itself: below are numbers that f32 has not.
+const LEAST: f32 = 1e-30;
 
 /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
 /// they have their digits.
 #[inline(always)]
-fn times<const LOGS: bool>(into: &mut [f32], numbers: &[f32], mean: f32, by: f32) -> bool {
+fn times<const LOGS: bool>(
+    into: &mut [f32],
+    numbers: &[f32],
+    mass: f64,
+    mean: f32,
+    by: f32,
+    rounding: f32,
+) -> bool {
+    // No more than one bin has more.
+    let half = (0.5 * mass) as f32;
     let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    let mut has_most = [0_u32; LANES];
     for (into, numbers) in into.chunks_mut(LANES).zip(numbers.chunks(LANES)) {
         for (lane, (slope, p)) in into.iter_mut().zip(numbers).enumerate() {
+            let is_most = LOGS & (*p > half);
+            has_most[lane] |= u32::from(is_most);
             let p = if LOGS { *p } else { 1.0 };
+            let p = if is_most { 0.0 } else { p };
             let derivative = p * (*slope - mean);
             largest[lane] = largest[lane].max(derivative.abs());
-            beside[lane] = beside[lane].max(p * slope.abs().max(mean.abs()).max(1.0));
+            beside[lane] = beside[lane].max(p * slope.abs().max(mean.abs()).max(rounding));
             *slope = by * derivative;
         }
     }
+    if has_most.into_iter().any(|has| has > 0) {
+        put_opposite(into, numbers.iter().position(|&p| p > half));
+    }
     let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, f32::max);
-    into.is_empty() || most(largest) >= SHOWS * most(beside)
+    into.is_empty() || most(largest) >= LEAST.max(SHOWS * most(beside))
+}
+
+/// Puts in a place, in which there is 0, what takes away all that stands in the others.
+#[cold]
+#[inline(never)]
+fn put_opposite(into: &mut [f32], place: Option<usize>) {
+    let mut sums = [0.0_f64; LANES];
+    for block in into.chunks(LANES) {
+        block.iter().zip(&mut sums).for_each(|(x, sum)| *sum += f64::from(*x));
+    }
+    if let Some(place) = place {
+        into[place] = -tree_sum(sums) as f32;
+    }
 }
 
 /// Of p + q: differences up to it may have the wrong sign.
@@ -158,12 +191,26 @@ const DOUBT: f32 = 1e-6;
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
 /// a slope jumps and f32 cannot tell on which side a bin is.
 #[inline(always)]
-fn slopes<F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
-    p: &[f32],
-    q: &[f32],
+fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM_END: bool>(
+    sides: [&[f32]; 2],
+    differences: Option<&[f32]>,
     delta: f64,
-    of_p: &mut [f32],
-    of_q: &mut [f32],
+    into: [&mut [f32]; 2],
+) -> Option<[f64; 2]> {
+    match into.each_ref().map(|into| !into.is_empty()) {
+        [true, true] => slopes::<F, FUSED, FROM_END, true, true>(sides, differences, delta, into),
+        [true, false] => slopes::<F, FUSED, FROM_END, true, false>(sides, differences, delta, into),
+        [false, true] => slopes::<F, FUSED, FROM_END, false, true>(sides, differences, delta, into),
+        [false, false] => Some([0.0; 2]),
+    }
+}
+
+#[inline(always)]
+fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, const OF_Q: bool>(
+    [p, q]: [&[f32]; 2],
+    differences: Option<&[f32]>,
+    delta: f64,
+    [of_p, of_q]: [&mut [f32]; 2],
 ) -> Option<[f64; 2]> {
     let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
     let (mut sums, mut doubtful) = ([[0.0_f64; LANES]; 2], [0_u32; LANES]);
@@ -172,13 +219,17 @@ fn slopes<F: Form, const FUSED: bool, const OF_P: bool, const OF_Q: bool>(
         let mut chains = [[0.0_f32; LANES]; 2];
         for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
             let (p_block, q_block) = (block(p, at), block(q, at));
+            let n_block = differences_of(differences, &p_block, &q_block, at);
             let mut found = [[0.0_f32; LANES]; 2];
             for lane in 0..LANES {
                 let (p, q) = (p_block[lane], q_block[lane]);
-                let n = mul_add::<FUSED>(-delta, p + q, p - q);
+                let n = mul_add::<FUSED>(-delta, p + q, n_block[lane]);
                 // Behind the last bin there is none, and no slope.
                 let (p_there, q_there) = ((p * p_by).max(TINY), (q * q_by).max(TINY));
-                let [u, v] = F::slopes::<FUSED>(p_there, q_there, n);
+                let [u, v] = match FROM_END {
+                    true => F::slopes_from_end::<FUSED>(p_there, q_there, n),
+                    false => F::slopes::<FUSED>(p_there, q_there, n),
+                };
                 [found[0][lane], found[1][lane]] = [u, v];
                 if OF_P {
                     chains[0][lane] = mul_add::<FUSED>(p, u, chains[0][lane]);

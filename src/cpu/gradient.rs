@@ -296,13 +296,13 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let row = match in_f32 {
             InF32::Kl(manner) => manner.row(self.batch, row, weight, kl_space, places)?,
             InF32::CrossEntropy(kl, own) => {
-                let judged = self.with_sides(row, form_space, |sides| own.judged(sides))?;
+                let judged = self.with_sides(row, form_space, false, |sides| own.judged(sides))?;
                 kl.row(self.batch, row, weight, kl_space, places)?;
                 judged.row()
             }
             InF32::Form => {
                 let temperature = self.batch.temperature();
-                let judged = self.with_sides(row, form_space, |sides| {
+                let judged = self.with_sides(row, form_space, true, |sides| {
                     form_gradient::row(
                         self.divergence,
                         sides,
@@ -323,10 +323,11 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         &self,
         row: usize,
         space: &mut in_f32::Space,
+        needs_differences: bool,
         what: impl FnOnce(Sides<'_>) -> Option<Judged>,
     ) -> Option<Judged> {
         let (p, q) = (self.batch.packed(Side::P, row), self.batch.packed(Side::Q, row));
-        what(Sides::of(self.batch, [&p, &q], space, false)?)
+        what(Sides::of(self.batch, [&p, &q], space, false, needs_differences)?)
     }
 
     fn judged(&self, row: usize, look: &Look, work: &Work) -> Judged {
@@ -815,6 +816,39 @@ mod tests {
             let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
             let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
             assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kind}: {}", row.value);
+        }
+    }
+
+    /// The value of two rows of logits that f32 makes the gradients of.
+    fn in_f32(divergence: Divergence, p: &Array2<f32>, q: &Array2<f32>) -> Option<f32> {
+        let batch = Batch::logits(p, q).unwrap();
+        let job = Job::new(divergence, &batch, None, [false; 2]);
+        let mut places = [p.clone(), q.clone()];
+        let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
+        job.row_in_f32(0, &mut Memory::default(), &mut into).map(|row| row.value)
+    }
+
+    /// The slopes of rows that have little in common are nearly the same wherever there is mass; most of it may be
+    /// in one bin; and differences may be small.
+    #[test]
+    fn nor_are_logits_of_other_divergences_wherever_they_are() {
+        for divergence in
+            [Divergence::JensenShannon(0.5), Divergence::Hellinger, Divergence::TotalVariation]
+        {
+            for bins in [300, 32_000] {
+                let of = |step| side(Kind::Logits, bins, step);
+                let far = [377, 610].map(|step| of(step).mapv(|x| 40.0 * x));
+                let mut sharp = [of(377), of(610)];
+                (sharp[0][[0, 7]], sharp[1][[0, 7]]) = (8.0, 9.0);
+                let near = [of(377), of(377) + 1e-3 * of(610)];
+                // Nearly equal numbers are on one side of a kink or the other.
+                let has_kink = divergence == Divergence::TotalVariation;
+                for (what, [p, q]) in [("far", &far), ("sharp", &sharp), ("near", &near)] {
+                    let value = in_f32(divergence, p, q);
+                    let is_fast = value.is_some_and(|value| value > 0.0);
+                    assert!(is_fast || has_kink && what == "near", "{divergence}, {bins}, {what}");
+                }
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Judge {
     divergence: Divergence,
     /// See [`Row::factor`].
     factor: f64,
+    /// See [`Sides::differences`].
+    pub needs_differences: bool,
     method: fn(&Row<'_>) -> Option<Judged>,
 }
 
@@ -55,19 +57,19 @@ impl Judge {
     /// The one of a divergence, if it has a method.
     pub(super) fn of(divergence: Divergence) -> Option<Judge> {
         match divergence {
-            Divergence::CrossEntropy => Some(Judge::by::<CrossEntropy>(divergence, 1.0)),
-            Divergence::Entropy => Some(Judge::by::<Entropy>(divergence, 1.0)),
+            Divergence::CrossEntropy => Some(Judge::by::<CrossEntropy>(divergence, 1.0, false)),
+            Divergence::Entropy => Some(Judge::by::<Entropy>(divergence, 1.0, false)),
             _ => form::with_form(divergence, ByForm(divergence)),
         }
     }
 
-    fn by<M: Method>(divergence: Divergence, factor: f64) -> Judge {
-        Judge { divergence, factor, method: judged::<M> }
+    fn by<M: Method>(divergence: Divergence, factor: f64, needs_differences: bool) -> Judge {
+        Judge { divergence, factor, needs_differences, method: judged::<M> }
     }
 
     /// The verdict on a row, if f32 is right for it.
     pub(super) fn judged(&self, sides: Sides<'_>) -> Option<Judged> {
-        let Judge { divergence, factor, method } = *self;
+        let Judge { divergence, factor, method, .. } = *self;
         method(&Row { divergence, factor, sides })
     }
 }
@@ -78,7 +80,7 @@ impl WithForm for ByForm {
     type Output = Judge;
 
     fn with<F: Form>(self, factor: f64) -> Judge {
-        Judge::by::<OfForm<F>>(self.0, factor)
+        Judge::by::<OfForm<F>>(self.0, factor, true)
     }
 }
 
@@ -119,6 +121,8 @@ pub(super) struct Sides<'a> {
     look: Option<Look>,
     /// What logarithms were, that the probabilities were made of.
     pub logs: [Option<Exponentials>; 2],
+    /// `p − q` of each bin with more digits than the two have, where both were made of logarithms.
+    pub differences: Option<&'a [f32]>,
 }
 
 /// Memory for the numbers of a row.
@@ -126,6 +130,7 @@ pub(super) struct Sides<'a> {
 pub(super) struct Space {
     widened: [Vec<f32>; 2],
     made: [Vec<f32>; 2],
+    differences: Vec<f32>,
 }
 
 impl<'a> Sides<'a> {
@@ -136,6 +141,7 @@ impl<'a> Sides<'a> {
         numbers: [&'a [T]; 2],
         space: &'a mut Space,
         are_several: bool,
+        needs_differences: bool,
     ) -> Option<Sides<'a>> {
         let [p_widened, q_widened] = &mut space.widened;
         let [p, q] = numbers;
@@ -144,9 +150,11 @@ impl<'a> Sides<'a> {
         let made = &mut space.made;
         if batch.is_probs() && !are_several {
             let [p, q] = numbers;
-            return Some(Sides { rule, p, q, look: None, logs: [None; 2] });
+            return Some(Sides { rule, p, q, look: None, logs: [None; 2], differences: None });
         }
-        pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made })
+        let differences =
+            (needs_differences && logs::take(batch)).then_some(&mut space.differences);
+        pulp::Arch::new().dispatch(Making { rule, numbers, temperature, made, differences })
     }
 }
 
@@ -156,6 +164,7 @@ struct Making<'a> {
     numbers: [&'a [f32]; 2],
     temperature: f64,
     made: &'a mut [Vec<f32>; 2],
+    differences: Option<&'a mut Vec<f32>>,
 }
 
 impl<'a> pulp::WithSimd for Making<'a> {
@@ -170,11 +179,23 @@ impl<'a> pulp::WithSimd for Making<'a> {
 impl<'a> Making<'a> {
     #[inline(always)]
     fn made<const FUSED: bool>(self) -> Option<Sides<'a>> {
-        let Making { rule, numbers: [p, q], temperature, made: [p_made, q_made] } = self;
+        let Making { rule, numbers, temperature, made: [p_made, q_made], differences } = self;
         let of = |side: Side| (rule.kinds[side as usize], temperature);
-        let (p, p_logs) = made_probabilities::<FUSED>(of(Side::P), p, p_made)?;
-        let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), q, q_made)?;
-        Some(Sides { rule, p, q, look: Some(Look::at(p, q)), logs: [p_logs, q_logs] })
+        let (p, p_logs) = made_probabilities::<FUSED>(of(Side::P), numbers[0], p_made)?;
+        let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), numbers[1], q_made)?;
+        let logs = [p_logs, q_logs];
+        let differences = match (differences, logs) {
+            (Some(into), [Some(p_logs), Some(q_logs)]) => {
+                let ln_ratio = p_logs.ln_mass - q_logs.ln_mass;
+                let temperature = if rule.kinds[0] == Kind::Logits { temperature } else { 1.0 };
+                into.resize(p.len(), 0.0);
+                logs::differences::<FUSED>(numbers, [p, q], ln_ratio, temperature, into);
+                Some(&**into)
+            }
+            _ => None,
+        };
+        let look = Some(Look::at(p, q, differences));
+        Some(Sides { rule, p, q, look, logs, differences })
     }
 }
 
@@ -199,8 +220,8 @@ impl Row<'_> {
     /// What a look at it finds, and its masses, if f32 may be right for it.
     #[inline(always)]
     pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
-        let Row { divergence, sides: Sides { rule, p, q, look, logs }, .. } = *self;
-        let look = look.unwrap_or_else(|| Look::at(p, q));
+        let Row { divergence, sides: Sides { rule, p, q, look, logs, differences }, .. } = *self;
+        let look = look.unwrap_or_else(|| Look::at(p, q, differences));
         // What is too small for a number makes no difference beside a value that is not, unless the lack of it
         // makes an infinite one.
         if look.is_strange()
@@ -231,7 +252,7 @@ impl Sides<'_> {
 pub(super) struct Look {
     /// Of the probabilities.
     pub masses: [f64; 2],
-    /// Of the masses, summed by itself.
+    /// Of the masses, summed by itself: of bins' differences, which need not be those of the probabilities.
     pub difference: f64,
     /// Whether bins have mass on one side alone.
     pub alone: [bool; 2],
@@ -242,7 +263,7 @@ pub(super) struct Look {
 
 impl Look {
     #[inline(always)]
-    fn at(p: &[f32], q: &[f32]) -> Look {
+    fn at(p: &[f32], q: &[f32], differences: Option<&[f32]>) -> Look {
         let mut sums = [[0.0_f64; LANES]; 3];
         // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone and of
         // Q alone, and how many of both.
@@ -252,6 +273,7 @@ impl Look {
             let mut chains = [[0.0_f32; LANES]; 3];
             for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
                 let (p, q) = (block(p, at), block(q, at));
+                let n = differences_of(differences, &p, &q, at);
                 for lane in 0..LANES {
                     let (p, q) = (p[lane], q[lane]);
                     let (on_p, on_q) = (u32::from(p != 0.0), u32::from(q != 0.0));
@@ -261,7 +283,7 @@ impl Look {
                     found[2][lane] += on_p & on_q;
                     chains[0][lane] += p;
                     chains[1][lane] += q;
-                    chains[2][lane] += p - q;
+                    chains[2][lane] += n[lane];
                 }
             }
             add(&mut sums, &chains);
@@ -311,6 +333,19 @@ pub(super) fn block(row: &[f32], at: usize) -> Vector {
     }
 }
 
+/// `p − q` of a block of bins from one on: as they are known, or of the two.
+#[inline(always)]
+pub(super) fn differences_of(known: Option<&[f32]>, p: &Vector, q: &Vector, at: usize) -> Vector {
+    if let Some(known) = known {
+        return block(known, at);
+    }
+    let mut differences = [0.0; LANES];
+    for lane in 0..LANES {
+        differences[lane] = p[lane] - q[lane];
+    }
+    differences
+}
+
 /// The verdict on a row of a batch, with fused products.
 #[cfg(test)]
 pub(super) fn judged_in_f32<M: Method>(
@@ -321,6 +356,6 @@ pub(super) fn judged_in_f32<M: Method>(
 ) -> Option<Judged> {
     let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
     let mut space = Space::default();
-    let sides = Sides::of(batch, [&p, &q], &mut space, false)?;
+    let sides = Sides::of(batch, [&p, &q], &mut space, false, true)?;
     M::judged::<true>(&Row { divergence, factor, sides })
 }

@@ -115,8 +115,14 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
         let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
         let numbers = numbers.each_ref().map(|side| &**side);
-        let judges = ways.iter().filter(|way| matches!(way, Way::InF32(_))).count();
-        let sides = Sides::of(batch, numbers, space, judges > 1);
+        let judges = || {
+            ways.iter().filter_map(|way| match way {
+                Way::InF32(judge) => Some(judge),
+                _ => None,
+            })
+        };
+        let needs_differences = judges().any(|judge| judge.needs_differences);
+        let sides = Sides::of(batch, numbers, space, judges().count() > 1, needs_differences);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
             match sides.and_then(|sides| judge.judged(sides)) {

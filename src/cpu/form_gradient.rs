@@ -11,7 +11,7 @@
 use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
-use super::in_f32::{self, CHAIN, Row, Sides, Vector, add, block, differences_of};
+use super::in_f32::{self, CHAIN, Row, Sides, add, block, differences_of, put};
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -153,23 +153,35 @@ fn times<const LOGS: bool>(
     let half = (0.5 * mass) as f32;
     let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     let mut has_most = [0_u32; LANES];
-    for (into, numbers) in into.chunks_mut(LANES).zip(numbers.chunks(LANES)) {
-        for (lane, (slope, p)) in into.iter_mut().zip(numbers).enumerate() {
-            let is_most = LOGS & (*p > half);
+    for at in (0..into.len()).step_by(LANES) {
+        let (slopes, p) = (block(into, at), block(numbers, at));
+        let mut derivatives = [0.0_f32; LANES];
+        for lane in 0..LANES {
+            let (slope, p) = (slopes[lane], p[lane]);
+            let is_most = LOGS & (p > half);
             has_most[lane] |= u32::from(is_most);
-            let p = if LOGS { *p } else { 1.0 };
-            let p = if is_most { 0.0 } else { p };
-            let derivative = p * (*slope - mean);
-            largest[lane] = largest[lane].max(derivative.abs());
-            beside[lane] = beside[lane].max(p * slope.abs().max(mean.abs()).max(rounding));
-            *slope = by * derivative;
+            // Behind the last bin there is none.
+            let by_p = if LOGS | (at + lane >= into.len()) { p } else { 1.0 };
+            let by_p = if is_most { 0.0 } else { by_p };
+            let derivative = by_p * (slope - mean);
+            let of_slope = by_p * larger(larger(slope.abs(), mean.abs()), rounding);
+            largest[lane] = larger(derivative.abs(), largest[lane]);
+            beside[lane] = larger(of_slope, beside[lane]);
+            derivatives[lane] = by * derivative;
         }
+        put(&derivatives, &mut into[at..]);
     }
     if has_most.into_iter().any(|has| has > 0) {
         put_opposite(into, numbers.iter().position(|&p| p > half));
     }
-    let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, f32::max);
+    let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, larger);
     into.is_empty() || most(largest) >= LEAST.max(SHOWS * most(beside))
+}
+
+/// The larger of two numbers, in one instruction.
+#[inline(always)]
+fn larger(x: f32, y: f32) -> f32 {
+    if x > y { x } else { y }
 }
 
 /// Puts in a place, in which there is 0, what takes away all that stands in the others.
@@ -242,10 +254,10 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
                 }
             }
             if OF_P {
-                put(&found[0], of_p, at);
+                put(&found[0], &mut of_p[at..]);
             }
             if OF_Q {
-                put(&found[1], of_q, at);
+                put(&found[1], &mut of_q[at..]);
             }
         }
         add(&mut sums, &chains);
@@ -253,12 +265,4 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
     }
     let is_sound = doubtful.into_iter().all(|doubtful| doubtful == 0);
     is_sound.then(|| sums.map(tree_sum))
-}
-
-#[inline(always)]
-fn put(lanes: &Vector, into: &mut [f32], at: usize) {
-    match into[at..].first_chunk_mut::<LANES>() {
-        Some(whole) => *whole = *lanes,
-        None => into[at..].iter_mut().zip(lanes).for_each(|(to, x)| *to = *x),
-    }
 }

@@ -333,6 +333,15 @@ pub(super) fn block(row: &[f32], at: usize) -> Vector {
     }
 }
 
+/// Puts a block of lanes into the first places, as far as there are any.
+#[inline(always)]
+pub(super) fn put(lanes: &Vector, places: &mut [f32]) {
+    match places.first_chunk_mut::<LANES>() {
+        Some(whole) => *whole = *lanes,
+        None => places.iter_mut().zip(lanes).for_each(|(to, x)| *to = *x),
+    }
+}
+
 /// `p − q` of a block of bins from one on: as they are known, or of the two.
 #[inline(always)]
 pub(super) fn differences_of(known: Option<&[f32]>, p: &Vector, q: &Vector, at: usize) -> Vector {

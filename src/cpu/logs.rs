@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::in_f32::add;
+use super::in_f32::{add, put};
 use super::widen;
 use crate::batch::Batch;
 use crate::chain::{self, Node, tree_sum};
@@ -341,17 +341,8 @@ fn tops(p: &[f32], q: &[f32]) -> [f32; 2] {
         p_tops[lane] = larger(p, p_tops[lane]);
         q_tops[lane] = larger(q, q_tops[lane]);
     }
-    // Seen through, what follows would have the compiler take the vectors apart in the loop.
-    let (mut p_tops, mut q_tops) = std::hint::black_box((p_tops, q_tops));
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            p_tops[lane] = larger(p_tops[lane + width], p_tops[lane]);
-            q_tops[lane] = larger(q_tops[lane + width], q_tops[lane]);
-        }
-        width /= 2;
-    }
-    [p_tops[0], q_tops[0]]
+    let top_of = |lanes: [f32; LANES]| lanes.into_iter().fold(f32::NEG_INFINITY, larger);
+    [top_of(p_tops), top_of(q_tops)]
 }
 
 /// The larger of a number, which may be none, and another.
@@ -518,6 +509,7 @@ impl Terms {
         [w_chain, v_chain, s_chain, u_chain]: &mut [[f32; LANES]; 4],
         odd: &mut [u32; LANES],
     ) {
+        let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
         for lane in 0..LANES {
             let (a, b) = (p[lane], q[lane]);
             odd[lane] |= self.is_odd((a - b) - self.reference[0]);
@@ -530,8 +522,13 @@ impl Terms {
             let near = y.abs() <= 1.0;
             w_chain[lane] += w;
             v_chain[lane] += v;
-            s_chain[lane] += if near { w * tail } else { far_s };
-            u_chain[lane] += if near { w * (tail - y) } else { far_u };
+            s[lane] = if near { w * tail } else { far_s };
+            u[lane] = if near { w * (tail - y) } else { far_u };
+        }
+        // What is added to memory under a mask has to be waited for.
+        for lane in 0..LANES {
+            s_chain[lane] += s[lane];
+            u_chain[lane] += u[lane];
         }
     }
 
@@ -635,12 +632,9 @@ pub(super) fn probabilities<const FUSED: bool>(
     if !FUSED {
         return None;
     }
-    let (blocks, rest) = numbers.as_chunks();
-    let last = || (!rest.is_empty()).then(|| filled_up(rest, f32::NEG_INFINITY));
-    let all = || blocks.iter().copied().chain(last());
-
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
-    for block in all() {
+    for at in 0..numbers.len().div_ceil(LANES) {
+        let block = numbers_of(numbers, at);
         for lane in 0..LANES {
             tops[lane] = if block[lane] > tops[lane] { block[lane] } else { tops[lane] };
             wrong[lane] |= u32::from(block[lane].is_nan() | (block[lane] == f32::INFINITY));
@@ -651,10 +645,9 @@ pub(super) fn probabilities<const FUSED: bool>(
         return None;
     }
     let terms = Terms::new([top; 2], 0.0, 1.0, temperature);
-    let (mut sums, mut lost) = ([0.0_f64; LANES], [0_u32; LANES]);
-    let (places, last) = into.as_chunks_mut::<LANES>();
-    let mut places = places.iter_mut();
-    for block in all() {
+    let (mut sums, mut lost) = ([[0.0_f64; LANES]], [0_u32; LANES]);
+    for (at, place) in into.chunks_mut(LANES).enumerate() {
+        let block = numbers_of(numbers, at);
         let mut weights = [0.0; LANES];
         for lane in 0..LANES {
             let x = block[lane];
@@ -665,13 +658,12 @@ pub(super) fn probabilities<const FUSED: bool>(
             let (weight, some) = terms.exp_of_both::<FUSED>(below, rest);
             weights[lane] = weight;
             lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
-            sums[lane] += f64::from(weight);
         }
-        match places.next() {
-            Some(place) => *place = weights,
-            None => last.copy_from_slice(&weights[..last.len()]),
-        }
+        put(&weights, place);
+        // A loop of its own: in one with the other all vectors would be halves.
+        add(&mut sums, &[std::hint::black_box(weights)]);
     }
+    let [sums] = sums;
     let sum = tree_sum(sums);
     let by = (1.0 / sum) as f32;
     into.iter_mut().for_each(|weight| *weight *= by);
@@ -697,18 +689,15 @@ pub(super) fn differences<const FUSED: bool>(
 ) {
     let terms = Terms::new([0.0; 2], ln_ratio * temperature, 1.0, temperature);
     for (at, place) in into.chunks_mut(LANES).enumerate() {
-        let [a, b] = numbers.map(|side| numbers_of(side, at));
-        let [p, q] = probabilities.map(|side| lanes_of(side, at));
+        let (a, b) = (numbers_of(numbers[0], at), numbers_of(numbers[1], at));
+        let (p, q) = (lanes_of(probabilities[0], at), lanes_of(probabilities[1], at));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
             let l = terms.ln_ratio(a[lane], b[lane]);
             let near = (p[lane] + q[lane]) * tanh_half::<FUSED>(l);
             lanes[lane] = if l.abs() <= 1.0 { near } else { p[lane] - q[lane] };
         }
-        match place.first_chunk_mut() {
-            Some(whole) => *whole = lanes,
-            None => place.copy_from_slice(&lanes[..place.len()]),
-        }
+        put(&lanes, place);
     }
 }
 

@@ -34,7 +34,7 @@ struct Params {
 
 // What the host knows of a row.
 struct Line {
-    p: f32,              // its masses, as in bins_f32.wgsl
+    p: f32,              // its masses, as in bins.wgsl
     q: f32,
     p_exponent: i32,
     q_exponent: i32,

@@ -152,9 +152,11 @@ fn ln_of(x: vec4<f64>) -> vec4<f64> {
 // ln(w/v) + exponents·ln 2 in two parts.
 fn ln_ratio(w: f64, v: f64, exponents: i32) -> Pair {
     let logs = ln_of(vec4<f64>(w, v, 1.0, 1.0));
-    let k = vec4<f64>(f64(exponents));
-    let ratio = two_sum(k * LN_2_HI, vec4<f64>(logs.x - logs.y));
-    return two_sum(ratio.hi, ratio.lo + k * LN_2_LO);
+    // With others in the other lanes: of four numbers that are all alike `exact` hides nothing.
+    let k = vec4<f64>(f64(exponents), w, v, 1.0);
+    let rounded = two_sum(k * LN_2_HI, logs - logs.y);
+    let ratio = two_sum(rounded.hi, rounded.lo + k * LN_2_LO);
+    return Pair(vec4<f64>(ratio.hi.x), vec4<f64>(ratio.lo.x));
 }
 
 // What the ratio 1 + u of two masses adds to a sum of excesses.

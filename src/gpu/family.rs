@@ -149,9 +149,8 @@ struct Told {
 }
 
 impl Told {
-    /// None of a sum that the shader does not have: that is the host's. `mask` leaves the bits that a part
-    /// of a number has.
-    fn of(integrand: Integrand, mask: u32) -> Option<Told> {
+    /// None of a sum that the shader does not have: that is the host's.
+    fn of(integrand: Integrand) -> Option<Told> {
         let plain = |code| Told { code, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
         // The first pass has it, and what Q has where P has nothing is among the masses.
         if matches!(integrand, Integrand::Kl | Integrand::Unmatched) {
@@ -167,13 +166,13 @@ impl Told {
             }
             Integrand::Power(0.5) => plain(ROOTS),
             // The other of the pair, less 1.
-            Integrand::Power(order) if order < 0.5 => power(SWAPPED_POWER, -order, mask),
-            Integrand::Power(order) => power(POWER, order - 1.0, mask),
+            Integrand::Power(order) if order < 0.5 => power(SWAPPED_POWER, -order),
+            Integrand::Power(order) => power(POWER, order - 1.0),
             // (p − q)²/q is twice that.
-            Integrand::ChiSquared => power(POWER, 1.0, mask),
+            Integrand::ChiSquared => power(POWER, 1.0),
             Integrand::Overlap(0.5) => plain(ROOT_OVERLAP),
             Integrand::Overlap(order) => {
-                Told { parameters: rows::in_parts(order - 1.0, mask), ..plain(OVERLAP) }
+                Told { parameters: rows::in_parts(order - 1.0, HALF), ..plain(OVERLAP) }
             }
             Integrand::Largest => plain(LARGEST),
             Integrand::Variation => plain(VARIATION),
@@ -184,17 +183,12 @@ impl Told {
     }
 }
 
-/// What leaves 12 bits of an f32.
+/// What leaves 12 bits of an f32: two such parts and a third one have 48, which do for f64.
 pub(super) const HALF: u32 = 0xffff_f000;
 
-/// What leaves the bits of a half of a number in the arithmetic of a variant.
-fn mask(variant: Variant) -> u32 {
-    if variant.is_f64() { u32::MAX } else { HALF }
-}
-
-fn power(code: u32, less_1: f64, mask: u32) -> Told {
+fn power(code: u32, less_1: f64) -> Told {
     let order = 1.0 + less_1;
-    let [first, second, third, _] = rows::in_parts(less_1, mask);
+    let [first, second, third, _] = rows::in_parts(less_1, HALF);
     let (mut series, mut sum, mut factorial) = ([[0.0; 4]; 3], 0.0, 1.0);
     for (k, term) in series.as_flattened_mut().iter_mut().enumerate().take(10) {
         // Σ_(j ≤ k) orderʲ / (k + 2)!
@@ -230,7 +224,6 @@ impl Asked {
         let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
         let divided = kinds.map(|kind| divides || kind == Kind::Logits);
         let able = whole_rows && divided[0] == divided[1];
-        let mask = mask(variant);
         let mut integrands = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = integrands.iter().position(|&known| known == integrand);
@@ -244,8 +237,7 @@ impl Asked {
             let [sum, overlap] = divergence.integrands();
             // To what the terms of this come to it would take the difference of the masses.
             let literal = divergence == Divergence::ReverseKl && batch.mass() == Mass::AsGiven;
-            let told =
-                [sum, overlap].into_iter().flatten().all(|sum| Told::of(sum, mask).is_some());
+            let told = [sum, overlap].into_iter().flatten().all(|sum| Told::of(sum).is_some());
             let by_host = literal || !told || is_far_off(sum);
             let by_device = able && divergence != Divergence::Kl && !by_host;
             by_device.then(|| [sum.map(&mut place), overlap.map(&mut place)])
@@ -292,7 +284,7 @@ impl Asked {
             params
         };
         let told: Vec<_> =
-            self.integrands.iter().filter_map(|&one| Told::of(one, mask(self.variant))).collect();
+            self.integrands.iter().filter_map(|&integrand| Told::of(integrand)).collect();
         let balance = Told { code: DIFFERENCE, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
         let balance = (self.divided && !told.is_empty()).then(|| params(0, &[balance]));
         let passes = told.chunks(SUMS).map(|told| params(self.divided.into(), told));

@@ -1,6 +1,6 @@
 // Later passes, for divergences other than Kullback-Leibler's: makes a record of the sums over each
 // unit, one segment of one row, from its bins and the row's masses, which the first pass found.
-// Host: src/gpu/family.rs. With shared/family_sums.wgsl or shared/family_chain.wgsl.
+// Host: src/gpu/family.rs. With shared/bins.wgsl and shared/integrand.wgsl.
 //
 // Before the sums that are asked for comes a round with DIFFERENCE alone: masses are rounded, and bins that
 // are divided by them no longer balance. What is left of the difference goes into all rounds after it.
@@ -38,10 +38,10 @@ fn scale_of(row: u32) -> Scale {
     if (params.divided == 0u) {
         return as_given();
     }
-    var unbalanced = 0.0;
+    var unbalanced: Real = 0.0;
     if (params.balanced != 0u) {
         let balance = balances[row];
-        unbalanced = balance.first.x + (balance.only.x - balance.only.y);
+        unbalanced = balance.first + (balance.p_only - balance.q_only);
     }
     return scale_by(masses_of(heads[row]), unbalanced);
 }
@@ -57,10 +57,14 @@ fn is_stale(row: u32) -> bool {
     return stale;
 }
 
-fn with_terms(record: Record, sums: vec4<f32>) -> Record {
+fn with_terms(record: Record, sums: vec4<Real>, only: vec2<Real>) -> Record {
     var more = record;
-    more.first += sums.xy;
-    more.second += sums.zw;
+    more.first += sums.x;
+    more.second += sums.y;
+    more.third += sums.z;
+    more.fourth += sums.w;
+    more.p_only += only.x;
+    more.q_only += only.y;
     return more;
 }
 
@@ -70,13 +74,13 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     let end = place.end;
     let scale = scale_of(row);
     var record = nothing(params.ticket);
-    var sums = vec4(0.0);
-    var only = vec2(0.0);
+    var sums = vec4<Real>(0.0);
+    var only = vec2<Real>(0.0);
     var trips = 0u;
     var quad = place.first + lane;
     loop {
         let bins = bins_at(row, quad, end, scale);
-        sums += vec4(
+        sums += vec4<Real>(
             total(term(0u, bins)),
             total(term(1u, bins)),
             total(term(2u, bins)),
@@ -91,18 +95,16 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
         }
         trips += 1u;
         if (trips % CHAIN == 0u) {
-            record = with_terms(record, sums);
-            record.only += only;
-            sums = vec4(0.0);
-            only = vec2(0.0);
+            record = with_terms(record, sums, only);
+            sums = vec4<Real>(0.0);
+            only = vec2<Real>(0.0);
         }
         continuing {
             quad += lanes;
             break if quad >= end;
         }
     }
-    record = with_terms(record, sums);
-    record.only += only;
+    record = with_terms(record, sums, only);
     record.flags |= select(0u, SOME_STALE, is_stale(row));
     return record;
 }

@@ -34,7 +34,7 @@ struct Params {
 
 // What the host knows of a row.
 struct Line {
-    p: f32,              // its masses, as in bins_f32.wgsl
+    p: f32,              // its masses, as in bins.wgsl
     q: f32,
     p_exponent: i32,
     q_exponent: i32,
@@ -96,9 +96,9 @@ fn means_of(row: u32, line: Line) -> Means {
     }
     let found = means[row];
     if (params.writes == 0u) {
-        return Means(found.first, vec2(0.0));
+        return Means(vec2(found.first, found.second), vec2(0.0));
     }
-    return Means(found.second, found.first);
+    return Means(vec2(found.third, found.fourth), vec2(found.first, found.second));
 }
 
 // How the slopes of a side become derivatives.
@@ -154,6 +154,13 @@ fn summed(bins: Bins, slopes: Slopes, about: vec2<f32>) -> vec2<f32> {
     return select(vec2(0.0), sums, vec2(params.p_summed, params.q_summed) != vec2(0u));
 }
 
+fn with_sums(record: Record, sums: vec2<f32>) -> Record {
+    var more = record;
+    more.first += sums.x;
+    more.second += sums.y;
+    return more;
+}
+
 fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     let place = place_of(unit);
     let row = place.row;
@@ -187,7 +194,7 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
         record.consumed += bins_in(quad, place.end);
         trips += 1u;
         if (trips % CHAIN == 0u) {
-            record.first += sums;
+            record = with_sums(record, sums);
             sums = vec2(0.0);
         }
         continuing {
@@ -195,9 +202,11 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
             break if quad >= place.end;
         }
     }
-    record.first += sums;
+    record = with_sums(record, sums);
     // Once for each row.
-    record.second = select(vec2(0.0), near.about, place.first + lane == 0u);
+    let about = select(vec2(0.0), near.about, place.first + lane == 0u);
+    record.third = about.x;
+    record.fourth = about.y;
     record.flags |= select(0u, SOME_STALE, is_stale(row));
     return record;
 }

@@ -62,7 +62,7 @@
 //! 7. One function makes value and status of a row's sums or node, for both backends; where these
 //!    lack digits (counts, subnormal masses) the row is looked at once more in f64. So are on the host,
 //!    for divergences other than Kullback-Leibler's, small entropies, rows next to equality, orders
-//!    beyond −5 … 6, input in f64, and rows longer than a submission holds.
+//!    beyond −5 … 6, and rows longer than a submission holds.
 //! 8. [`Outcome`] holds values and statuses; [`Engine::cross_check`] holds them against the
 //!    [reference](mod@reference).
 //!
@@ -181,12 +181,14 @@ pub mod internal {
     pub fn kernels() -> Vec<Spec> {
         let rows = Variant::all().map(|variant| rows::spec(variant, Output::Record));
         let merged = Variant::merged().map(|variant| merge::spec(variant, Output::Record));
+        let families = Variant::all().map(family::spec);
         let resident = Variant::all().filter(|variant| !variant.is_f64());
         let of_f32 = resident.flat_map(|variant| {
             let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
-            settles.into_iter().chain([family::spec(variant), gradient::spec(variant)])
+            settles.into_iter().chain([gradient::spec(variant)])
         });
-        rows.chain(merged).chain(of_f32).chain(Variant::sums().map(matrix::spec)).collect()
+        let matrices = Variant::sums().map(matrix::spec);
+        rows.chain(merged).chain(families).chain(of_f32).chain(matrices).collect()
     }
 
     /// The names of the override constants that every kernel has.

@@ -53,9 +53,8 @@ pub struct Outcome<T> {
     /// How many rows took a closer look: they were computed once more in f64, on the CPU whatever the
     /// backend, since more digits of their sums cancel than these have. Rows of counts do, and
     /// others whose masses are far apart, rows with invalid bins or numbers at the ends of the
-    /// range, and masses next to the tolerance. In divergences other than Kullback-Leibler's it is all
-    /// rows of f64 on the GPU, and all that are longer than one of its submissions, which holds 32 MiB
-    /// of a side or less.
+    /// range, and masses next to the tolerance. In divergences other than Kullback-Leibler's so do on the
+    /// GPU all rows that are longer than one of its submissions, which holds 32 MiB of a side or less.
     pub closer_looks: usize,
     /// Which devices failed on the way, and what was done about it.
     pub recovery: Recovery,

@@ -14,8 +14,8 @@ use crate::Error;
 
 /// Bins in one vector load of the shaders.
 pub const QUAD: usize = 4;
-/// Bytes of the largest record that a shader leaves.
-pub const MOST_RECORD_BYTES: usize = 64;
+/// Bytes of the largest record that the invocations of a workgroup merge.
+pub const MOST_RECORD_BYTES: usize = 72;
 /// Vector loads of a side that an invocation has in flight, in one trip of its loop, at most: where it
 /// has a segment to itself. Where others share it, twice as many of them have half as many each.
 pub const QUADS_PER_TRIP: usize = 4;

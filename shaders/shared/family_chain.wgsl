@@ -21,19 +21,19 @@ fn masses_of(head: Head) -> Masses {
     return Masses(p.mass, q.mass, p.exponent, q.exponent);
 }
 
-fn in_units(stored: vec4<u32>, side: Side, exponent: i32) -> vec4<f32> {
+fn in_units(stored: Quad, side: Side, exponent: i32) -> vec4<Real> {
     let by = side.weight.exponent - vec4(exponent);
     let inside = by >= vec4(LOWEST_EXPONENT);
     let unit = pow2(clamp(by, vec4(LOWEST_EXPONENT), vec4(MOST_EXPONENT)));
-    return select(vec4(0.0), side.weight.mantissa * unit, inside);
+    return select(vec4<Real>(0.0), side.weight.mantissa * unit, inside);
 }
 
 // (p + q)·tanh(l/2), where that is better than p − q.
-fn apart(x: vec4<f32>, y: vec4<f32>, p: vec4<f32>, q: vec4<f32>, far: Pair, scale: Scale) -> Apart {
+fn apart(x: vec4<Real>, y: vec4<Real>, p: vec4<Real>, q: vec4<Real>, far: Pair, scale: Scale) -> Apart {
     let l = far.hi + far.lo;
-    let near = abs(l) <= vec4(1.0);
+    let near = abs(l) <= vec4<Real>(1.0);
     // Of the magnitude, so that swapping P and Q changes the sign and nothing else.
-    let more = expm1(select(vec4(0.0), abs(l), near));
+    let more = expm1(select(vec4<Real>(0.0), abs(l), near));
     let n = (p + q) * (more / (more + 2.0));
-    return Apart(select(p - q, select(n, -n, l < vec4(0.0)), near), far);
+    return Apart(select(p - q, select(n, -n, l < vec4<Real>(0.0)), near), far);
 }

@@ -17,25 +17,20 @@ fn masses_of(head: Head) -> Masses {
 }
 
 // The numbers themselves, and not the exponentials of their logarithms.
-fn in_units(stored: vec4<u32>, side: Side, exponent: i32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(stored) * pow2(vec4(clamp(-exponent, -126i, 127i)));
+fn in_units(stored: Quad, side: Side, exponent: i32) -> vec4<Real> {
+    return number_of(stored) * pow2(vec4(clamp(-exponent, -126i, 127i)));
 }
 
-// Differences next to which a logarithm by the table has fewer digits than one by the series.
-const NEARBY: f32 = 0.0625;
-
-// p·Q − q·P in two parts, of which nothing is lost where p and q are nearly equal: the masses have
-// two halves of 12 bits.
-fn apart(x: vec4<f32>, y: vec4<f32>, p: vec4<f32>, q: vec4<f32>, far: Pair, scale: Scale) -> Apart {
-    let p_upper = bitcast<f32>(bitcast<u32>(scale.p) & 0xfffff000u);
-    let q_upper = bitcast<f32>(bitcast<u32>(scale.q) & 0xfffff000u);
-    let xq = scaled(x, q_upper, scale.q - q_upper, 0.0);
-    let yp = scaled(y, p_upper, scale.p - p_upper, 0.0);
+// p·Q − q·P in two parts, of which nothing is lost where p and q are nearly equal.
+fn apart(x: vec4<Real>, y: vec4<Real>, p: vec4<Real>, q: vec4<Real>, far: Pair, scale: Scale) -> Apart {
+    let upper = upper_half(vec4<Real>(scale.p, scale.q, 0.0, 0.0));
+    let xq = scaled(x, upper.y, scale.q - upper.y, 0.0);
+    let yp = scaled(y, upper.x, scale.p - upper.x, 0.0);
     let difference = two_diff(xq.hi, yp.hi);
     let given = (difference.hi + (difference.lo + (xq.lo - yp.lo))) / (scale.p * scale.q);
     let n = given - 0.5 * scale.unbalanced * (p + q);
-    let s = n / max(p + q, vec4(FLOOR));
-    let near = (abs(s) <= vec4(NEARBY)) & (p + q > vec4(FLOOR));
+    let s = n / max(p + q, vec4<Real>(FLOOR));
+    let near = (abs(s) <= vec4<Real>(NEARBY)) & (p + q > vec4<Real>(FLOOR));
     let l = 2.0 * (s + s * atanh_tail(s * s));
-    return Apart(n, Pair(select(far.hi, l, near), select(far.lo, vec4(0.0), near)));
+    return Apart(n, Pair(select(far.hi, l, near), select(far.lo, vec4<Real>(0.0), near)));
 }

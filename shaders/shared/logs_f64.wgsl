@@ -1,14 +1,17 @@
-// Logarithms, exponentials and exact sums in f64, four numbers at a time. The errors were measured on
-// lavapipe against multi-precision values.
-
-// A number in two parts, the second far below the first.
-struct Pair {
-    hi: vec4<f64>,
-    lo: vec4<f64>,
-}
+// Logarithms, exponentials and exact sums in f64, four numbers at a time. With two_parts.wgsl. The errors
+// were measured on lavapipe against multi-precision values.
 
 fn exact_diff(a: vec4<f64>, b: vec4<f64>) -> vec4<f64> {
     return exact(a - b);
+}
+
+fn exact_sum(a: vec4<f64>, b: vec4<f64>) -> vec4<f64> {
+    return exact(a + b);
+}
+
+// The upper 24 of its 53 bits, as long as f32 has such numbers: of smaller ones it is 0.
+fn upper_half(x: vec4<f64>) -> vec4<f64> {
+    return vec4<f64>(vec4<f32>(x));
 }
 
 // a − b without any error: hi is the rounded difference, lo what rounding took from it.
@@ -139,13 +142,21 @@ const NO_MASS: i32 = -(1i << 28u);
 // Exponents below which a weight beside 1 is taken as 0.
 const LOWEST_EXPONENT: i32 = -1000i;
 
-// ln(w/v) + exponents·ln 2. The masses are within the range of f32, which tells their exponents.
-fn ln_ratio(w: f64, v: f64, exponents: i32) -> Pair {
-    let masses = vec4<f64>(w, v, 1.0, 1.0);
+// ln x of numbers within the range of f32, which tells their exponents.
+fn ln_of(x: vec4<f64>) -> vec4<f64> {
     // An f32 has its exponent 3 bits further down than the high word of an f64, and another bias.
-    let high = (bitcast<vec4<u32>>(vec4<f32>(masses)) >> vec4(3u)) + vec4((1023u - 127u) << 20u);
-    let logs = ln(masses, high);
-    return Pair(vec4(f64(exponents) * LN_2 + (logs.x - logs.y)), vec4<f64>(0.0));
+    let high = (bitcast<vec4<u32>>(vec4<f32>(x)) >> vec4(3u)) + vec4((1023u - 127u) << 20u);
+    return ln(x, high);
+}
+
+// ln(w/v) + exponents·ln 2 in two parts.
+fn ln_ratio(w: f64, v: f64, exponents: i32) -> Pair {
+    let logs = ln_of(vec4<f64>(w, v, 1.0, 1.0));
+    // With others in the other lanes: of four numbers that are all alike `exact` hides nothing.
+    let k = vec4<f64>(f64(exponents), w, v, 1.0);
+    let rounded = two_sum(k * LN_2_HI, logs - logs.y);
+    let ratio = two_sum(rounded.hi, rounded.lo + k * LN_2_LO);
+    return Pair(vec4<f64>(ratio.hi.x), vec4<f64>(ratio.lo.x));
 }
 
 // What the ratio 1 + u of two masses adds to a sum of excesses.

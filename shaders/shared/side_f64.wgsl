@@ -8,7 +8,7 @@ const MOST: f64 = 65536.0; // logarithms larger than this are left to the host
 fn cooled(x: vec4<f64>) -> Pair {
     let t = vec4<f64>(params.temperature);
     let quotient = exact(x / (t.x + t.y + t.z));
-    let upper = vec4<f64>(vec4<f32>(quotient));
+    let upper = upper_half(quotient);
     let lower = exact(quotient - upper);
     let rest = exact(exact(exact(x - upper * t.x) - upper * t.y) - lower * t.x);
     return Pair(quotient, (rest - (lower * t.y + quotient * t.z)) / (t.x + t.y + t.z));

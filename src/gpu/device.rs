@@ -98,10 +98,15 @@ impl RowsJob {
         self.merges.last().map_or(&self.dispatch, |merge| &merge.dispatch).units as usize
     }
 
+    /// Bytes of a record of a later pass.
+    fn terms_bytes(&self) -> usize {
+        self.variant.terms().layout().record_bytes
+    }
+
     /// Bytes of the records of a pass, and of those that are read back.
     fn record_bytes(&self) -> [usize; 2] {
         let units = self.dispatch.units as usize;
-        let (first, later) = (self.variant.layout().record_bytes, terms_bytes());
+        let (first, later) = (self.variant.layout().record_bytes, self.terms_bytes());
         match self.passes.iter().filter(|pass| !pass.is_balance()).count() {
             0 => [units * first, self.rows() * first],
             read => [units * first.max(later), self.rows() * (first + read * later)],
@@ -113,11 +118,6 @@ impl RowsJob {
         let form = Form { loads: 1, whole: false, ..self.dispatch.form };
         Dispatch { form, ..self.dispatch }
     }
-}
-
-/// Bytes of a record of terms.
-fn terms_bytes() -> usize {
-    Variant::TERMS.layout().record_bytes
 }
 
 /// Work on its way to be submitted.
@@ -271,7 +271,7 @@ impl Device {
         self.read_back(&mut work, &slot, sums, job.variant)?;
         if !job.passes.is_empty() {
             slot.heads.reserve(&self.device, sums.bytes);
-            slot.balances.reserve(&self.device, job.rows() * terms_bytes());
+            slot.balances.reserve(&self.device, job.rows() * job.terms_bytes());
             keep(&mut work, &slot, sums, &slot.heads)?;
         }
         for pass in &job.passes {
@@ -281,7 +281,7 @@ impl Device {
             let terms = self.summed(&mut work, &slot, job, dispatch, "family", params)?;
             match pass.is_balance() {
                 true => keep(&mut work, &slot, terms, &slot.balances)?,
-                false => self.read_back(&mut work, &slot, terms, Variant::TERMS)?,
+                false => self.read_back(&mut work, &slot, terms, job.variant.terms())?,
             }
         }
         self.submit(work, &mut slot)?;
@@ -333,9 +333,9 @@ impl Device {
         self.prepare_gradients(&job, until)?;
         let ticket = self.next_ticket();
         let rows = &job.rows;
-        let (units, records) = (rows.dispatch.units as usize, rows.rows() * terms_bytes());
+        let (units, records) = (rows.dispatch.units as usize, rows.rows() * rows.terms_bytes());
         let read = records + job.bytes.iter().sum::<usize>();
-        slot.reserve_records(&self.device, units * terms_bytes(), read);
+        slot.reserve_records(&self.device, units * rows.terms_bytes(), read);
         slot.balances.reserve(&self.device, records);
         for (gradient, bytes) in slot.gradients.iter_mut().zip(job.bytes) {
             gradient.reserve(&self.device, bytes);
@@ -351,7 +351,7 @@ impl Device {
             let made = self.summed(&mut work, &slot, rows, dispatch, "gradient", params)?;
             match pass.only_sums() {
                 true => keep(&mut work, &slot, made, &slot.balances)?,
-                false => self.read_back(&mut work, &slot, made, Variant::TERMS)?,
+                false => self.read_back(&mut work, &slot, made, rows.variant.terms())?,
             }
         }
         for (gradient, bytes) in slot.gradients.iter().zip(job.bytes) {
@@ -370,7 +370,7 @@ impl Device {
         let kernel = self.kernels.entry(("gradient", rows.variant, form));
         let spec = || gradient::spec(rows.variant);
         kernel.or_insert_with(|| Kernel::new(&self.device, spec(), size, form));
-        self.prepare(Variant::TERMS, None, &rows.merges, until)?;
+        self.prepare(rows.variant.terms(), None, &rows.merges, until)?;
         match self.ln_table.get() {
             Ok(_) => Ok(()),
             Err(_) => self.upload_ln_table(until),
@@ -387,7 +387,7 @@ impl Device {
         name: &'static str,
         params: &[u8],
     ) -> Result<Made, Fault> {
-        let variant = if name == "rows" { job.variant } else { Variant::TERMS };
+        let variant = if name == "rows" { job.variant } else { job.variant.terms() };
         let made = dispatch.units as usize * variant.layout().record_bytes;
         work.encoder.clear_buffer(slot.records[0].get()?, 0, Some(made as u64));
         let buffers = |name: &str| match name {
@@ -396,7 +396,7 @@ impl Device {
             "made" => slot.records[0].bound(made),
             "heads" => slot.heads.bound(job.rows() * job.variant.layout().record_bytes),
             "lines" => slot.heads.bound(job.rows() * size_of::<gradient::Line>()),
-            "balances" | "means" => slot.balances.bound(job.rows() * terms_bytes()),
+            "balances" | "means" => slot.balances.bound(job.rows() * job.terms_bytes()),
             "p_gradient" => slot.gradients[0].whole(),
             "q_gradient" => slot.gradients[1].whole(),
             _ => self.ln_table.bound(ln_table::BYTES),
@@ -603,11 +603,12 @@ impl Device {
         for merge in merges {
             compile("merge", variant, merge.dispatch.form, &merge::spec);
             if later.is_some() {
-                compile("merge", Variant::TERMS, merge.dispatch.form, &merge::spec);
+                compile("merge", variant.terms(), merge.dispatch.form, &merge::spec);
             }
         }
-        let needs_table = !variant.arithmetic_buffers().is_empty() || later.is_some();
-        if needs_table && self.ln_table.get().is_err() {
+        let logs =
+            if later.is_some() { variant.logs_buffers() } else { variant.arithmetic_buffers() };
+        if !logs.is_empty() && self.ln_table.get().is_err() {
             self.upload_ln_table(until)?;
         }
         Ok(())

@@ -3,9 +3,9 @@
 //!
 //! The first pass leaves the masses of a row. A second one finds by how much bins that are divided by them
 //! do not balance, since masses are rounded; then each pass has up to four of the sums that divergences are
-//! made of. Where f32 has not the digits for a value the host looks closer, in f64: at small entropies, at
-//! overlaps beyond its range, at rows next to equality, at orders far from 1, and at rows that are too long
-//! for one submission.
+//! made of. Where a value has not its digits the host looks closer, in f64: at small entropies, at overlaps
+//! beyond the range, at rows next to equality, at orders far from 1, and at rows that are too long for one
+//! submission.
 
 use std::mem::{offset_of, size_of};
 
@@ -33,14 +33,18 @@ pub fn spec(heads: Variant) -> Spec {
         lines: None,
         source: [
             &*bins_source(heads),
-            include_str!("../../shaders/shared/integrand_f32.wgsl"),
+            include_str!("../../shaders/shared/integrand.wgsl"),
+            match heads.is_f64() {
+                true => include_str!("../../shaders/shared/integrand_f64.wgsl"),
+                false => include_str!("../../shaders/shared/integrand_f32.wgsl"),
+            },
             include_str!("../../shaders/shared/segments.wgsl"),
             include_str!("../../shaders/shared/reduce.wgsl"),
             include_str!("../../shaders/shared/put_record.wgsl"),
             include_str!("../../shaders/family.wgsl"),
         ]
         .concat(),
-        buffers: [heads.bins_buffers(), &passes, &[("ln_table", 4, false)]].concat(),
+        buffers: [heads.bins_buffers(), &passes, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
     }
@@ -48,15 +52,26 @@ pub fn spec(heads: Variant) -> Spec {
 
 /// Bins as those of distributions, and records of what is summed of them.
 pub(super) fn bins_source(heads: Variant) -> String {
+    let arithmetic = match heads.is_f64() {
+        true => concat!(
+            include_str!("../../shaders/shared/logs_f64.wgsl"),
+            include_str!("../../shaders/shared/atanh_f64.wgsl"),
+            include_str!("../../shaders/shared/side_f64.wgsl"),
+            include_str!("../../shaders/shared/bins_f64.wgsl"),
+        ),
+        false => concat!(
+            include_str!("../../shaders/shared/logs_f32.wgsl"),
+            include_str!("../../shaders/shared/side_f32.wgsl"),
+            include_str!("../../shaders/shared/bins_f32.wgsl"),
+        ),
+    };
     [
-        include_str!("../../shaders/shared/unit.wgsl"),
-        include_str!("../../shaders/shared/bits_f32.wgsl"),
-        include_str!("../../shaders/shared/logs_f32.wgsl"),
-        include_str!("../../shaders/shared/terms.wgsl"),
+        heads.terms().record_source(),
         heads.bins_source(),
+        arithmetic,
+        include_str!("../../shaders/shared/two_parts.wgsl"),
         include_str!("../../shaders/shared/side.wgsl"),
-        include_str!("../../shaders/shared/side_f32.wgsl"),
-        include_str!("../../shaders/shared/bins_f32.wgsl"),
+        include_str!("../../shaders/shared/bins.wgsl"),
         heads.head_source(),
     ]
     .concat()
@@ -145,7 +160,8 @@ impl Told {
             Integrand::ReverseKl => plain(REVERSE_KL),
             Integrand::Jeffreys => plain(JEFFREYS),
             Integrand::JensenShannon(w) => {
-                let parameters = [w as f32, (1.0 - w) as f32, 0.0, 0.0];
+                let [first, second, third, _] = rows::in_parts(w, u32::MAX);
+                let parameters = [first, (1.0 - w) as f32, second, third];
                 Told { parameters, ..plain(JENSEN_SHANNON) }
             }
             Integrand::Power(0.5) => plain(ROOTS),
@@ -167,7 +183,7 @@ impl Told {
     }
 }
 
-/// What leaves 12 bits of an f32.
+/// What leaves 12 bits of an f32: two such parts and a third one have 48, which do for f64.
 pub(super) const HALF: u32 = 0xffff_f000;
 
 fn power(code: u32, less_1: f64) -> Told {
@@ -207,7 +223,7 @@ impl Asked {
         let divides = matches!(batch.mass(), Mass::Check | Mass::Normalize);
         let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
         let divided = kinds.map(|kind| divides || kind == Kind::Logits);
-        let able = whole_rows && !variant.is_f64() && divided[0] == divided[1];
+        let able = whole_rows && divided[0] == divided[1];
         let mut integrands = Vec::new();
         let mut place = |integrand: Integrand| {
             let known = integrands.iter().position(|&known| known == integrand);
@@ -227,10 +243,13 @@ impl Asked {
             by_device.then(|| [sum.map(&mut place), overlap.map(&mut place)])
         });
         let places = places.collect();
-        let least = match kinds.map(|kind| kind == Kind::Probs) {
-            [true, true] => 1e-15,
-            [false, false] => 1e-13,
-            _ => 1e-11,
+        let least = match (variant.is_f64(), kinds.map(|kind| kind == Kind::Probs)) {
+            (false, [true, true]) => 1e-15,
+            (false, [false, false]) => 1e-13,
+            (false, _) => 1e-11,
+            // Between kinds, the rounding of one side's logarithms shows, on the CPU too.
+            (true, [true, false] | [false, true]) => 1e-8,
+            (true, _) => 1e-18,
         };
         Asked { variant, divergences, places, integrands, divided: divided[0], least }
     }
@@ -274,18 +293,19 @@ impl Asked {
 
     /// The results of a row in one of the divergences: from its record of the first pass and those of the
     /// later ones, or from a closer look.
-    pub(crate) fn row<T: Element>(
+    pub(crate) fn row<'r, T: Element>(
         &self,
         place: usize,
         batch: &Batch<'_, T>,
         row: usize,
         head: &[u32],
-        terms: impl Fn(usize) -> Terms,
+        later: impl Fn(usize) -> &'r [u32],
     ) -> Row<T::Value> {
         let divergence = self.divergences[place];
         if divergence == Divergence::Kl {
             return record::settle(head, self.variant, batch, row);
         }
+        let terms = |pass: usize| record::terms(later(pass), self.variant.terms());
         match self.judged(place, batch, row, head, terms) {
             Some(judged) => judged.row(),
             None => self.closer(place, batch, row),
@@ -379,12 +399,16 @@ impl Asked {
     }
 
     /// The least that a sum may be and still have its digits: that of an entropy, whose terms next to 1
-    /// have none, is large.
+    /// have none, is large. What is of first order in the distance shows by how much masses are rounded.
     fn least(&self, integrand: Integrand) -> f64 {
+        let is_f64 = self.variant.is_f64();
         match integrand {
+            Integrand::Entropy | Integrand::CrossEntropy if is_f64 => 1e-3,
             Integrand::Entropy | Integrand::CrossEntropy => 0.25,
             Integrand::Overlap(_) => 0.0,
+            Integrand::Variation if is_f64 => 5e-5,
             Integrand::Variation => self.least.sqrt(),
+            Integrand::Largest if is_f64 => 2e-4,
             // In a bin far below the others it comes of logarithms, which are good to 3e-12.
             Integrand::Largest => self.least.sqrt().max(2e-6),
             Integrand::JensenShannon(w) => self.least * w * (1.0 - w),
@@ -406,9 +430,14 @@ impl Asked {
 /// Beyond this sums are left to the host, and below its inverse overlaps.
 const MOST: f64 = 1e30;
 
-/// Whether the order of a power is so far from 1 that rounded masses show in it.
+/// Whether the order of a power is so far from 1 that rounded masses show in it, or a weight next to
+/// nothing.
 fn is_far_off(integrand: Option<Integrand>) -> bool {
-    matches!(integrand, Some(Integrand::Power(order)) if !(-5.0..=6.0).contains(&order))
+    match integrand {
+        Some(Integrand::Power(order)) => !(-5.0..=6.0).contains(&order),
+        Some(Integrand::JensenShannon(weight)) => weight < 1.0 / MOST,
+        _ => false,
+    }
 }
 
 /// Whether it is 0 between rows that are the same.
@@ -434,8 +463,11 @@ impl Head {
         match variant.family {
             Family::Sums => {
                 let found = record::sums(words, variant);
-                let masses = sums::in_range::<T>(&found).then_some([found.p, found.q]);
-                Head { invalid: found.invalid, masses }
+                let masses = [found.p, found.q];
+                // An f32 tells the shader the exponent of a mass.
+                let is_known = masses.iter().all(|&mass| (mass as f32).is_normal());
+                let in_range = sums::in_range::<T>(&found) && is_known;
+                Head { invalid: found.invalid, masses: in_range.then_some(masses) }
             }
             _ => {
                 let (node, huge) = record::node(words, variant);

@@ -48,7 +48,7 @@ pub fn spec(heads: Variant) -> Spec {
             include_str!("../../shaders/gradient.wgsl"),
         ]
         .concat(),
-        buffers: [heads.bins_buffers(), &passes, &gradients, &[("ln_table", 4, false)]].concat(),
+        buffers: [heads.bins_buffers(), &passes, &gradients, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
     }
@@ -444,7 +444,7 @@ impl Gpu {
     ) -> Option<Way<'a, 'b, T>> {
         let lines = Lines::of(divergence, batch, variant)?;
         let asked = Asked::new(&[divergence], batch, variant, true);
-        let later = Variant::TERMS.layout().record_bytes;
+        let later = variant.terms().layout().record_bytes;
         let record_bytes = variant.layout().record_bytes + (asked.passes() + 1) * later;
         let limits = self.limits();
         let chunk_bytes = limits.chunk_bytes.min(limits.binding_bytes / READ_BACK);
@@ -474,7 +474,7 @@ impl Gpu {
         let (heads, terms) = (&passes[0], &passes[1..]);
         let settled = (0..chunk.rows.len()).into_par_iter().map(|at| {
             let row = chunk.rows.start + at;
-            let terms = |pass: usize| record::terms(terms.get(pass).map_or(&[], |pass| pass[at]));
+            let terms = |pass: usize| terms.get(pass).map_or(&[][..], |pass| pass[at]);
             let found = way.asked.row(0, way.batch, row, heads[at], terms);
             let is_due = found.status == Status::Ok && !found.looked_closer;
             let weight = Some(weight(row)).filter(|&weight| is_due && weight != 0.0);
@@ -503,7 +503,8 @@ impl Gpu {
         let (first, proofs) = (call.done, &passes[0]);
         let of_row = |row: usize| {
             let at = row - first;
-            let row = rows[at].filter(|_| !record::terms(proofs[at]).huge)?;
+            let row =
+                rows[at].filter(|_| !record::terms(proofs[at], way.lines.variant.terms()).huge)?;
             let gradients = sides.map(|side| match side {
                 Some(side) => bytemuck::cast_slice(&side.words[at * stride..][..bins]),
                 None => &[],

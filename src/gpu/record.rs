@@ -56,10 +56,14 @@ const CHAIN: &[(&str, Field)] = &[
 ];
 
 const TERMS: &[(&str, Field)] = &[
-    ("first", Field::TwoReals),
-    ("second", Field::TwoReals),
-    ("only", Field::TwoReals),
+    ("first", Field::Real),
+    ("second", Field::Real),
+    ("third", Field::Real),
+    ("fourth", Field::Real),
+    ("p_only", Field::Real),
+    ("q_only", Field::Real),
     ("largest", Field::Real),
+    ("unused", Field::Word),
     ("consumed", Field::Word),
     ("flags", Field::Word),
     ("ticket", Field::Word),
@@ -253,8 +257,8 @@ pub(crate) struct Terms {
 }
 
 /// The terms that a record holds.
-pub(crate) fn terms(words: &[u32]) -> Terms {
-    let mut reader = Reader { words, variant: Variant::TERMS };
+pub(crate) fn terms(words: &[u32], variant: Variant) -> Terms {
+    let mut reader = Reader { words, variant };
     let flags = proof(words).flags;
     Terms {
         sums: [(); 4].map(|()| reader.real()),

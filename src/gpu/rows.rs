@@ -12,7 +12,7 @@ use super::device::{Device, RowsJob};
 use super::family::Asked;
 use super::fault::Fault;
 use super::kernel::Spec;
-use super::record::{self, Records};
+use super::record::Records;
 use super::settle;
 use super::slot::Slot;
 use super::variant::{Output, Variant};
@@ -319,7 +319,7 @@ impl Gpu {
         };
         let asked = |whole_rows| Asked::new(divergences, batch, variant, whole_rows);
         let ample = asked(true);
-        let (first, later) = (variant.layout(), Variant::TERMS.layout().record_bytes);
+        let (first, later) = (variant.layout(), variant.terms().layout().record_bytes);
         if ample.passes() > 0 {
             // All records of a row come back at once.
             let record_bytes = first.record_bytes + ample.passes() * later;
@@ -355,8 +355,7 @@ impl Gpu {
         }
         for (place, outcome) in call.outcomes.iter_mut().enumerate() {
             outcome.fill_in_parallel(rows.clone(), ROWS_PER_TASK, |at| {
-                let terms =
-                    |pass: usize| record::terms(terms.get(pass).map_or(&[], |pass| pass[at]));
+                let terms = |pass: usize| terms.get(pass).map_or(&[][..], |pass| pass[at]);
                 asked.row(place, batch, first + at, heads[at], terms)
             });
         }
@@ -493,6 +492,7 @@ pub(crate) mod tests {
     use crate::gpu::adapter::adapters;
     use crate::gpu::call::from_now;
     use crate::gpu::clock::Clock;
+    use crate::gpu::record;
     use crate::gpu::variant::{Family, Format};
     use crate::sums::tests::{assert_sums, sides};
 

@@ -58,9 +58,6 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Records of terms, which are the same whatever the bins were.
-    pub(crate) const TERMS: Variant = Variant { format: Format::F32, family: Family::Terms };
-
     /// All that the first pass has.
     pub fn all() -> impl Iterator<Item = Variant> {
         let formats = [Format::F32, Format::F32Any, Format::F16, Format::Bf16, Format::F64];
@@ -73,7 +70,15 @@ impl Variant {
 
     /// Those whose records are merged.
     pub fn merged() -> impl Iterator<Item = Variant> {
-        Variant::all().chain([Variant::TERMS])
+        let terms =
+            [Format::F32, Format::F64].map(|format| Variant { format, family: Family::Terms });
+        Variant::all().chain(terms)
+    }
+
+    /// Records of terms, of which there are two: whatever the bins were, the arithmetic is in f32 or in f64.
+    pub(crate) fn terms(self) -> Variant {
+        let format = if self.is_f64() { Format::F64 } else { Format::F32 };
+        Variant { format, family: Family::Terms }
     }
 
     /// The one for a sum over pairs of rows.
@@ -142,10 +147,15 @@ impl Variant {
 
     /// Those that the arithmetic reads.
     pub(crate) fn arithmetic_buffers(self) -> &'static [(&'static str, u32, bool)] {
-        match (self.family, self.is_f64()) {
-            (Family::Chain | Family::Logs, false) => &[("ln_table", 4, false)],
+        match self.family {
+            Family::Chain | Family::Logs => self.logs_buffers(),
             _ => &[],
         }
+    }
+
+    /// Those that logarithms are read from.
+    pub(crate) fn logs_buffers(self) -> &'static [(&'static str, u32, bool)] {
+        if self.is_f64() { &[] } else { &[("ln_table", 4, false)] }
     }
 
     /// What reads four bins.
@@ -170,6 +180,7 @@ impl Variant {
                 include_str!("../../shaders/shared/reduce.wgsl"),
             ),
             (Family::Sums, true) => concat!(
+                include_str!("../../shaders/shared/atanh_f64.wgsl"),
                 include_str!("../../shaders/shared/term_f64.wgsl"),
                 include_str!("../../shaders/shared/segment_sums.wgsl"),
                 include_str!("../../shaders/shared/reduce.wgsl"),
@@ -224,9 +235,14 @@ impl Variant {
     /// What a record is and how two become one.
     pub(crate) fn record_source(self) -> &'static str {
         match (self.family, self.is_f64()) {
-            (Family::Terms, _) => concat!(
+            (Family::Terms, false) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f32.wgsl"),
+                include_str!("../../shaders/shared/terms.wgsl"),
+            ),
+            (Family::Terms, true) => concat!(
+                include_str!("../../shaders/shared/unit.wgsl"),
+                include_str!("../../shaders/shared/bits_f64.wgsl"),
                 include_str!("../../shaders/shared/terms.wgsl"),
             ),
             (Family::Pairs(_), _) => concat!(
@@ -247,12 +263,14 @@ impl Variant {
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f32.wgsl"),
                 include_str!("../../shaders/shared/logs_f32.wgsl"),
+                include_str!("../../shaders/shared/two_parts.wgsl"),
                 include_str!("../../shaders/shared/chain.wgsl"),
             ),
             (Family::Chain | Family::Logs, true) => concat!(
                 include_str!("../../shaders/shared/unit.wgsl"),
                 include_str!("../../shaders/shared/bits_f64.wgsl"),
                 include_str!("../../shaders/shared/logs_f64.wgsl"),
+                include_str!("../../shaders/shared/two_parts.wgsl"),
                 include_str!("../../shaders/shared/chain.wgsl"),
             ),
         }

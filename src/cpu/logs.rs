@@ -109,8 +109,8 @@ pub(super) struct Kept {
     nodes: Vec<Node>,
     /// `w` and `v` of all bins, those of a block in units of its largest.
     weights: [Vec<f32>; 2],
-    /// Those largest numbers, of blocks whose weights are there.
-    tops: Vec<Option<[f32; 2]>>,
+    /// Those largest numbers, of blocks whose weights are there, and how the terms of the block were made.
+    blocks: Vec<(Option<[f32; 2]>, Manner)>,
     /// Whether a weight that is too small for f32 counts.
     lacks_weights: bool,
 }
@@ -137,7 +137,7 @@ impl pulp::WithSimd for Keeping<'_> {
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
         let Keeping { p, q, temperature, kept } = self;
         kept.weights.iter_mut().for_each(|side| side.resize(p.len(), 0.0));
-        kept.tops.clear();
+        kept.blocks.clear();
         kept.lacks_weights = false;
         match S::IS_SCALAR {
             true => in_blocks::<false, true>(p, q, temperature, kept),
@@ -173,13 +173,13 @@ fn in_blocks<const FUSED: bool, const KEEP: bool>(
         };
         guess = Some(tops);
         kept.lacks_weights |= matches!(made, Made::LacksWeights);
-        let (node, is_kept) = match made {
-            Made::InF32 { node, is_kept } => (node, is_kept),
-            _ => (chain::of_logs(p, q, temperature), false),
+        let (node, kept_block) = match made {
+            Made::InF32(node, manner) => (node, (Some(tops), manner)),
+            _ => (chain::of_logs(p, q, temperature), (None, Manner::Near)),
         };
         kept.nodes.push(node);
         if KEEP {
-            kept.tops.push(is_kept.then_some(tops));
+            kept.blocks.push(kept_block);
         }
     }
     chain::merged(&kept.nodes)
@@ -198,8 +198,8 @@ struct Block<'a> {
 
 /// What became of a block.
 enum Made {
-    /// Its node, and whether the weights that were kept are those of its tops.
-    InF32 { node: Node, is_kept: bool },
+    /// Its node, and how its terms were made.
+    InF32(Node, Manner),
     /// The largest numbers are too far from the guess.
     Apart,
     /// It is for f64.
@@ -236,7 +236,7 @@ impl Block<'_> {
             let far = attempt == 0 && *manner == Manner::Far;
             let Sums { w, v, s, u, odd } = match far {
                 true => terms.far_sums::<FUSED, KEEP>(p, q, weights),
-                false => terms.near_sums::<FUSED>(p, q),
+                false => terms.near_sums::<FUSED, KEEP>(p, q, weights),
             };
             if attempt == 0 && odd {
                 match self.oddness() {
@@ -276,7 +276,7 @@ impl Block<'_> {
                 infinite: false,
                 invalid: false,
             };
-            return Made::InF32 { node, is_kept: far };
+            return Made::InF32(node, if far { Manner::Far } else { Manner::Near });
         }
         // The numbers are too large for f32.
         Made::InF64
@@ -318,7 +318,7 @@ enum Oddness {
 const FARTHEST: f32 = 1e12;
 
 /// How the terms of a block are made.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
     /// From the exponentials as they stand: good if the sum is not small.
     Far,
@@ -480,19 +480,35 @@ impl Terms {
 
     /// Without cancellation: `e^−y − 1 + y` from a series near 0, and as it stands elsewhere.
     #[inline(always)]
-    fn near_sums<const FUSED: bool>(&self, p: &[f32], q: &[f32]) -> Sums {
+    fn near_sums<const FUSED: bool, const KEEP: bool>(
+        &self,
+        p: &[f32],
+        q: &[f32],
+        [kept_w, kept_v]: &mut [&mut [f32]; 2],
+    ) -> Sums {
         let mut sums = [[0.0_f64; LANES]; 4];
         let mut odd = [0_u32; LANES];
-        for (p, q) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)) {
+        for (first, (p, q)) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)).enumerate() {
+            let kept = first * LANES * CHAIN..first * LANES * CHAIN + p.len();
+            let kept = if KEEP { kept } else { 0..0 };
+            let (w_blocks, w_rest) = kept_w[kept.clone()].as_chunks_mut::<LANES>();
+            let (v_blocks, v_rest) = kept_v[kept].as_chunks_mut::<LANES>();
             let mut chains = [[0.0_f32; LANES]; 4];
             let (p_blocks, p_rest) = p.as_chunks();
             let (q_blocks, q_rest) = q.as_chunks();
-            for (p, q) in p_blocks.iter().zip(q_blocks) {
-                self.near::<FUSED>(p, q, &mut chains, &mut odd);
+            for (at, (p, q)) in p_blocks.iter().zip(q_blocks).enumerate() {
+                let weights = self.near::<FUSED>(p, q, &mut chains, &mut odd);
+                if KEEP {
+                    (w_blocks[at], v_blocks[at]) = (weights[0], weights[1]);
+                }
             }
             if !p_rest.is_empty() {
                 let (p, q) = (filled_up(p_rest, f32::MIN), filled_up(q_rest, f32::MIN));
-                self.near::<FUSED>(&p, &q, &mut chains, &mut odd);
+                let weights = self.near::<FUSED>(&p, &q, &mut chains, &mut odd);
+                if KEEP {
+                    w_rest.copy_from_slice(&weights[0][..p_rest.len()]);
+                    v_rest.copy_from_slice(&weights[1][..p_rest.len()]);
+                }
             }
             add(&mut sums, &chains);
         }
@@ -500,7 +516,7 @@ impl Terms {
         Sums { w, v, s, u, odd: any(&odd) }
     }
 
-    /// Adds what each bin adds to the four sums to chains.
+    /// Adds what each bin adds to the four sums to chains, and returns `w` and `v`.
     #[inline(always)]
     fn near<const FUSED: bool>(
         &self,
@@ -508,7 +524,8 @@ impl Terms {
         q: &[f32; LANES],
         [w_chain, v_chain, s_chain, u_chain]: &mut [[f32; LANES]; 4],
         odd: &mut [u32; LANES],
-    ) {
+    ) -> [[f32; LANES]; 2] {
+        let mut weights = [[0.0; LANES]; 2];
         let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
         for lane in 0..LANES {
             let (a, b) = (p[lane], q[lane]);
@@ -524,12 +541,14 @@ impl Terms {
             v_chain[lane] += v;
             s[lane] = if near { w * tail } else { far_s };
             u[lane] = if near { w * (tail - y) } else { far_u };
+            (weights[0][lane], weights[1][lane]) = (w, v);
         }
         // What is added to memory under a mask has to be waited for.
         for lane in 0..LANES {
             s_chain[lane] += s[lane];
             u_chain[lane] += u[lane];
         }
+        weights
     }
 
     /// `e^(x / temperature)`, but no more than 2^64, and whether that is at least 2^−126: if not, it is 0.
@@ -715,7 +734,7 @@ fn tanh_half<const FUSED: bool>(y: f32) -> f32 {
 /// The gradient of a row of up to `SEGMENT` bins whose node is known, in f32: `p·(l − D)` and `q − p`,
 /// each times `by`.
 ///
-/// Where the weights of a block were kept, `q − p` is a difference of them, which is good to a unit in
+/// Of a block whose sides are not near each other, `q − p` is a difference of weights, which is good to a unit in
 /// the last place of the largest probability. Should that show in the gradient, all of it is made once
 /// more from `l`, as is that of blocks in which the two sides are near each other.
 pub(super) struct Gradient<'a> {
@@ -724,7 +743,7 @@ pub(super) struct Gradient<'a> {
     pub temperature: f64,
     pub node: &'a Node,
     pub by: f64,
-    pub kept: &'a Kept,
+    pub kept: &'a mut Kept,
     /// Places for both, empty where it is not wanted.
     pub into: [&'a mut [f32]; 2],
 }
@@ -760,10 +779,10 @@ impl Gradient<'_> {
             return false;
         }
         let mut largest = [0.0_f32; 2];
-        for block in 0..self.kept.tops.len() {
-            let of_block = match self.kept.tops[block] {
-                Some(tops) => self.far::<FUSED>(block, tops),
-                None => self.near::<FUSED>(block),
+        for block in 0..self.kept.blocks.len() {
+            let of_block = match self.kept.blocks[block] {
+                (Some(tops), Manner::Far) => self.far::<FUSED>(block, tops),
+                _ => self.near::<FUSED>(block),
             };
             largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
         }
@@ -775,7 +794,7 @@ impl Gradient<'_> {
         let is_sound = !shows(0, divergence / w);
         if is_sound && (shows(0, divergence.max(1.0) / w) || shows(1, (1.0 / w).max(1.0 / v))) {
             let mut largest = [0.0_f32; 2];
-            for block in 0..self.kept.tops.len() {
+            for block in 0..self.kept.blocks.len() {
                 let of_block = self.near::<FUSED>(block);
                 largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
             }
@@ -795,50 +814,80 @@ impl Gradient<'_> {
         block * BLOCK..((block + 1) * BLOCK).min(self.p.len())
     }
 
-    /// A block from the weights that were kept. Returns the largest of both gradients.
+    /// What weights that are in units of these numbers are to be multiplied by.
+    #[inline(always)]
+    fn scales(&self, tops: [f32; 2]) -> [f32; 2] {
+        let (node, mut scales) = (self.node, [0.0; 2]);
+        for (side, scale) in scales.iter_mut().enumerate() {
+            let above = f64::from(tops[side]) / self.temperature - node.scales[side];
+            *scale = (self.by * above.exp() / node.masses[side]) as f32;
+        }
+        scales
+    }
+
+    /// A block from its weights alone. Returns the largest of both gradients.
     #[inline(always)]
     fn far<const FUSED: bool>(&mut self, block: usize, tops: [f32; 2]) -> [f32; 2] {
-        let (bins, node, by) = (self.bins(block), self.node, self.by);
-        let scale = |side: usize| {
-            let above = f64::from(tops[side]) / self.temperature - node.scales[side];
-            (by * above.exp() / node.masses[side]) as f32
-        };
+        let (bins, node) = (self.bins(block), self.node);
         let apart = (f64::from(tops[0]) - f64::from(tops[1])) / self.temperature;
-        let [w, v] = self.kept.weights.each_ref().map(|side| &side[bins.clone()]);
         let far = Far {
             sides: [&self.p[bins.clone()], &self.q[bins.clone()]],
-            weights: [w, v],
-            by: [scale(0), scale(1)],
+            weights: [&self.kept.weights[0][bins.clone()], &self.kept.weights[1][bins.clone()]],
+            by: self.scales(tops),
             tops,
             less: (node.ln_ratio() - apart + node.divergence()) as f32,
             per_temperature: (1.0 / self.temperature) as f32,
         };
-        self.put::<FUSED>(bins, &far)
+        fill_both::<FUSED>(&mut self.into, bins, &far)
     }
 
     /// A block without cancellation.
     #[inline(always)]
     fn near<const FUSED: bool>(&mut self, block: usize) -> [f32; 2] {
         let (bins, node, temperature) = (self.bins(block), self.node, self.temperature);
-        // What the scales were made of.
-        let tops = node.scales.map(|scale| (scale * temperature) as f32);
+        let tops = match self.kept.blocks[block].0 {
+            Some(tops) => tops,
+            None => self.weigh::<FUSED>(block),
+        };
         let near = Near {
             sides: [&self.p[bins.clone()], &self.q[bins.clone()]],
+            weights: [&self.kept.weights[0][bins.clone()], &self.kept.weights[1][bins.clone()]],
+            by: self.scales(tops),
             terms: Terms::new(tops, node.ln_ratio() * temperature, 1.0, temperature),
-            by: node.masses.map(|mass| (self.by / mass) as f32),
             divergence: node.divergence() as f32,
         };
-        self.put::<FUSED>(bins, &near)
+        fill_both::<FUSED>(&mut self.into, bins, &near)
     }
 
-    #[inline(always)]
-    fn put<const FUSED: bool>(&mut self, bins: Range<usize>, block: &impl Derivatives) -> [f32; 2] {
-        let [p, q] = &mut self.into;
-        let of_p =
-            if p.is_empty() { 0.0 } else { fill::<FUSED, true>(&mut p[bins.clone()], block) };
-        let of_q = if q.is_empty() { 0.0 } else { fill::<FUSED, false>(&mut q[bins], block) };
-        [of_p, of_q]
+    /// Makes the weights of a block that f64 took, in units of the largest numbers of the row, and returns these.
+    #[cold]
+    #[inline(never)]
+    fn weigh<const FUSED: bool>(&mut self, block: usize) -> [f32; 2] {
+        let bins = self.bins(block);
+        // What the scales were made of.
+        let tops = self.node.scales.map(|scale| (scale * self.temperature) as f32);
+        let terms = Terms::new(tops, 0.0, 1.0, self.temperature);
+        for (side, numbers) in [self.p, self.q].into_iter().enumerate() {
+            let weights = &mut self.kept.weights[side][bins.clone()];
+            for (weight, x) in weights.iter_mut().zip(&numbers[bins.clone()]) {
+                *weight = terms.exp::<FUSED>(x - tops[side]).0;
+            }
+        }
+        self.kept.blocks[block].0 = Some(tops);
+        tops
     }
+}
+
+/// Fills the bins of a block with their derivatives where they are wanted, and returns the largest magnitudes.
+#[inline(always)]
+fn fill_both<const FUSED: bool>(
+    [p, q]: &mut [&mut [f32]; 2],
+    bins: Range<usize>,
+    block: &impl Derivatives,
+) -> [f32; 2] {
+    let of_p = if p.is_empty() { 0.0 } else { fill::<FUSED, true>(&mut p[bins.clone()], block) };
+    let of_q = if q.is_empty() { 0.0 } else { fill::<FUSED, false>(&mut q[bins], block) };
+    [of_p, of_q]
 }
 
 /// The derivatives of some bins of a block, in P or in Q.
@@ -882,6 +931,7 @@ impl Derivatives for Far<'_> {
 /// A block of which the two sides may be near each other.
 struct Near<'a> {
     sides: [&'a [f32]; 2],
+    weights: [&'a [f32]; 2],
     terms: Terms,
     by: [f32; 2],
     divergence: f32,
@@ -892,16 +942,16 @@ impl Derivatives for Near<'_> {
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Near { terms, by, divergence, .. } = self;
         let (p, q) = (numbers_of(self.sides[0], at), numbers_of(self.sides[1], at));
+        let (w, v) = (lanes_of(self.weights[0], at), lanes_of(self.weights[1], at));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
-            let (l, w) = terms.ratio::<FUSED>(p[lane], q[lane]);
+            let l = terms.ln_ratio(p[lane], q[lane]);
+            let (w, v) = (w[lane] * by[0], v[lane] * by[1]);
             if OF_P {
-                lanes[lane] = if w > 0.0 { w * by[0] * (l - divergence) } else { 0.0 };
+                lanes[lane] = if w > 0.0 { w * (l - divergence) } else { 0.0 };
             } else {
-                let (v, _) = terms.exp::<FUSED>(q[lane] - terms.tops[1]);
-                let near = w * by[0] * (exp_tail::<FUSED>(l) - l);
-                let far = mul_add::<FUSED>(v, by[1], -(w * by[0]));
-                lanes[lane] = if l.abs() <= 1.0 { near } else { far };
+                let near = w * (exp_tail::<FUSED>(l) - l);
+                lanes[lane] = if l.abs() <= 1.0 { near } else { v - w };
             }
         }
         lanes
@@ -909,12 +959,6 @@ impl Derivatives for Near<'_> {
 }
 
 impl Terms {
-    /// `ln(p/q)` of a bin, and its `w`.
-    #[inline(always)]
-    fn ratio<const FUSED: bool>(&self, a: f32, b: f32) -> (f32, f32) {
-        (self.ln_ratio(a, b), self.exp::<FUSED>(a - self.tops[0]).0)
-    }
-
     /// `ln(p/q)` of a bin.
     #[inline(always)]
     fn ln_ratio(&self, a: f32, b: f32) -> f32 {
@@ -1002,7 +1046,8 @@ mod tests {
         let odd = |p: &[f32], q: &[f32]| {
             let terms = Terms::new([-50.0; 2], 0.0, 1.0, 1.0);
             let far = terms.far_sums::<false, false>(p, q, &mut [&mut [][..], &mut []]);
-            assert_eq!(far.odd, terms.near_sums::<false>(p, q).odd);
+            let near = terms.near_sums::<false, false>(p, q, &mut [&mut [][..], &mut []]);
+            assert_eq!(far.odd, near.odd);
             far.odd
         };
         for bins in [1, 15, 16, 17, 40] {
@@ -1094,7 +1139,7 @@ mod tests {
         }
     }
 
-    /// Which of two ways a block takes shows in whether its weights can be kept, but not in its sums.
+    /// Which of two ways a block takes does not show in its sums.
     #[test]
     fn blocks_that_f32_is_right_for_take_it() {
         let made = |block: Block<'_>| {
@@ -1103,7 +1148,7 @@ mod tests {
         let attempted = |temperature: f64, p: &[f32], q: &[f32]| {
             let block = own(p, q, temperature);
             match made(block) {
-                Made::InF32 { is_kept, .. } => is_kept.then_some(block.tops),
+                Made::InF32(_, Manner::Far) => Some(block.tops),
                 _ => None,
             }
         };
@@ -1209,13 +1254,27 @@ mod tests {
     /// They tell the gradient how large the largest probabilities are, and no digit is lost to a guess.
     #[test]
     fn what_is_kept_is_in_units_of_the_largest_numbers() {
-        let [mut p, mut q] = sides(3 * BLOCK, 12.0, 0.25);
-        (p[2 * BLOCK + 5], q[3 * BLOCK - 1]) = (9.0, 8.0);
-        let kept = &mut Kept::default();
-        let node = Keeping { p: &p, q: &q, temperature: 2.0, kept }.dispatch();
-        assert_eq!(node.scales, [4.5, 4.0]);
-        let own = p.chunks(BLOCK).zip(q.chunks(BLOCK)).map(|(p, q)| Some(tops(p, q)));
-        assert_eq!(kept.tops, own.collect::<Vec<_>>());
+        for (by, manner) in [(12.0, Manner::Far), (1e-3, Manner::Near)] {
+            let [mut p, mut q] = sides(3 * BLOCK + 5, by, 0.25);
+            (p[2 * BLOCK + 5], q[3 * BLOCK - 1]) = (9.0, 9.25);
+            let kept = &mut Kept::default();
+            let node = Keeping { p: &p, q: &q, temperature: 2.0, kept }.dispatch();
+            assert_eq!(node.scales, [4.5, 4.625]);
+            let blocks = p.chunks(BLOCK).zip(q.chunks(BLOCK));
+            let own: Vec<_> = blocks.map(|(p, q)| (Some(tops(p, q)), manner)).collect();
+            // The third has most of its mass in bins that are far apart.
+            assert_eq!(kept.blocks[..2], own[..2]);
+            assert_eq!(kept.blocks[3], own[3]);
+            for (at, (block, _)) in own.into_iter().enumerate() {
+                let tops = block.unwrap();
+                for bin in at * BLOCK..p.len().min((at + 1) * BLOCK) {
+                    let want = [p[bin] - tops[0], q[bin] - tops[1]].map(|x| (x / 2.0).exp());
+                    for (kept, want) in kept.weights.iter().zip(want) {
+                        assert!((kept[bin] - want).abs() <= 1e-6 * want, "{manner:?}, {bin}");
+                    }
+                }
+            }
+        }
     }
 
     /// What is summed where f32 cannot would hide sums that are far off: they would only take longer.
@@ -1238,9 +1297,10 @@ mod tests {
                             terms.far_sums::<true, false>(&p, &q, none),
                             terms.far_sums::<false, false>(&p, &q, none),
                         ],
-                        false => {
-                            [terms.near_sums::<true>(&p, &q), terms.near_sums::<false>(&p, &q)]
-                        }
+                        false => [
+                            terms.near_sums::<true, false>(&p, &q, none),
+                            terms.near_sums::<false, false>(&p, &q, none),
+                        ],
                     };
                     let what = format!("{bins} bins, {by}, {is_far}, {reference}: {got:?}");
                     for got in &got {

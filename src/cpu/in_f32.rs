@@ -25,6 +25,9 @@ pub(super) const CHAIN: usize = 8;
 /// The most bins of a row: one thread goes through all of them.
 pub(super) const LONGEST: usize = 1 << 18;
 
+/// Larger logarithms of masses have not the digits for a difference of two.
+const LARGEST_LN: f64 = 65_536.0;
+
 pub(super) type Vector = [f32; LANES];
 
 /// Whether the rows of a batch are of this sort.
@@ -185,7 +188,9 @@ impl<'a> Making<'a> {
         let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), numbers[1], q_made)?;
         let logs = [p_logs, q_logs];
         let differences = match (differences, logs) {
-            (Some(into), [Some(p_logs), Some(q_logs)]) => {
+            (Some(into), [Some(p_logs), Some(q_logs)])
+                if p_logs.ln_mass.abs().max(q_logs.ln_mass.abs()) <= LARGEST_LN =>
+            {
                 let ln_ratio = p_logs.ln_mass - q_logs.ln_mass;
                 let temperature = if rule.kinds[0] == Kind::Logits { temperature } else { 1.0 };
                 into.resize(p.len(), 0.0);

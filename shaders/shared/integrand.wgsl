@@ -1,6 +1,6 @@
 // What a bin adds to the sums that divergences are made of, four bins at a time: the formulas of
-// src/integrand.rs. With integrand_f32.wgsl or integrand_f64.wgsl. A term is never negative, and has its digits where p and q are
-// nearly equal.
+// src/integrand.rs. With integrand_f32.wgsl or integrand_f64.wgsl. A term is never negative, and has its
+// digits where p and q are nearly equal.
 
 const NO_SUM: u32 = 0u;
 const DIFFERENCE: u32 = 1u;        // p − q

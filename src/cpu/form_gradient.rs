@@ -171,11 +171,15 @@ fn times<const LOGS: bool>(
         }
         put(&derivatives, &mut into[at..]);
     }
-    if has_most.into_iter().any(|has| has > 0) {
-        put_opposite(into, numbers.iter().position(|&p| p > half));
-    }
     let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, larger);
-    into.is_empty() || most(largest) >= LEAST.max(SHOWS * most(beside))
+    let (mut largest, mut beside) = (most(largest), most(beside));
+    if has_most.into_iter().any(|has| has > 0) {
+        // What rounding takes from the mean is the same in all of the others, and comes together there.
+        let [derivative, others] = balance(into, numbers, half);
+        largest = larger((derivative / by).abs(), largest);
+        beside = larger(beside, others * larger(mean.abs(), rounding));
+    }
+    into.is_empty() || largest >= LEAST.max(SHOWS * beside)
 }
 
 /// The larger of two numbers, in one instruction.
@@ -184,17 +188,23 @@ fn larger(x: f32, y: f32) -> f32 {
     if x > y { x } else { y }
 }
 
-/// Puts in a place, in which there is 0, what takes away all that stands in the others.
+/// Puts in the place of a number above `half`, in which there is 0, what takes away all that stands in the others.
+/// Returns that, and the sum of the other numbers.
 #[cold]
 #[inline(never)]
-fn put_opposite(into: &mut [f32], place: Option<usize>) {
-    let mut sums = [0.0_f64; LANES];
-    for block in into.chunks(LANES) {
-        block.iter().zip(&mut sums).for_each(|(x, sum)| *sum += f64::from(*x));
+fn balance(into: &mut [f32], numbers: &[f32], half: f32) -> [f32; 2] {
+    let mut sums = [[0.0_f64; LANES]; 2];
+    for (derivatives, numbers) in into.chunks(LANES).zip(numbers.chunks(LANES)) {
+        for (lane, (derivative, number)) in derivatives.iter().zip(numbers).enumerate() {
+            sums[0][lane] += f64::from(*derivative);
+            sums[1][lane] += if *number > half { 0.0 } else { f64::from(*number) };
+        }
     }
-    if let Some(place) = place {
-        into[place] = -tree_sum(sums) as f32;
+    let [derivatives, others] = sums.map(|lanes| tree_sum(lanes) as f32);
+    if let Some(place) = numbers.iter().position(|&number| number > half) {
+        into[place] = -derivatives;
     }
+    [derivatives, others]
 }
 
 /// Of p + q: differences up to it may have the wrong sign.

@@ -330,12 +330,18 @@ pub(super) fn add<const N: usize>(sums: &mut [[f64; LANES]; N], chains: &[Vector
 pub(super) fn block(row: &[f32], at: usize) -> Vector {
     match row[at..].first_chunk::<LANES>() {
         Some(whole) => *whole,
-        None => {
-            let mut block = [0.0; LANES];
-            block.iter_mut().zip(&row[at..]).for_each(|(to, bin)| *to = *bin);
-            block
-        }
+        None => filled_up(&row[at..], 0.0),
     }
+}
+
+/// The last bins of a row, and others behind them. (Not inlined: in one with whole blocks, each of those would be
+/// moved by a call.)
+#[cold]
+#[inline(never)]
+pub(super) fn filled_up(rest: &[f32], none: f32) -> Vector {
+    let mut lanes = [none; LANES];
+    lanes.iter_mut().zip(rest).for_each(|(lane, bin)| *lane = *bin);
+    lanes
 }
 
 /// Puts a block of lanes into the first places, as far as there are any.
@@ -343,8 +349,15 @@ pub(super) fn block(row: &[f32], at: usize) -> Vector {
 pub(super) fn put(lanes: &Vector, places: &mut [f32]) {
     match places.first_chunk_mut::<LANES>() {
         Some(whole) => *whole = *lanes,
-        None => places.iter_mut().zip(lanes).for_each(|(to, x)| *to = *x),
+        None => put_some(lanes, places),
     }
+}
+
+/// Those that have a place. (Not inlined either.)
+#[cold]
+#[inline(never)]
+fn put_some(lanes: &Vector, places: &mut [f32]) {
+    places.iter_mut().zip(lanes).for_each(|(to, x)| *to = *x);
 }
 
 /// `p − q` of a block of bins from one on: as they are known, or of the two.

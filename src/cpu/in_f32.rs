@@ -330,18 +330,12 @@ pub(super) fn add<const N: usize>(sums: &mut [[f64; LANES]; N], chains: &[Vector
 pub(super) fn block(row: &[f32], at: usize) -> Vector {
     match row[at..].first_chunk::<LANES>() {
         Some(whole) => *whole,
-        None => filled_up(&row[at..], 0.0),
+        None => {
+            let mut block = [0.0; LANES];
+            block.iter_mut().zip(&row[at..]).for_each(|(to, bin)| *to = *bin);
+            block
+        }
     }
-}
-
-/// The last bins of a row, and others behind them. (Not inlined: in one with whole blocks, each of those would be
-/// moved by a call.)
-#[cold]
-#[inline(never)]
-pub(super) fn filled_up(rest: &[f32], none: f32) -> Vector {
-    let mut lanes = [none; LANES];
-    lanes.iter_mut().zip(rest).for_each(|(lane, bin)| *lane = *bin);
-    lanes
 }
 
 /// Puts a block of lanes into the first places, as far as there are any.
@@ -349,15 +343,8 @@ pub(super) fn filled_up(rest: &[f32], none: f32) -> Vector {
 pub(super) fn put(lanes: &Vector, places: &mut [f32]) {
     match places.first_chunk_mut::<LANES>() {
         Some(whole) => *whole = *lanes,
-        None => put_some(lanes, places),
+        None => places.iter_mut().zip(lanes).for_each(|(to, x)| *to = *x),
     }
-}
-
-/// Those that have a place. (Not inlined either.)
-#[cold]
-#[inline(never)]
-fn put_some(lanes: &Vector, places: &mut [f32]) {
-    places.iter_mut().zip(lanes).for_each(|(to, x)| *to = *x);
 }
 
 /// `p − q` of a block of bins from one on: as they are known, or of the two.

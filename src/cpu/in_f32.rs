@@ -1,7 +1,7 @@
 //! Rows in f32, for those that it is right for: of numbers of at most 32 bits that are divided by their
-//! masses. Logarithms are made probabilities first, which takes a digit or two of their differences. A row is
-//! looked at, and gone through once more by the [`Method`] of each divergence, from the cache. What lacks digits in
-//! f32 is left to [`family`](super::family).
+//! masses. Logarithms are made probabilities first, which takes a digit or two of their differences: where both
+//! sides are logarithms these are made by themselves. A row is looked at, and gone through once more by the
+//! [`Method`] of each divergence, from the cache. What lacks digits in f32 is left to [`family`](super::family).
 
 use std::marker::PhantomData;
 

@@ -275,9 +275,14 @@ impl Row<'_> {
         let sums = look.masses;
         if divergence.is_infinite(look.alone, look.both > 0) {
             let judged = Judged { verdict: Verdict::Infinite, masses };
-            let (delta, distance) = (0.0, 0.0);
-            let [is_near_end, is_full] = [false; 2];
-            return Some(Settled { judged, sums, delta, distance, is_near_end, is_full });
+            return Some(Settled {
+                judged,
+                sums,
+                delta: 0.0,
+                distance: 0.0,
+                is_near_end: false,
+                is_full: false,
+            });
         }
         let [p_mass, q_mass] = sums;
         let delta = look.difference / (p_mass + q_mass);

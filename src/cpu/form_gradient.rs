@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
 use super::in_f32::{self, CHAIN, Row, Sides, add, block, differences_of, put};
+use super::logs::larger;
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -180,12 +181,6 @@ fn times<const LOGS: bool>(
         beside = larger(beside, others * larger(mean.abs(), rounding));
     }
     into.is_empty() || largest >= LEAST.max(SHOWS * beside)
-}
-
-/// The larger of two numbers, in one instruction.
-#[inline(always)]
-fn larger(x: f32, y: f32) -> f32 {
-    if x > y { x } else { y }
 }
 
 /// Puts in the place of a number above `half`, in which there is 0, what takes away all that stands in the others.

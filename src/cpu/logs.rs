@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::in_f32::{add, put};
+use super::in_f32::{add, block, put};
 use super::widen;
 use crate::batch::Batch;
 use crate::chain::{self, Node, tree_sum};
@@ -346,9 +346,9 @@ fn top(side: &[f32]) -> f32 {
     rest.iter().fold(top, |top, &x| larger(x, top))
 }
 
-/// The larger of a number, which may be none, and another.
+/// The larger of a number, which may be none, and another: in one instruction.
 #[inline(always)]
-fn larger(x: f32, than: f32) -> f32 {
+pub(super) fn larger(x: f32, than: f32) -> f32 {
     if x > than { x } else { than }
 }
 
@@ -710,7 +710,7 @@ pub(super) fn differences<const FUSED: bool>(
     let terms = Terms::new([0.0; 2], ln_ratio * temperature, 1.0, temperature);
     for (at, place) in into.chunks_mut(LANES).enumerate() {
         let (a, b) = (numbers_of(numbers[0], at), numbers_of(numbers[1], at));
-        let (p, q) = (lanes_of(probabilities[0], at), lanes_of(probabilities[1], at));
+        let (p, q) = (block(probabilities[0], at * LANES), block(probabilities[1], at * LANES));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
             let l = terms.ln_ratio(a[lane], b[lane]);
@@ -910,7 +910,7 @@ impl Derivatives for Far<'_> {
     #[inline(always)]
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Far { tops, less, per_temperature, by, .. } = *self;
-        let w = lanes_of(self.weights[0], at);
+        let w = block(self.weights[0], at * LANES);
         let mut lanes = [0.0; LANES];
         if OF_P {
             let (p, q) = (numbers_of(self.sides[0], at), numbers_of(self.sides[1], at));
@@ -920,7 +920,7 @@ impl Derivatives for Far<'_> {
                 lanes[lane] = if w[lane] > 0.0 { derivative } else { 0.0 };
             }
         } else {
-            let v = lanes_of(self.weights[1], at);
+            let v = block(self.weights[1], at * LANES);
             for lane in 0..LANES {
                 lanes[lane] = mul_add::<FUSED>(v[lane], by[1], -(w[lane] * by[0]));
             }
@@ -943,7 +943,7 @@ impl Derivatives for Near<'_> {
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Near { terms, by, divergence, .. } = self;
         let (p, q) = (numbers_of(self.sides[0], at), numbers_of(self.sides[1], at));
-        let (w, v) = (lanes_of(self.weights[0], at), lanes_of(self.weights[1], at));
+        let (w, v) = (block(self.weights[0], at * LANES), block(self.weights[1], at * LANES));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
             let l = terms.ln_ratio(p[lane], q[lane]);
@@ -992,18 +992,6 @@ fn fill<const FUSED: bool, const OF_P: bool>(into: &mut [f32], block: &impl Deri
 }
 
 /// Some of the numbers of a block; past the end there are none.
-#[inline(always)]
-fn lanes_of(side: &[f32], at: usize) -> [f32; LANES] {
-    match side[at * LANES..].first_chunk() {
-        Some(lanes) => *lanes,
-        None => {
-            let mut lanes = [0.0; LANES];
-            lanes.iter_mut().zip(&side[at * LANES..]).for_each(|(lane, x)| *lane = *x);
-            lanes
-        }
-    }
-}
-
 #[inline(always)]
 fn numbers_of(side: &[f32], at: usize) -> [f32; LANES] {
     match side[at * LANES..].first_chunk() {

@@ -1,6 +1,9 @@
 // The bins of a segment where both sides are logarithms as they are: no table, no temperature, and few
 // questions to each bin.
 
+// Trips whose sums are added one after the other: see segment_sums.wgsl.
+const FAR_CHAIN: u32 = 8u;
+
 // What counts as the logarithm of no probability: far below all that are not left to the host.
 const LEAST: f32 = -70000.0;
 
@@ -79,7 +82,14 @@ fn flags_of_unlikely(stored: Quads) -> u32 {
         | select(0u, SOME_INFINITE, any(infinite));
 }
 
-fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
+// Four bins of both sides as they are, of −inf as what is far below.
+struct Numbers {
+    p: vec4<f32>,
+    q: vec4<f32>,
+    flags: u32,
+}
+
+fn numbers_of(quads: Quads, quad: u32, end: u32) -> Numbers {
     let stored = bins_of(quads, quad, end);
     var p = bitcast<vec4<f32>>(stored.p);
     var q = bitcast<vec4<f32>>(stored.q);
@@ -95,11 +105,90 @@ fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
         p = max(p, vec4(LEAST));
         q = max(q, vec4(LEAST));
     }
+    return Numbers(p, q, flags);
+}
+
+fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
+    let bins = numbers_of(quads, quad, end);
     return Weighed(
-        exp_of_weight((p - held.p_unit.hi) - held.p_unit.lo),
-        exp_of_weight((q - held.q_unit.hi) - held.q_unit.lo),
-        two_diff(p, q),
+        exp_of_weight((bins.p - held.p_unit.hi) - held.p_unit.lo),
+        exp_of_weight((bins.q - held.q_unit.hi) - held.q_unit.lo),
+        two_diff(bins.p, bins.q),
         vec4(true),
-        flags,
+        bins.flags,
     );
+}
+
+// Bins of a far segment. Numbers next to the largest are exact beside them, and the errors of others have
+// small weights.
+fn far_at(quads: Quads, quad: u32, end: u32, tops: vec2<f32>) -> Excesses {
+    let bins = numbers_of(quads, quad, end);
+    let a = bins.p - tops.x;
+    let b = bins.q - tops.y;
+    let w = exp2(a * LOG2_E);
+    let v = exp2(b * LOG2_E);
+    let sums = vec4(total(w), total(v), total(w * (a - b)), total(v * (b - a)));
+    return Excesses(sums, bins_in(quad, end), bins.flags);
+}
+
+// The loads of a trip are in flight together: there is little to do with each of them.
+fn far_sums(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
+    let end = place.end;
+    var all = no_excesses();
+    var quad = place.first + lane;
+    var trips = 0u;
+    loop {
+        var some = no_excesses();
+        loop {
+            let each = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
+            let a = quads_at(place.row, each.x, end);
+            let b = quads_at(place.row, each.y, end);
+            let c = quads_at(place.row, each.z, end);
+            let e = quads_at(place.row, each.w, end);
+            var more = far_at(a, each.x, end, held.tops);
+            if (LOADS >= 2u) {
+                more = together(more, far_at(b, each.y, end, held.tops));
+            }
+            if (LOADS >= 4u) {
+                let others = far_at(c, each.z, end, held.tops);
+                more = together(more, together(others, far_at(e, each.w, end, held.tops)));
+            }
+            some = together(some, more);
+            trips += 1u;
+            continuing {
+                quad += LOADS * lanes;
+                break if quad >= end || trips % FAR_CHAIN == 0u;
+            }
+        }
+        all = together(all, some);
+        continuing {
+            break if quad >= end;
+        }
+    }
+    return all;
+}
+
+// Sums of a far segment as those of others: held against the ratio of their masses, which leaves nothing of
+// that.
+fn settled(excesses: Excesses, held: Held) -> Readings {
+    if (!held.far) {
+        return Readings(excesses, held, is_held(excesses, held));
+    }
+    let s = excesses.sums;
+    let masses = ln_ratio(s.x, s.y, 0i);
+    let tops = two_diff(vec4(held.tops.x), vec4(held.tops.y));
+    let ln = two_sum(tops.hi, masses.hi);
+    let ln_masses = masses.hi.x + masses.lo.x;
+    let apart = vec2(s.z / s.x - ln_masses, s.w / s.y + ln_masses);
+    let sound = are_moderate(excesses, held) && min(apart.x, apart.y) >= FAR;
+    let largest = exp_parts(vec4(held.tops, 0.0, 0.0), vec4(0.0));
+    let exponents = vec4(held.p_exponent, held.q_exponent, 0i, 0i);
+    let unit = largest.mantissa * pow2(largest.exponent - exponents);
+    let w = s.x * unit.x;
+    let v = s.y * unit.y;
+    let g = (s.z - s.x * ln_masses) * unit.x;
+    var to_masses = held;
+    to_masses.to = Reference(ln.hi.x, ln.lo.x + (tops.lo.x + masses.lo.x), w / v);
+    let sums = Excesses(vec4(w, v, g, 0.0), excesses.consumed, excesses.flags);
+    return Readings(sums, to_masses, sound);
 }

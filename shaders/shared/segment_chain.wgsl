@@ -14,12 +14,13 @@ struct Heap {
 struct Heaps {
     p: Heap,
     q: Heap,
+    apart: vec2<f32>,   // p's mass times ln(p/q), summed, and q's times ln(q/p)
 }
 
 const NO_TOP: Real = -1e30;
 
 fn no_heaps() -> Heaps {
-    return Heaps(Heap(NO_TOP, 0.0), Heap(NO_TOP, 0.0));
+    return Heaps(Heap(NO_TOP, 0.0), Heap(NO_TOP, 0.0), vec2(0.0));
 }
 
 // e^x to five digits: all that a reference needs. 0 far below 1.
@@ -27,10 +28,15 @@ fn roughly(x: vec4<Real>) -> vec4<f32> {
     return exp2(vec4<f32>(x) * 1.442695);
 }
 
-fn heaped(a: Heap, b: Heap) -> Heap {
-    let top = max(a.top, b.top);
-    let unit = roughly(vec4<Real>(a.top, b.top, top, top) - top);
-    return Heap(top, a.mass * unit.x + b.mass * unit.y);
+fn heaped(a: Heaps, b: Heaps) -> Heaps {
+    let p_top = max(a.p.top, b.p.top);
+    let q_top = max(a.q.top, b.q.top);
+    let unit = roughly(vec4<Real>(a.p.top - p_top, b.p.top - p_top, a.q.top - q_top, b.q.top - q_top));
+    return Heaps(
+        Heap(p_top, a.p.mass * unit.x + b.p.mass * unit.y),
+        Heap(q_top, a.q.mass * unit.z + b.q.mass * unit.w),
+        a.apart * unit.xz + b.apart * unit.yw,
+    );
 }
 
 // The logarithms of four bins of both sides.
@@ -44,13 +50,40 @@ fn no_logs() -> Logs {
     return Logs(none, none);
 }
 
-fn heap_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Heap {
+fn top_of(a: Pair, b: Pair, c: Pair, e: Pair) -> Real {
     let most = max(max(a.hi, b.hi), max(c.hi, e.hi));
-    let top = max(max(most.x, most.y), max(most.z, most.w));
-    let of_ab = roughly((a.hi - top) + a.lo) + roughly((b.hi - top) + b.lo);
-    let of_ce = roughly((c.hi - top) + c.lo) + roughly((e.hi - top) + e.lo);
-    let sum = of_ab + of_ce;
-    return Heap(top, (sum.x + sum.y) + (sum.z + sum.w));
+    return max(max(most.x, most.y), max(most.z, most.w));
+}
+
+fn beside(ln: Pair, top: Real) -> vec4<f32> {
+    return roughly((ln.hi - top) + ln.lo);
+}
+
+fn in_all(sum: vec4<f32>) -> f32 {
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+// What four bins add, beside these tops.
+fn heaps_at(bins: Logs, tops: vec2<Real>) -> Heaps {
+    let w = beside(bins.p, tops.x);
+    let v = beside(bins.q, tops.y);
+    let apart = vec4<f32>(bins.p.hi - bins.q.hi);
+    let sums = select(vec2(0.0), vec2(in_all(w * apart), in_all(v * -apart)), BY_SAMPLE);
+    return Heaps(Heap(tops.x, in_all(w)), Heap(tops.y, in_all(v)), sums);
+}
+
+fn piled(a: Heaps, b: Heaps) -> Heaps {
+    let p = Heap(a.p.top, a.p.mass + b.p.mass);
+    let q = Heap(a.q.top, a.q.mass + b.q.mass);
+    return Heaps(p, q, a.apart + b.apart);
+}
+
+fn heaps_from(a: Logs, b: Logs, c: Logs, e: Logs) -> Heaps {
+    let tops = vec2(top_of(a.p, b.p, c.p, e.p), top_of(a.q, b.q, c.q, e.q));
+    return piled(
+        piled(heaps_at(a, tops), heaps_at(b, tops)),
+        piled(heaps_at(c, tops), heaps_at(e, tops)),
+    );
 }
 
 // Vector loads of a unit that the first reading takes at least, and trips: few bins mislead often.
@@ -93,8 +126,7 @@ fn heaps_of(place: Place, lane: u32, lanes: u32, step: u32) -> Heaps {
             c = logs_at(place.row, quads.z, place.end);
             e = logs_at(place.row, quads.w, place.end);
         }
-        heaps.p = heaped(heaps.p, heap_of(a.p, b.p, c.p, e.p));
-        heaps.q = heaped(heaps.q, heap_of(a.q, b.q, c.q, e.q));
+        heaps = heaped(heaps, heaps_from(a, b, c, e));
         continuing {
             quad += step;
             break if quad >= place.end;
@@ -111,24 +143,41 @@ struct Held {
     q_unit: MassUnit,
     flags: u32,
     to: Reference,
+    tops: vec2<Real>,   // the largest logarithms of the two sides
+    far: bool,          // the sides are so far from each other that plain sums do
 }
 
 fn exponent_of(heap: Heap) -> i32 {
     return select(NO_MASS, i32(floor(heap.top * LOG2_E)), heap.top > NO_TOP);
 }
 
-fn held_against(heaps: Heaps, all: bool) -> Held {
-    let p_exponent = exponent_of(heaps.p);
-    let q_exponent = exponent_of(heaps.q);
+// Sides are far from each other if they diverge by so much, seen from either, of a sample with some room for
+// what that does not tell.
+const FAR: f32 = 0.5;
+const FAR_OF_SAMPLE: f32 = 0.75;
+
+// What a first reading is to leave to the second. Units that did stay: what is symmetric is made of the same
+// sums in both orders, of which one may have been held against what is right.
+struct Known {
+    again: bool,
+    units: bool,
+    exponents: vec2<i32>,
+}
+
+fn held_against(heaps: Heaps, all: bool, known: Known) -> Held {
+    let p_exponent = select(exponent_of(heaps.p), known.exponents.x, known.units);
+    let q_exponent = select(exponent_of(heaps.q), known.exponents.y, known.units);
     let p_unit = mass_unit(p_exponent);
     let q_unit = mass_unit(q_exponent);
     let flags = select(0u, flags_of_tops(heaps), all);
     if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
-        return Held(p_exponent, q_exponent, p_unit, q_unit, flags, Reference(0.0, 0.0, 0.0));
+        let none = Reference(0.0, 0.0, 0.0);
+        return Held(p_exponent, q_exponent, p_unit, q_unit, flags, none, vec2<Real>(), false);
     }
     let tops = two_diff(vec4<Real>(heaps.p.top), vec4<Real>(heaps.q.top));
     // Rounded, so that of the same masses, summed in another order, it is still 0.
-    let rest = vec4<Real>(Real(round(log(heaps.q.mass / heaps.p.mass) * 0x1p20f) * 0x1p-20f));
+    let masses = log(heaps.q.mass) - log(heaps.p.mass);
+    let rest = vec4<Real>(Real(round(masses * 0x1p20f) * 0x1p-20f));
     var ln = two_diff(tops.hi, rest);
     ln.lo += tops.lo;
     // In the units of the masses the ratio is as near to 1 as their numbers are.
@@ -136,10 +185,15 @@ fn held_against(heaps: Heaps, all: bool) -> Held {
     let by = clamp(power.exponent + vec4(q_exponent - p_exponent), vec4(-100i), vec4(100i));
     let to_p = power.mantissa * pow2(by);
     let to = Reference(ln.hi.x, ln.lo.x, to_p.x);
-    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to);
+    let both_ways = vec2(f32(ln.hi.x), -f32(ln.hi.x));
+    let apart = heaps.apart / vec2(heaps.p.mass, heaps.q.mass) - both_ways;
+    let far = !known.again && min(apart.x, apart.y) > FAR_OF_SAMPLE;
+    let at = vec2<Real>(heaps.p.top, heaps.q.top);
+    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to, at, BY_SAMPLE && far);
 }
 
-// Sums over bins: w, v, the excesses g and u.
+// Sums over bins: w, v, the excesses g and u. Of a far segment, until it is settled: w and v in units of
+// the largest, w·ln(w/v) and v·ln(v/w).
 struct Excesses {
     sums: vec4<Real>,
     consumed: u32,
@@ -215,17 +269,21 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
     return record;
 }
 
+// Whether no mass is far from its unit.
+fn are_moderate(excesses: Excesses, held: Held) -> bool {
+    let masses = excesses.sums.xy;
+    return held.p_exponent != NO_MASS && held.q_exponent != NO_MASS
+        && is_moderate(masses.x, excesses.consumed) && is_moderate(masses.y, excesses.consumed);
+}
+
 // Whether that may be said of bins that were held against a sample: no mass is far from its unit, where
 // weights lose digits, and what the ratio of the masses takes away again is next to nothing, or leaves a
 // quarter, which has the rounding errors of all that there was.
 fn is_held(excesses: Excesses, held: Held) -> bool {
+    if (!are_moderate(excesses, held)) {
+        return false;
+    }
     let s = excesses.sums;
-    if (held.p_exponent == NO_MASS || held.q_exponent == NO_MASS) {
-        return false;
-    }
-    if (!is_moderate(s.x, excesses.consumed) || !is_moderate(s.y, excesses.consumed)) {
-        return false;
-    }
     let u = s.w / s.x;
     let eta = of_ratio(u, s.y * held.to.to_p / s.x).eta;
     return abs(u) <= 0x1p-20 || s.z >= 4.0 / 3.0 * s.x * eta;
@@ -239,9 +297,17 @@ var<workgroup> again: atomic<u32>;
 struct Readings {
     excesses: Excesses,
     held: Held,
+    sound: bool,    // that may be said of them
 }
 
-fn readings_of(place: Place, inside: bool, local: u32, lanes: u32, step: u32) -> Readings {
+fn readings_of(
+    place: Place,
+    inside: bool,
+    local: u32,
+    lanes: u32,
+    step: u32,
+    known: Known,
+) -> Readings {
     let lane = local & (lanes - 1u);
     var heaps = no_heaps();
     if (inside) {
@@ -252,17 +318,18 @@ fn readings_of(place: Place, inside: bool, local: u32, lanes: u32, step: u32) ->
         for (var width = lanes / 2u; width > 0u; width /= 2u) {
             workgroupBarrier();
             if (lane < width) {
-                let other = all_heaps[local + width];
-                heaps = Heaps(heaped(heaps.p, other.p), heaped(heaps.q, other.q));
+                heaps = heaped(heaps, all_heaps[local + width]);
                 all_heaps[local] = heaps;
             }
         }
         workgroupBarrier();
         heaps = all_heaps[local - lane];
     }
-    let held = held_against(heaps, step == LOADS * lanes);
+    let held = held_against(heaps, step == LOADS * lanes, known);
     var excesses = no_excesses();
-    if (inside) {
+    if (inside && BY_SAMPLE && held.far) {
+        excesses = far_sums(place, lane, lanes, held);
+    } else if (inside) {
         excesses = excesses_of(place, lane, lanes, held);
     }
     if (SHARED) {
@@ -277,7 +344,7 @@ fn readings_of(place: Place, inside: bool, local: u32, lanes: u32, step: u32) ->
         workgroupBarrier();
         excesses = all_excesses[local - lane];
     }
-    return Readings(excesses, held);
+    return settled(excesses, held);
 }
 
 // Makes the record of each unit of the dispatch, and puts it where it is to be left.
@@ -292,23 +359,27 @@ fn reduce(group: vec3<u32>, local: u32) {
     if (BY_SAMPLE && SHARED && local == 0u) {
         atomicStore(&again, 0u);
     }
-    var readings = readings_of(place, inside, local, lanes, step);
+    var readings = readings_of(place, inside, local, lanes, step, Known(false, false, vec2(0i)));
     let refused = (readings.excesses.flags & (SOME_INVALID | SOME_HUGE)) != 0u;
-    let more = inside && step > trip && !refused && !is_held(readings.excesses, readings.held);
+    let doubted = step > trip || readings.held.far;
+    let more = inside && doubted && !refused && !readings.sound;
+    let held = readings.held;
+    let units = are_moderate(readings.excesses, held);
+    let known = Known(true, units, vec2(held.p_exponent, held.q_exponent));
     if (BY_SAMPLE && SHARED) {
         if (more) {
             atomicStore(&again, 1u);
         }
         if (workgroupUniformLoad(&again) != 0u) {
-            let others = readings_of(place, more, local, lanes, trip);
+            let others = readings_of(place, more, local, lanes, trip, known);
             if (more) {
                 readings = others;
             }
         }
     } else if (BY_SAMPLE && more) {
         // By an invocation alone, without the barriers of the others.
-        let held = held_against(heaps_of(place, 0u, 1u, LOADS), true);
-        readings = Readings(excesses_of(place, 0u, 1u, held), held);
+        let others = held_against(heaps_of(place, 0u, 1u, LOADS), true, known);
+        readings = Readings(excesses_of(place, 0u, 1u, others), others, true);
     }
     if (lane == 0u && inside) {
         put(unit, record_from(readings.excesses, readings.held));

@@ -6,8 +6,8 @@ struct Bins {
     p: vec4<Real>,
     q: vec4<Real>,
     d: vec4<Real>,          // p − q
-    least: vec4<u32>,       // the smallest bit patterns of q where p > 0, or what is 0 where those are
-    top: vec4<u32>,         // the largest bit patterns, or the upper halves of them
+    least: u32,             // the smallest bit pattern of q where p > 0, or what is 0 where that is
+    top: u32,               // the largest bit pattern, or the upper half of it
 }
 
 fn summed(a: Bins, b: Bins) -> Bins {
@@ -28,8 +28,8 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     let first = place.first + lane;
     let end = place.end;
     var total = vec4<Real>();
-    var least = vec4(INFINITE);
-    var top = vec4(0u);
+    var least = INFINITE;
+    var top = 0u;
     var trips = 0u;
     var quad = first;
     loop {
@@ -74,9 +74,9 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     return Record(
         total.xy,
         total.zw,
-        max(max(top.x, top.y), max(top.z, top.w)),
+        top,
         consumed(first, end, lanes, trips),
-        select(0u, SOME_INFINITE, any(least == vec4(0u))),
+        select(0u, SOME_INFINITE, least == 0u),
         params.ticket,
     );
 }
@@ -112,6 +112,14 @@ fn in_one(sum: Bins) -> vec4<Real> {
         (sum.q.x + sum.q.y) + (sum.q.z + sum.q.w),
         (sum.d.x + sum.d.y) + (sum.d.z + sum.d.w),
     );
+}
+
+fn smallest(bits: vec4<u32>) -> u32 {
+    return min(min(bits.x, bits.y), min(bits.z, bits.w));
+}
+
+fn largest(bits: vec4<u32>) -> u32 {
+    return max(max(bits.x, bits.y), max(bits.z, bits.w));
 }
 
 // How many bins so many trips of one invocation took.

@@ -14,5 +14,8 @@ struct Side {
 
 // How many bins of the row one vector load holds.
 fn bins_in(quad: u32, end: u32) -> u32 {
+    if (WHOLE) {
+        return 4u;
+    }
     return select(0u, min(params.bins - 4u * quad, 4u), quad < end);
 }

@@ -61,3 +61,12 @@ fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
         sides.p.flags | sides.q.flags | select(0u, SOME_INFINITE, infinite),
     );
 }
+
+// Without a sample nothing is called far, and all is sound.
+fn far_sums(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
+    return no_excesses();
+}
+
+fn settled(excesses: Excesses, held: Held) -> Readings {
+    return Readings(excesses, held, true);
+}

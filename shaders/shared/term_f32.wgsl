@@ -18,14 +18,14 @@ fn kl_bins(p_stored: vec4<u32>, q_stored: vec4<u32>) -> Bins {
         p,
         q,
         p - q,
-        select(q_stored, vec4(INFINITE), p_stored == vec4(0u)),
-        max(p_stored, q_stored),
+        smallest(select(q_stored, vec4(INFINITE), p_stored == vec4(0u))),
+        largest(max(p_stored, q_stored)),
     );
 }
 
 // Whether a lane has bins whose q has to be lifted, since its logarithm counts.
-fn has_small(least: vec4<u32>) -> bool {
-    return any((least < vec4(LOWEST_NORMAL)) & (least != vec4(0u)));
+fn has_small(least: u32) -> bool {
+    return least < LOWEST_NORMAL && least != 0u;
 }
 
 // The terms of such bins, and of those beside them.

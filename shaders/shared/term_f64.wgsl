@@ -23,13 +23,13 @@ fn kl_bins(p_stored: Stored, q_stored: Stored) -> Bins {
         p.value,
         q.value,
         p.value - q.value,
-        select(vec4(INFINITE), vec4(0u), q.zero & !p.zero),
-        max(max(p.top, q.top), select(vec4(0u), vec4(HUGE), p.faint | q.faint)),
+        select(INFINITE, 0u, any(q.zero & !p.zero)),
+        largest(max(max(p.top, q.top), select(vec4(0u), vec4(HUGE), p.faint | q.faint))),
     );
 }
 
 // The host looks closer at whatever is that small.
-fn has_small(least: vec4<u32>) -> bool {
+fn has_small(least: u32) -> bool {
     return false;
 }
 

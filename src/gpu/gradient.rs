@@ -355,8 +355,8 @@ impl LineMasses {
     }
 }
 
-/// The results of a chunk's rows, of those that the device writes the derivatives of.
-type Due<V> = Vec<Option<Row<V>>>;
+/// The results of a chunk's rows, and what these weigh, of those that the device writes the derivatives of.
+type Due<V> = Vec<Option<(Row<V>, f64)>>;
 
 /// A chunk on its way.
 enum Stage<V> {
@@ -479,8 +479,9 @@ impl Gpu {
             let is_due = found.status == Status::Ok && !found.looked_closer;
             let weight = Some(weight(row)).filter(|&weight| is_due && weight != 0.0);
             let value = found.value.to_f64();
-            let line = weight.and_then(|weight| way.lines.line(heads[at], value, weight));
-            line.map_or((None, Line::default()), |line| (Some(found), line))
+            let line = |weight| Some((way.lines.line(heads[at], value, weight)?, weight));
+            let line = weight.and_then(line);
+            line.map_or((None, Line::default()), |(line, weight)| (Some((found, weight)), line))
         });
         Ok(settled.unzip())
     }
@@ -503,15 +504,15 @@ impl Gpu {
         let (first, proofs) = (call.done, &passes[0]);
         let of_row = |row: usize| {
             let at = row - first;
-            let row =
+            let (row, weight) =
                 rows[at].filter(|_| !record::terms(proofs[at], way.lines.variant.terms()).huge)?;
             let gradients = sides.map(|side| match side {
                 Some(side) => bytemuck::cast_slice(&side.words[at * stride..][..bins]),
                 None => &[],
             });
             let mut sides = way.lines.kinds.iter().zip(gradients);
-            let is_sound =
-                !way.lines.divided || sides.all(|(&kind, of)| kind == Kind::Probs || balances(of));
+            let is_sound = !way.lines.divided
+                || sides.all(|(&kind, of)| kind == Kind::Probs || is_sound(of, weight));
             is_sound.then_some(Made { row, gradients })
         };
         fill(gradients, chunk.rows.len(), call, &of_row);
@@ -538,7 +539,7 @@ impl<T: Element> Way<'_, '_, T> {
     /// What the derivatives take.
     fn gradient_job(&self, chunk: &Chunk, due: &Due<T::Value>, lines: Vec<Line>) -> GradientJob {
         let rows = self.rows_job(chunk);
-        let near = due.iter().flatten().any(|row| row.value.to_f64() < NEAR);
+        let near = due.iter().flatten().any(|(row, _)| row.value.to_f64() < NEAR);
         let passes = self.passes(rows.params, near);
         let side_bytes = chunk.rows.len() * gradient_bytes(chunk.bins.len());
         let bytes = self.wanted.map(|wanted| if wanted { side_bytes } else { 0 });
@@ -558,9 +559,10 @@ impl<T: Element> Way<'_, '_, T> {
     }
 }
 
-/// Whether derivatives in logarithms that are divided by their mass come to nothing together. Where one bin has
-/// nearly all the mass they do not: that is where rounding shows.
-fn balances(derivatives: &[f32]) -> bool {
+/// Whether derivatives in logarithms that are divided by their mass come to nothing together: where one bin has
+/// nearly all the mass they do not, which is where rounding shows. And whether there is one beside which the least
+/// probabilities, which the device takes as larger than they are, do not count.
+fn is_sound(derivatives: &[f32], weight: f64) -> bool {
     let (mut sum, mut size, mut largest) = (0.0, 0.0, 0.0_f64);
     for &derivative in derivatives {
         let derivative = f64::from(derivative);
@@ -568,9 +570,12 @@ fn balances(derivatives: &[f32]) -> bool {
         size += derivative.abs();
         largest = largest.max(derivative.abs());
     }
-    sum.abs() <= 5e-6 * largest + 5e-7 * size
+    let shows = largest == 0.0 || largest >= LEAST * weight.abs();
+    shows && sum.abs() <= 5e-6 * largest + 5e-7 * size
 }
 
+/// Beside so large a derivative it does not matter what a probability below 2^-100 is taken for.
+const LEAST: f64 = 1e-23;
 /// The least value of rows that do not count as near each other.
 const NEAR: f64 = 1e-3;
 /// Bytes of a derivative.

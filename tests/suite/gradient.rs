@@ -286,6 +286,41 @@ fn what_changes_nothing_has_no_derivative() {
     }
 }
 
+/// What GPUs take for the least of probabilities is far above this one, which has no derivative beside it but
+/// its mirror image.
+#[test]
+fn a_side_that_is_next_to_one_bin_has_the_derivatives_of_the_other() {
+    let (p, q) =
+        (array![[-4.0_f32, -0.018], [-1.0, -0.5]], array![[-90.7_f32, -20.7], [0.5, 75.0]]);
+    let [wide_p, wide_q] = [&p, &q].map(|side| side.mapv(f64::from));
+    let (batch, wide) = (Batch::logits(&p, &q).unwrap(), Batch::logits(&wide_p, &wide_q).unwrap());
+    for engine in engines() {
+        for divergence in
+            ["kl", "reverse-kl", "jeffreys", "js", "js:0.3", "js-distance", "hellinger"]
+        {
+            let divergence: Divergence = divergence.parse().unwrap();
+            for weights in [array![1.0_f32, 1.0], array![1e6, 1e-6]] {
+                let wide_weights = weights.mapv(f64::from);
+                let found = engine.gradient(divergence, &batch, Wanted::Both, Some(weights.view()));
+                let want = Engine::cpu().gradient(
+                    divergence,
+                    &wide,
+                    Wanted::Both,
+                    Some(wide_weights.view()),
+                );
+                let (found, want) = (found.unwrap(), want.unwrap());
+                for (found, want) in [(found.p, want.p), (found.q, want.q)] {
+                    let (found, want) = (found.unwrap().mapv(f64::from), want.unwrap());
+                    for (found, want) in found.rows().into_iter().zip(want.rows()) {
+                        let off = error(&found.to_vec(), &want.to_vec(), 1e-60, |_| false);
+                        assert!(off < 1e-5, "{engine:?}, {divergence}: {found} for {want}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Of `ln max p/q` with the masses divided out, by hand.
 #[test]
 fn bins_that_share_the_largest_ratio_share_its_slope() {

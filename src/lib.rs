@@ -209,6 +209,7 @@ pub mod internal {
         ("SOME_HUGE", record::SOME_HUGE),
         ("SOME_OF_Q_ALONE", record::SOME_OF_Q_ALONE),
         ("SOME_OF_BOTH", record::SOME_OF_BOTH),
+        ("SOME_MASKED", record::SOME_MASKED),
         ("NO_SUM", family::NO_SUM),
         ("DIFFERENCE", family::DIFFERENCE),
         ("REVERSE_KL", family::REVERSE_KL),

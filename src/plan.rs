@@ -32,6 +32,8 @@ const QUADS_PER_LANE: usize = 32;
 /// Fewer for so many invocations side by side, whose loads fill a line of the cache.
 const LANES_PER_LINE: u32 = 8;
 const QUADS_PER_LANE_OF_LINE: usize = 16;
+/// An invocation by itself takes no more of a row: the lines that those beside it read are far apart.
+const QUADS_ALONE: usize = 8;
 /// Records that one invocation merges at most.
 const RECORDS_PER_LANE: usize = 4;
 
@@ -200,7 +202,8 @@ impl Plan {
         let segments = bins.div_ceil(segment_bins).max(1);
         let quads = bins.min(segment_bins).div_ceil(QUAD);
         let line = lanes_for(quads, QUADS_PER_LANE_OF_LINE, limits.lanes.min(LANES_PER_LINE));
-        let lanes = lanes_for(quads, QUADS_PER_LANE, limits.lanes).max(line);
+        let pair = if quads > QUADS_ALONE { limits.lanes.min(2) } else { 1 };
+        let lanes = lanes_for(quads, QUADS_PER_LANE, limits.lanes).max(line).max(pair);
         let loads = quads.div_ceil(lanes as usize).clamp(1, per_trip).next_power_of_two();
 
         let units_in_group = (limits.workgroup_size / lanes) as usize;

@@ -135,7 +135,7 @@ fn bins_at(row: u32, quad: u32, end: u32, scale: Scale) -> Bins {
     let most = vec4(MOST_EXPONENT);
     let huge = (a.on & (a.weight.exponent - vec4(scale.p_exponent) > most))
         | (b.on & (b.weight.exponent - vec4(scale.q_exponent) > most));
-    bins.flags = a.flags | b.flags
+    bins.flags = a.flags | b.flags | flags_of_low(a, b)
         | select(0u, SOME_INFINITE, any(p_only))
         | select(0u, SOME_OF_Q_ALONE, any(q_only))
         | select(0u, SOME_OF_BOTH, any(both))

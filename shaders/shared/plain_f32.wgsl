@@ -46,9 +46,12 @@ fn bins_of(quads: Quads, quad: u32, end: u32) -> Quads {
 
 fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
     let stored = bins_of(quads_at(row, quad, end), quad, end);
-    let p = max(bitcast<vec4<f32>>(stored.p), vec4(NO_TOP));
-    let q = max(bitcast<vec4<f32>>(stored.q), vec4(NO_TOP));
-    return Logs(Pair(p, vec4(0.0)), Pair(q, vec4(0.0)));
+    let p = bitcast<vec4<f32>>(stored.p);
+    let q = bitcast<vec4<f32>>(stored.q);
+    return Logs(
+        Pair(select(p, vec4(NO_TOP), p < vec4(NOTHING)), vec4(0.0)),
+        Pair(select(q, vec4(NO_TOP), q < vec4(NOTHING)), vec4(0.0)),
+    );
 }
 
 // Of a side that has nothing but what is too large below: beside that, what counts as no probability
@@ -73,12 +76,16 @@ fn flags_of_unlikely(stored: Quads) -> u32 {
     let most = vec4(bitcast<u32>(MOST));
     let high = (p_positive & (stored.p > most)) | (q_positive & (stored.q > most));
     let some = stored.p != none;
-    let p_low = !p_positive & (stored.p > least);
-    let q_low = !q_positive & (stored.q > least) & (stored.q != none);
-    let low = some & (p_low | q_low);
+    let nothing = vec4(bitcast<u32>(NOTHING));
+    let p_masked = !p_positive & (stored.p > nothing) & some;
+    let q_masked = !q_positive & (stored.q > nothing) & (stored.q != none);
+    let p_low = !p_positive & (stored.p > least) & (stored.p <= nothing);
+    let q_low = !q_positive & (stored.q > least) & (stored.q <= nothing);
+    let low = some & (p_low | q_low | ((p_masked | q_masked) & (stored.p != stored.q)));
     let infinite = (stored.q == none) & some;
     return select(0u, SOME_INVALID, any(invalid))
         | select(0u, SOME_HUGE, any(high | low))
+        | select(0u, SOME_MASKED, any(p_masked))
         | select(0u, SOME_INFINITE, any(infinite));
 }
 

@@ -4,7 +4,8 @@ fn result_of(record: Record) -> Result {
     if ((record.flags & SOME_INVALID) != 0u) {
         return Result(NAN, INVALID_BIN);
     }
-    if ((record.flags & SOME_HUGE) != 0u) {
+    let masked = (record.flags & SOME_MASKED) != 0u && !(record.w > 0.0 && record.v > 0.0);
+    if (masked || (record.flags & SOME_HUGE) != 0u) {
         return Result(NAN, LACKS_DIGITS);
     }
     let masses = vec2(record.w, record.v) * vec2(

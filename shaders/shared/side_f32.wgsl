@@ -26,8 +26,16 @@ fn side_of(stored: vec4<u32>, kind: u32, inside: vec4<bool>) -> Side {
         if (kind == LOGITS && any(params.temperature != vec4(1.0, 0.0, 0.0, 0.0))) {
             let t = params.per_temperature;
             side.ln = scaled(x, t.x, t.y, t.z);
+            side.low = x * t.x;
+        } else {
+            side.low = x;
         }
-        huge = (abs(x) > vec4(MOST)) | (abs(side.ln.hi) > vec4(MOST));
+        let low = side.low < vec4(NOTHING);
+        side.low = select(vec4(0.0), side.low, low);
+        side.on &= !low;
+        huge = !low & ((abs(x) > vec4(MOST)) | (abs(side.ln.hi) > vec4(MOST)));
+        side.ln.hi = select(side.ln.hi, vec4(0.0), low);
+        side.ln.lo = select(side.ln.lo, vec4(0.0), low);
         side.ln.hi = select(side.ln.hi, vec4(0.0), huge);
         side.ln.lo = select(side.ln.lo, vec4(0.0), huge);
     }

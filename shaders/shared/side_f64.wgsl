@@ -34,11 +34,17 @@ fn side_of(stored: Stored, kind: u32, inside: vec4<bool>) -> Side {
         side.on = inside & !invalid & !negative;
         let x = select(vec4<f64>(0.0), stored.value, side.on);
         side.ln = Pair(x, vec4<f64>(0.0));
+        side.low = x / f64(select(1.0, params.temperature.x, kind == LOGITS));
+        let low = side.low < vec4<f64>(f64(NOTHING));
+        side.low = select(vec4<f64>(0.0), side.low, low);
+        side.on &= !low;
         huge = side.on & (magnitude > vec4((1023u + 100u) << 20u));
         if (kind == LOGITS && any(params.temperature != vec4(1.0, 0.0, 0.0, 0.0))) {
             side.ln = cooled(select(x, vec4<f64>(0.0), huge));
         }
-        huge |= abs(side.ln.hi) > vec4(MOST);
+        huge |= side.on & (abs(side.ln.hi) > vec4(MOST));
+        side.ln.hi = select(vec4<f64>(0.0), side.ln.hi, side.on);
+        side.ln.lo = select(vec4<f64>(0.0), side.ln.lo, side.on);
         side.ln.hi = select(side.ln.hi, vec4<f64>(0.0), huge);
         side.ln.lo = select(side.ln.lo, vec4<f64>(0.0), huge);
     }

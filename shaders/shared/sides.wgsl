@@ -58,7 +58,7 @@ fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
         weights(sides.q, held.q_unit),
         d,
         sides.p.on & sides.q.on,
-        sides.p.flags | sides.q.flags | select(0u, SOME_INFINITE, infinite),
+        sides.p.flags | sides.q.flags | flags_of_low(sides.p, sides.q) | select(0u, SOME_INFINITE, infinite),
     );
 }
 

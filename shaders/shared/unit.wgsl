@@ -12,6 +12,7 @@ const SOME_INVALID: u32 = 4u;  // a bin holds nothing of its side's kind
 const SOME_HUGE: u32 = 8u;     // a bin is beyond what this arithmetic takes
 const SOME_OF_Q_ALONE: u32 = 16u; // a bin has q > 0 = p
 const SOME_OF_BOTH: u32 = 32u; // a bin has p > 0 and q > 0
+const SOME_MASKED: u32 = 64u;  // a bin has no weight on either side, if there are others that have
 
 // The number of the unit that an invocation works on, in a grid whose lines hold `line` groups.
 fn unit_of(group: vec3<u32>, line: u32, local: u32, lanes: u32) -> u32 {

@@ -22,6 +22,8 @@ pub const SOME_HUGE: u32 = 8;
 pub const SOME_OF_Q_ALONE: u32 = 16;
 /// `flags`: some bin has `p > 0` and `q > 0`.
 pub const SOME_OF_BOTH: u32 = 32;
+/// `flags`: some bin has a number that makes it nothing beside others, if there are such.
+pub const SOME_MASKED: u32 = 64;
 
 /// What a field of a record holds: numbers of the arithmetic's type, or a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -239,7 +241,8 @@ pub(crate) fn node(words: &[u32], variant: Variant) -> (Node, bool) {
         infinite: flags & SOME_INFINITE != 0,
         invalid: flags & SOME_INVALID != 0,
     };
-    (node, flags & SOME_HUGE != 0)
+    let masked = flags & SOME_MASKED != 0 && node.masses.contains(&0.0);
+    (node, masked || flags & SOME_HUGE != 0)
 }
 
 /// The sums of terms that a record holds.

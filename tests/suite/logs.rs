@@ -473,6 +473,58 @@ fn masks_at_the_end_of_f64() {
     }
 }
 
+/// Bins that both sides have the same low number for are nothing beside others, and need no closer look.
+#[test]
+fn masks_may_be_numbers() {
+    const BINS: usize = 300;
+    fn side<T: Element>(mask: f64, seed: f64) -> Array2<T> {
+        Array2::from_shape_fn((3, BINS), |(row, bin)| match row {
+            // The last row has nothing else, and is uniform.
+            2 => T::from_f64(mask),
+            _ if bin < 80 || bin % 7 == 3 => T::from_f64(mask),
+            _ => T::from_f64(3.0 * (seed * bin as f64 + row as f64).sin()),
+        })
+    }
+    fn check<T: Element>(engine: &Engine, divergences: &[Divergence], mask: f64, temperature: f64) {
+        let [p, q] = [side::<T>(mask, 0.7), side(mask, 0.4)];
+        let [wide_p, wide_q] = [&p, &q].map(|side| side.mapv(|x| x.to_f64()));
+        let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+        let wide = Batch::logits(&wide_p, &wide_q).unwrap().with_temperature(temperature).unwrap();
+        let what = format!("{engine:?}, {}, {mask:e} at {temperature}", T::NAME);
+        let outcomes = engine.several(divergences, &batch).unwrap();
+        let wanted = Engine::cpu().several(divergences, &wide).unwrap();
+        for ((divergence, outcome), want) in divergences.iter().zip(&outcomes).zip(&wanted) {
+            for (&got, &want) in outcome.values.iter().zip(&want.values) {
+                assert!(close(got.to_f64(), want, 3e-6), "{what}: {divergence} {got} for {want}");
+            }
+        }
+        // The host has the uniform row.
+        let due = usize::from(engine.backend() != "cpu");
+        assert_eq!(outcomes[0].closer_looks, due, "{what}");
+        let got = engine.gradient(divergences[0], &batch, Wanted::P, None).unwrap().p.unwrap();
+        let want = Engine::cpu().gradient(divergences[0], &wide, Wanted::P, None).unwrap();
+        for (&got, &want) in got.iter().zip(&want.p.unwrap()) {
+            let off = (got.to_f64() - want).abs();
+            assert!(off < 1e-7, "{what}: {got} for {want}");
+        }
+    }
+    let all: Vec<_> = all_divergences().collect();
+    for engine in engines() {
+        for mask in [f32::MIN.into(), -1e9, -70_000.0] {
+            for temperature in [1.0, 0.7] {
+                check::<f32>(engine, &[Divergence::Kl], mask, temperature);
+            }
+        }
+        check::<f32>(engine, &all, -1e30, 1.0);
+        check::<f32>(engine, &[Divergence::JensenShannon(0.5)], -1e30, 0.7);
+        check::<bf16>(engine, &[Divergence::Kl], -1e30, 1.0);
+    }
+    for engine in f64_engines() {
+        check::<f64>(engine, &[Divergence::Kl], f64::MIN, 0.7);
+        check::<f64>(engine, &all, -1e30, 1.0);
+    }
+}
+
 /// Roundings that are all alike add up, the more there are one after the other.
 #[test]
 fn bins_that_are_alike() {

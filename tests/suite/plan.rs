@@ -94,7 +94,9 @@ fn short_rows_share_workgroups_and_chunks() {
 #[test]
 fn longer_rows_have_more_lanes() {
     let limits = Limits { workgroup_size: 256, lanes: 256, ..LAVAPIPE };
-    for (bins, lanes) in [(64, 1), (256, 4), (512, 8), (1_024, 8), (2_048, 16), (4_096, 32)] {
+    for (bins, lanes) in
+        [(32, 1), (64, 2), (128, 2), (256, 4), (512, 8), (1_024, 8), (2_048, 16), (4_096, 32)]
+    {
         assert_eq!(plan(10, bins, limits).lanes, lanes, "{bins} bins");
     }
     assert_eq!(plan(10, 70_000, limits).segment_bins, 65_536);

@@ -63,12 +63,17 @@ fn in_all(sum: vec4<f32>) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
+// Rows of a few loads have nothing to gain from plain sums.
+fn may_be_far() -> bool {
+    return BY_SAMPLE && (SHARED || LOADS >= 4u);
+}
+
 // What four bins add, beside these tops.
 fn heaps_at(bins: Logs, tops: vec2<Real>) -> Heaps {
     let w = beside(bins.p, tops.x);
     let v = beside(bins.q, tops.y);
     let apart = vec4<f32>(bins.p.hi - bins.q.hi);
-    let sums = select(vec2(0.0), vec2(in_all(w * apart), in_all(v * -apart)), BY_SAMPLE);
+    let sums = select(vec2(0.0), vec2(in_all(w * apart), in_all(v * -apart)), may_be_far());
     return Heaps(Heap(tops.x, in_all(w)), Heap(tops.y, in_all(v)), sums);
 }
 
@@ -189,7 +194,7 @@ fn held_against(heaps: Heaps, all: bool, known: Known) -> Held {
     let apart = heaps.apart / vec2(heaps.p.mass, heaps.q.mass) - both_ways;
     let far = !known.again && min(apart.x, apart.y) > FAR_OF_SAMPLE;
     let at = vec2<Real>(heaps.p.top, heaps.q.top);
-    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to, at, BY_SAMPLE && far);
+    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to, at, may_be_far() && far);
 }
 
 // Sums over bins: w, v, the excesses g and u. Of a far segment, until it is settled: w and v in units of
@@ -327,7 +332,7 @@ fn readings_of(
     }
     let held = held_against(heaps, step == LOADS * lanes, known);
     var excesses = no_excesses();
-    if (inside && BY_SAMPLE && held.far) {
+    if (inside && may_be_far() && held.far) {
         excesses = far_sums(place, lane, lanes, held);
     } else if (inside) {
         excesses = excesses_of(place, lane, lanes, held);

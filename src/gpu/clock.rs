@@ -76,8 +76,8 @@ impl Clock {
     /// What comes of a future, if it comes in time.
     pub(crate) async fn within<F: Future>(&self, until: Instant, future: F) -> Option<F::Output> {
         let left = until.saturating_duration_since(Instant::now()).as_millis() as u64;
-        // A millisecond that has begun is given.
-        let until = MILLISECONDS.now().saturating_add(left).saturating_add(1);
+        // Both are rounded down: a millisecond of each that has begun is given.
+        let until = MILLISECONDS.now().saturating_add(left).saturating_add(2);
         let mut future = pin!(future);
         let mut timer = pin!(self.shared.timers.deadline(until));
         poll_fn(|context| {

@@ -54,16 +54,6 @@ fn logs_at(row: u32, quad: u32, end: u32) -> Logs {
     );
 }
 
-// Of a side that has nothing but what is too large below: beside that, what counts as no probability
-// would be one.
-fn flags_of_tops(heaps: Heaps) -> u32 {
-    return select(0u, SOME_HUGE, is_low(heaps.p.top) || is_low(heaps.q.top));
-}
-
-fn is_low(top: f32) -> bool {
-    return top > NO_TOP && top < -MOST;
-}
-
 // Of bins of which one is no number, or too large above, or of those that P has, where a side is below
 // what this arithmetic takes, or nothing.
 fn flags_of_unlikely(stored: Quads) -> u32 {

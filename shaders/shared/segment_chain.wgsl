@@ -146,7 +146,6 @@ struct Held {
     q_exponent: i32,
     p_unit: MassUnit,
     q_unit: MassUnit,
-    flags: u32,
     to: Reference,
     tops: vec2<Real>,   // the largest logarithms of the two sides
     far: bool,          // the sides are so far from each other that plain sums do
@@ -169,15 +168,14 @@ struct Known {
     exponents: vec2<i32>,
 }
 
-fn held_against(heaps: Heaps, all: bool, known: Known) -> Held {
+fn held_against(heaps: Heaps, known: Known) -> Held {
     let p_exponent = select(exponent_of(heaps.p), known.exponents.x, known.units);
     let q_exponent = select(exponent_of(heaps.q), known.exponents.y, known.units);
     let p_unit = mass_unit(p_exponent);
     let q_unit = mass_unit(q_exponent);
-    let flags = select(0u, flags_of_tops(heaps), all);
     if (p_exponent == NO_MASS || q_exponent == NO_MASS) {
         let none = Reference(0.0, 0.0, 0.0);
-        return Held(p_exponent, q_exponent, p_unit, q_unit, flags, none, vec2<Real>(), false);
+        return Held(p_exponent, q_exponent, p_unit, q_unit, none, vec2<Real>(), false);
     }
     let tops = two_diff(vec4<Real>(heaps.p.top), vec4<Real>(heaps.q.top));
     // Rounded, so that of the same masses, summed in another order, it is still 0.
@@ -194,7 +192,7 @@ fn held_against(heaps: Heaps, all: bool, known: Known) -> Held {
     let apart = heaps.apart / vec2(heaps.p.mass, heaps.q.mass) - both_ways;
     let far = !known.again && min(apart.x, apart.y) > FAR_OF_SAMPLE;
     let at = vec2<Real>(heaps.p.top, heaps.q.top);
-    return Held(p_exponent, q_exponent, p_unit, q_unit, flags, to, at, may_be_far() && far);
+    return Held(p_exponent, q_exponent, p_unit, q_unit, to, at, may_be_far() && far);
 }
 
 // Sums over bins: w, v, the excesses g and u. Of a far segment, until it is settled: w and v in units of
@@ -269,7 +267,7 @@ fn record_from(excesses: Excesses, held: Held) -> Record {
     let v = select(s.y, 0.0, held.q_exponent == NO_MASS);
     var record = node(w, v, held.p_exponent, held.q_exponent, held.to, s.z, s.w);
     record.consumed = excesses.consumed;
-    record.flags = excesses.flags | held.flags;
+    record.flags = excesses.flags;
     record.ticket = params.ticket;
     return record;
 }
@@ -330,7 +328,7 @@ fn readings_of(
         workgroupBarrier();
         heaps = all_heaps[local - lane];
     }
-    let held = held_against(heaps, step == LOADS * lanes, known);
+    let held = held_against(heaps, known);
     var excesses = no_excesses();
     if (inside && may_be_far() && held.far) {
         excesses = far_sums(place, lane, lanes, held);
@@ -383,7 +381,7 @@ fn reduce(group: vec3<u32>, local: u32) {
         }
     } else if (BY_SAMPLE && more) {
         // By an invocation alone, without the barriers of the others.
-        let others = held_against(heaps_of(place, 0u, 1u, LOADS), true, known);
+        let others = held_against(heaps_of(place, 0u, 1u, LOADS), known);
         readings = Readings(excesses_of(place, 0u, 1u, others), others, true);
     }
     if (lane == 0u && inside) {

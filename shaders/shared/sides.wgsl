@@ -43,11 +43,6 @@ fn logs_of(side: Side) -> Pair {
     return Pair(select(vec4<Real>(NO_TOP), side.ln.hi, side.on), side.ln.lo);
 }
 
-// Each bin has been asked.
-fn flags_of_tops(heaps: Heaps) -> u32 {
-    return 0u;
-}
-
 fn weighed(quads: Quads, quad: u32, end: u32, held: Held) -> Weighed {
     let sides = sides_of(quads, quad, end);
     var d = two_diff(sides.p.ln.hi, sides.q.ln.hi);

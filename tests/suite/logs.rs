@@ -306,7 +306,12 @@ fn a_constant_added_to_logits_changes_nothing() {
     let p = exact(side::<f32>(Kind::Logits, 5, 300, 50));
     let near = p.mapv(|x| x + 1.0 / 256.0 * (x * 1e4).sin().signum());
     let far = exact(side::<f32>(Kind::Logits, 5, 300, 57));
-    for (engine, q) in engines().iter().flat_map(|engine| [(engine, &near), (engine, &far)]) {
+    // Near, with bins that are not.
+    let mixed = Array2::from_shape_fn(p.dim(), |(row, bin)| {
+        p[[row, bin]] - if bin % 11 == 0 { 3.0 } else { 0.0 }
+    });
+    let cases = |engine| [(engine, &near), (engine, &far), (engine, &mixed)];
+    for (engine, q) in engines().iter().flat_map(cases) {
         let values = |p: &Array2<f32>, q: &Array2<f32>| {
             engine.rows(Divergence::Kl, &Batch::logits(p, q).unwrap()).unwrap().values
         };

@@ -33,11 +33,11 @@ fn side_of(stored: vec4<u32>, kind: u32, inside: vec4<bool>) -> Side {
         let low = side.low < vec4(NOTHING);
         side.low = select(vec4(0.0), side.low, low);
         side.on &= !low;
-        huge = !low & ((abs(x) > vec4(MOST)) | (abs(side.ln.hi) > vec4(MOST)));
-        side.ln.hi = select(side.ln.hi, vec4(0.0), low);
-        side.ln.lo = select(side.ln.lo, vec4(0.0), low);
-        side.ln.hi = select(side.ln.hi, vec4(0.0), huge);
-        side.ln.lo = select(side.ln.lo, vec4(0.0), huge);
+        // What is low is beyond MOST too.
+        let beyond = (abs(x) > vec4(MOST)) | (abs(side.ln.hi) > vec4(MOST));
+        side.ln.hi = select(side.ln.hi, vec4(0.0), beyond);
+        side.ln.lo = select(side.ln.lo, vec4(0.0), beyond);
+        huge = beyond & !low;
     }
     side.weight = power_of(side.ln);
     side.weight.exponent = select(vec4(NO_MASS), side.weight.exponent, side.on);

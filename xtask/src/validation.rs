@@ -5,9 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use serde_json::Value;
-
-use crate::command::{Failure, capture, overhear};
+use crate::command::{Failure, overhear};
 use crate::install;
 
 const LAYER: &str = "VK_LAYER_KHRONOS_validation";
@@ -19,12 +17,10 @@ const FOLDERS: [&str; 3] = [
     "/etc/vulkan/explicit_layer.d",
 ];
 
-/// The whole workspace, for which the suite is built already.
-const SUITE: &str =
-    "cargo test --quiet --locked --workspace --test suite --no-run --message-format json";
 /// One test at a time: the layer looks devices up in a table without a lock, and crashes where one is
-/// opened or closed while another thread records commands.
-const ONE_BY_ONE: &str = "--test-threads=1";
+/// opened or closed while another thread records commands. The whole workspace, for which it is built
+/// already.
+const SUITE: &str = "cargo test --quiet --locked --workspace --test suite -- --test-threads=1";
 /// What each change is held to: the rest of the suite makes the same calls with other numbers.
 pub(crate) const PART: &str =
     " rows:: long:: kinds:: engine:: recover:: resident:: gradient::a_gpu matrix::bands";
@@ -69,27 +65,12 @@ fn is_there() -> bool {
 /// Runs the whole suite under it, as it may be done by hand.
 pub(crate) fn run_all() -> Result<(), Failure> {
     find_or_install()?;
-    println!("nothing to say in {:.1?}", check(&suite()?, "")?);
+    println!("nothing to say in {:.1?}", check("")?);
     Ok(())
 }
 
-/// The program of the suite. It is run without cargo, which would wait for whatever else is being built.
-pub(crate) fn suite() -> Result<String, Failure> {
-    let none = || Failure::new(format!("{SUITE}: it names no program"));
-    program(&capture(SUITE)?).ok_or_else(none)
-}
-
-/// The program that cargo's messages name, as `command` knows it.
-fn program(messages: &str) -> Option<String> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut suites = messages.filter(|message| message["target"]["name"] == "suite");
-    let suite = suites.find_map(|message| Some(message["executable"].as_str()?.to_owned()))?;
-    let name = Path::new(&suite).file_name()?.to_str()?;
-    Some(format!("built/deps/{name}"))
-}
-
 /// Runs tests of the suite under it. Returns how long that took.
-pub(crate) fn check(suite: &str, tests: &str) -> Result<Duration, Failure> {
+pub(crate) fn check(tests: &str) -> Result<Duration, Failure> {
     if !cfg!(target_os = "linux") {
         return Ok(Duration::ZERO);
     }
@@ -99,7 +80,7 @@ pub(crate) fn check(suite: &str, tests: &str) -> Result<Duration, Failure> {
     fs::write(folder.join("vk_layer_settings.txt"), SETTINGS).map_err(failed)?;
     let folder = folder.to_string_lossy();
     let variables = [("VK_INSTANCE_LAYERS", LAYER), ("VK_LAYER_SETTINGS_PATH", &*folder)];
-    let (heard, time) = overhear(&variables, &format!("{suite} {ONE_BY_ONE}{tests}"))?;
+    let (heard, time) = overhear(&variables, &format!("{SUITE}{tests}"))?;
     match messages(&heard).count() {
         0 => Ok(time),
         count => Err(Failure::new(format!("{LAYER} has {count} messages"))),
@@ -117,15 +98,6 @@ fn messages(heard: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_program_is_that_of_the_suite() {
-        let messages = r#"{"target": {"name": "kullback"}, "executable": "/a b/target/debug/kullback"}
-            {"target": {"name": "suite"}, "executable": "/a b/target/debug/deps/suite-1f"}
-            {"reason": "build-finished", "success": true}"#;
-        assert_eq!(program(messages).as_deref(), Some("built/deps/suite-1f"));
-        assert_eq!(program(messages.lines().next().unwrap()), None);
-    }
 
     #[test]
     fn messages_are_told_from_the_rest() {

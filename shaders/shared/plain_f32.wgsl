@@ -128,7 +128,8 @@ fn far_at(quads: Quads, quad: u32, end: u32, tops: vec2<f32>) -> Excesses {
     return Excesses(sums, bins_in(quad, end), bins.flags);
 }
 
-// The loads of a trip are in flight together: there is little to do with each of them.
+// The loads of a trip are in flight together: there is little to do with each of them. Invocations that share a
+// row have at most two: src/plan.rs.
 fn far_sums(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
     let end = place.end;
     var all = no_excesses();
@@ -137,18 +138,12 @@ fn far_sums(place: Place, lane: u32, lanes: u32, held: Held) -> Excesses {
     loop {
         var some = no_excesses();
         loop {
-            let each = vec4(quad) + lanes * vec4(0u, 1u, 2u, 3u);
-            let a = quads_at(place.row, each.x, end);
-            let b = quads_at(place.row, each.y, end);
-            let c = quads_at(place.row, each.z, end);
-            let e = quads_at(place.row, each.w, end);
-            var more = far_at(a, each.x, end, held.tops);
+            let next = quad + lanes;
+            let a = quads_at(place.row, quad, end);
+            let b = quads_at(place.row, next, end);
+            var more = far_at(a, quad, end, held.tops);
             if (LOADS >= 2u) {
-                more = together(more, far_at(b, each.y, end, held.tops));
-            }
-            if (LOADS >= 4u) {
-                let others = far_at(c, each.z, end, held.tops);
-                more = together(more, together(others, far_at(e, each.w, end, held.tops)));
+                more = together(more, far_at(b, next, end, held.tops));
             }
             some = together(some, more);
             trips += 1u;

@@ -24,13 +24,14 @@ struct Params {
     order: vec4<f32>,
     by_u: f32,
     by_v: f32,
-    slope: u32,
-    divided: u32,        // whether sides are divided by their masses
     p_summed: u32,       // whether the mean of the slopes in P is summed
     q_summed: u32,
+    divided: u32,        // whether sides are divided by their masses
     round: u32,          // how many passes that sum them are over
-    writes: u32,         // whether this one writes: derivatives in P if 1, in Q if 2, in both if 3
 }
+
+override SLOPE: u32 = 0u;   // which: see shared/slopes_f32.wgsl
+override WRITES: u32 = 0u;  // whether this pass writes: derivatives in P if 1, in Q if 2, in both if 3
 
 // What the host knows of a row.
 struct Line {
@@ -95,7 +96,7 @@ fn means_of(row: u32, line: Line) -> Means {
         return Means(vec2(line.p_about, line.q_about), vec2(0.0));
     }
     let found = means[row];
-    if (params.writes == 0u) {
+    if (WRITES == 0u) {
         return Means(vec2(found.first, found.second), vec2(0.0));
     }
     return Means(vec2(found.third, found.fourth), vec2(found.first, found.second));
@@ -137,7 +138,7 @@ fn derivatives(
 fn flags_of_small(bins: Bins) -> u32 {
     let small = bins.both & ((bins.p <= vec4(FLOOR)) | (bins.q <= vec4(FLOOR)));
     // Logarithms that are divided by their mass have nothing to add there.
-    let counts = params.p_kind == PROBS || params.q_kind == PROBS || params.divided == 0u;
+    let counts = p_kind() == PROBS || q_kind() == PROBS || params.divided == 0u;
     return select(0u, SOME_HUGE, counts && any(small));
 }
 
@@ -168,8 +169,8 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     let scale = scale_of(line);
     let near = means_of(row, line);
     let shifts = vec2(line.p_shift, line.q_shift) + line.factor * near.beyond;
-    let of_p = Way(params.p_kind == PROBS, line.p_by, line.factor, near.about.x, shifts.x);
-    let of_q = Way(params.q_kind == PROBS, line.q_by, line.factor, near.about.y, shifts.y);
+    let of_p = Way(p_kind() == PROBS, line.p_by, line.factor, near.about.x, shifts.x);
+    let of_q = Way(q_kind() == PROBS, line.q_by, line.factor, near.about.y, shifts.y);
     let row_quads = (params.bins + 3u) / 4u;
     var record = nothing(params.ticket);
     var sums = vec2(0.0);
@@ -180,11 +181,11 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
         let slopes = slopes_of(bins, line, near.about);
         if (quad < place.end) {
             let at = row * row_quads + quad;
-            if ((params.writes & 1u) != 0u) {
+            if ((WRITES & 1u) != 0u) {
                 p_gradient[at] =
                     derivatives(of_p, slopes.of_p, slopes.p_end, bins.p, bins.p_on, bins.both);
             }
-            if ((params.writes & 2u) != 0u) {
+            if ((WRITES & 2u) != 0u) {
                 q_gradient[at] =
                     derivatives(of_q, slopes.of_q, slopes.q_end, bins.q, bins.q_on, bins.both);
             }

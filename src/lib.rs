@@ -168,6 +168,7 @@ struct Readme;
 pub mod internal {
     use crate::cpu::tile::{EXP_TAIL, FAR, NEAR};
     pub use crate::gpu::Injury;
+    use crate::gpu::kernel::NO_CODES;
     pub use crate::gpu::kernel::{POLICY_BINDING, Spec};
     use crate::gpu::variant::Output;
     pub use crate::gpu::variant::{Family, Format, Variant};
@@ -181,11 +182,11 @@ pub mod internal {
     pub fn kernels() -> Vec<Spec> {
         let rows = Variant::all().map(|variant| rows::spec(variant, Output::Record));
         let merged = Variant::merged().map(|variant| merge::spec(variant, Output::Record));
-        let families = Variant::all().map(family::spec);
+        let families = Variant::all().map(|heads| family::spec(heads, NO_CODES));
         let resident = Variant::all().filter(|variant| !variant.is_f64());
         let of_f32 = resident.flat_map(|variant| {
             let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
-            settles.into_iter().chain([gradient::spec(variant)])
+            settles.into_iter().chain([gradient::spec(variant, NO_CODES)])
         });
         let matrices = Variant::sums().map(matrix::spec);
         rows.chain(merged).chain(families).chain(of_f32).chain(matrices).collect()

@@ -149,6 +149,14 @@ pub struct Form {
     pub whole: bool,
 }
 
+impl Dispatch {
+    /// The same by a kernel for any of its kind. Where there is much to do with each bin, a driver takes
+    /// longer to compile one more specialisation than that ever saves.
+    pub(crate) fn unspecialised(self) -> Dispatch {
+        Dispatch { form: Form { split: true, loads: 1, whole: false, ..self.form }, ..self }
+    }
+}
+
 impl Form {
     /// An invocation has a row to itself.
     pub(crate) const ALONE: Form = Form { shared: false, split: false, loads: 1, whole: false };

@@ -387,7 +387,7 @@ impl Rows {
             let kernel = self.kernels.entry((name, variant, form, output));
             kernel.or_insert_with(|| Kernel::new(device, spec(variant, output), size, form));
         };
-        let (dispatch, merges) = (plan.dispatch(chunk), plan.merges(plan.shape.rows));
+        let (dispatch, merges) = (variant.dispatch(plan, chunk), plan.merges(plan.shape.rows));
         compile("rows", dispatch.form, output(&merges, 0), rows::spec);
         for (at, merge) in merges.iter().enumerate() {
             compile("merge", merge.dispatch.form, output(&merges, at + 1), merge::spec);
@@ -413,7 +413,7 @@ impl Rows {
         params: &rows::Params,
     ) -> Result<(), String> {
         let bytes = |units: u32| units as usize * plan.shape.layout.record_bytes;
-        let (dispatch, merges) = (plan.dispatch(chunk), plan.merges(plan.shape.rows));
+        let (dispatch, merges) = (variant.dispatch(plan, chunk), plan.merges(plan.shape.rows));
         let policy = self.uniform(bytemuck::bytes_of(&self.policy(task)))?;
         let first = self.uniform(bytemuck::bytes_of(params))?;
         let mut rounds = Vec::new();

@@ -106,8 +106,8 @@ fn bins_at(row: u32, quad: u32, end: u32, scale: Scale) -> Bins {
     let inside = vec4(0u, 1u, 2u, 3u) < vec4(bins_in(quad, end));
     let p_stored = p_quad(row, at, quad < end);
     let q_stored = q_quad(row, at, quad < end);
-    let a = side_of(p_stored, params.p_kind, inside);
-    let b = side_of(q_stored, params.q_kind, inside);
+    let a = side_of(p_stored, p_kind(), inside);
+    let b = side_of(q_stored, q_kind(), inside);
     let both = a.on & b.on;
     let x = in_units(p_stored, a, scale.p_exponent);
     let y = in_units(q_stored, b, scale.q_exponent);
@@ -132,9 +132,8 @@ fn bins_at(row: u32, quad: u32, end: u32, scale: Scale) -> Bins {
         total(select(vec4<Real>(0.0), bins.p, p_only)),
         total(select(vec4<Real>(0.0), bins.q, q_only)),
     );
-    let most = vec4(MOST_EXPONENT);
-    let huge = (a.on & (a.weight.exponent - vec4(scale.p_exponent) > most))
-        | (b.on & (b.weight.exponent - vec4(scale.q_exponent) > most));
+    let huge = (a.on & is_beyond(a, x, scale.p_exponent))
+        | (b.on & is_beyond(b, y, scale.q_exponent));
     bins.flags = a.flags | b.flags | flags_of_low(a, b)
         | select(0u, SOME_INFINITE, any(p_only))
         | select(0u, SOME_OF_Q_ALONE, any(q_only))

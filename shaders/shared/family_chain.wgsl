@@ -28,6 +28,10 @@ fn in_units(stored: Quad, side: Side, exponent: i32) -> vec4<Real> {
     return select(vec4<Real>(0.0), side.weight.mantissa * unit, inside);
 }
 
+fn is_beyond(side: Side, x: vec4<Real>, exponent: i32) -> vec4<bool> {
+    return side.weight.exponent - vec4(exponent) > vec4(MOST_EXPONENT);
+}
+
 // (p + q)·tanh(l/2), where that is better than p − q.
 fn apart(x: vec4<Real>, y: vec4<Real>, p: vec4<Real>, q: vec4<Real>, far: Pair, scale: Scale) -> Apart {
     let l = far.hi + far.lo;

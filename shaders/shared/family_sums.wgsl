@@ -16,9 +16,23 @@ fn masses_of(head: Head) -> Masses {
     return Masses(p.mass, q.mass, p.exponent, q.exponent);
 }
 
+// What a driver is told need not be computed for other kinds as well.
+fn p_kind() -> u32 {
+    return PROBS;
+}
+
+fn q_kind() -> u32 {
+    return PROBS;
+}
+
 // The numbers themselves, and not the exponentials of their logarithms.
 fn in_units(stored: Quad, side: Side, exponent: i32) -> vec4<Real> {
     return number_of(stored) * pow2(vec4(clamp(-exponent, -126i, 127i)));
+}
+
+// Whether they are beyond what the sums take, in these units.
+fn is_beyond(side: Side, x: vec4<Real>, exponent: i32) -> vec4<bool> {
+    return x >= vec4<Real>(0x1p65);
 }
 
 // p·Q − q·P in two parts, of which nothing is lost where p and q are nearly equal.

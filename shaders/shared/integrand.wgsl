@@ -58,9 +58,9 @@ fn power(bins: Bins, l: vec4<Real>, i: u32) -> vec4<Real> {
     return select(max((of_p - bins.n) / order, vec4<Real>(0.0)), by_series, near);
 }
 
-// What four bins add to the i-th sum.
-fn term(i: u32, bins: Bins) -> vec4<Real> {
-    let code = params.codes[i];
+// What four bins add to the i-th sum, of which the code is known when the kernel is compiled: many devices
+// compute whatever they may choose from.
+fn term(i: u32, code: u32, bins: Bins) -> vec4<Real> {
     let l = bins.l.hi + bins.l.lo;
     let parameters = params.parameters[i];
     var term = vec4<Real>(0.0);

@@ -95,15 +95,9 @@ fn heaps_from(a: Logs, b: Logs, c: Logs, e: Logs) -> Heaps {
 const SAMPLE: u32 = 32u;
 const SAMPLED_TRIPS: u32 = 2u;
 
-// Vector loads of a trip of the first reading. Where a side may be anything, what makes logarithms of its
-// bins is much for a driver to compile, and stands there once for each of them.
-fn trip_of(lanes: u32) -> u32 {
-    return select(1u, LOADS, BY_SAMPLE) * lanes;
-}
-
 // Vector loads from one trip of the first reading to the next.
 fn step_of(place: Place, lanes: u32) -> u32 {
-    let trip = trip_of(lanes);
+    let trip = LOADS * lanes;
     let trips = (place.end - place.first + trip - 1u) / trip;
     let sampled = max(SAMPLED_TRIPS, SAMPLE / trip);
     return select(trip, trip * max(trips / sampled, 1u), BY_SAMPLE);
@@ -130,10 +124,10 @@ fn heaps_of(place: Place, lane: u32, lanes: u32, step: u32) -> Heaps {
         var b = no_logs();
         var c = no_logs();
         var e = no_logs();
-        if (BY_SAMPLE && LOADS >= 2u) {
+        if (LOADS >= 2u) {
             b = logs_at(place.row, quads.y, place.end);
         }
-        if (BY_SAMPLE && LOADS >= 4u) {
+        if (LOADS >= 4u) {
             c = logs_at(place.row, quads.z, place.end);
             e = logs_at(place.row, quads.w, place.end);
         }
@@ -364,7 +358,7 @@ fn reduce(group: vec3<u32>, local: u32) {
     let inside = unit < params.units;
     let place = place_of(min(unit, params.units - 1u));
     let step = step_of(place, lanes);
-    let trip = trip_of(lanes);
+    let trip = LOADS * lanes;
     if (BY_SAMPLE && SHARED && local == 0u) {
         atomicStore(&again, 0u);
     }

@@ -55,7 +55,7 @@ fn slopes_of(bins: Bins, line: Line, about: vec2<f32>) -> Slopes {
     let l_p = (bins.l.hi - about.x) + bins.l.lo;
     let l_q = (bins.l.hi + about.y) + bins.l.lo;
     var rest = about;
-    switch params.slope {
+    switch SLOPE {
         case KL_SLOPE: {
             slopes.of_p = p * l_p;
             slopes.of_q = -n;

@@ -2,13 +2,14 @@
 //! its [`Worker`](super::worker::Worker), which catches what wgpu throws.
 
 use std::collections::HashMap;
+use std::iter;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
-use super::kernel::{Kernel, Spec};
+use super::kernel::{Kernel, KernelKey, NO_CODES, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
@@ -16,7 +17,7 @@ use super::variant::{Output, Variant};
 use super::{clock, family, gradient, matrix, merge, rows};
 use crate::cpu::tile::Sum;
 use crate::error::Cause;
-use crate::plan::{Dispatch, Form, Limits, Merge};
+use crate::plan::{Dispatch, Limits, Merge};
 
 /// Slots that are kept for the next call: as many as one call has in flight.
 const MOST_IDLE_SLOTS: usize = 2;
@@ -67,7 +68,7 @@ pub(crate) struct RowsJob {
     /// How to merge the units' records; empty to leave them as they are.
     pub merges: Vec<Merge>,
     /// The passes that are made over the same bins with what was merged.
-    pub passes: Vec<family::Params>,
+    pub passes: Vec<family::Pass>,
     /// Whether the bins are to stay where they are, for a job on gradients.
     pub keeps_bins: bool,
 }
@@ -76,7 +77,7 @@ pub(crate) struct RowsJob {
 pub(crate) struct GradientJob {
     pub rows: RowsJob,
     /// All but the last only sum.
-    pub passes: Vec<gradient::Params>,
+    pub passes: Vec<gradient::Pass>,
     /// Bytes of those in P and in Q; 0 if they are not wanted.
     pub bytes: [usize; 2],
     pub lines: Vec<gradient::Line>,
@@ -115,8 +116,7 @@ impl RowsJob {
 
     /// That of the later passes.
     fn later_dispatch(&self) -> Dispatch {
-        let form = Form { loads: 1, whole: false, ..self.dispatch.form };
-        Dispatch { form, ..self.dispatch }
+        self.dispatch.unspecialised()
     }
 }
 
@@ -153,9 +153,6 @@ struct Made {
     at: usize,
     bytes: usize,
 }
-
-/// Which kernel: the name of its shader, the variant of its text, and how that is specialised.
-type KernelKey = (&'static str, Variant, Form);
 
 /// An open device.
 pub(crate) struct Device {
@@ -266,8 +263,9 @@ impl Device {
             input.hand_over(&mut work.encoder, bytes)?;
         }
         let params = job.params.with_ticket(ticket);
-        let sums =
-            self.summed(&mut work, &slot, job, job.dispatch, "rows", bytemuck::bytes_of(&params))?;
+        let key = ("rows", job.variant, job.dispatch.form, NO_CODES);
+        let params = bytemuck::bytes_of(&params);
+        let sums = self.summed(&mut work, &slot, job, job.dispatch, key, params)?;
         self.read_back(&mut work, &slot, sums, job.variant)?;
         if !job.passes.is_empty() {
             slot.heads.reserve(&self.device, sums.bytes);
@@ -275,10 +273,10 @@ impl Device {
             keep(&mut work, &slot, sums, &slot.heads)?;
         }
         for pass in &job.passes {
-            let params = pass.with_ticket(ticket);
-            let params = bytemuck::bytes_of(&params);
-            let dispatch = job.later_dispatch();
-            let terms = self.summed(&mut work, &slot, job, dispatch, "family", params)?;
+            let params = pass.params.with_ticket(ticket);
+            let (params, dispatch) = (bytemuck::bytes_of(&params), job.later_dispatch());
+            let key = ("family", job.variant, dispatch.form, pass.codes);
+            let terms = self.summed(&mut work, &slot, job, dispatch, key, params)?;
             match pass.is_balance() {
                 true => keep(&mut work, &slot, terms, &slot.balances)?,
                 false => self.read_back(&mut work, &slot, terms, job.variant.terms())?,
@@ -305,7 +303,7 @@ impl Device {
         }
         let params = job.params.with_ticket(ticket);
         for &sum in &job.sums {
-            let key = ("matrix", Variant::for_sum(sum), dispatch.form);
+            let key = ("matrix", Variant::for_sum(sum), dispatch.form, NO_CODES);
             let (device, size) = (&self.device, self.workgroup_size);
             let kernel = self.kernels.entry(key);
             kernel.or_insert_with(|| Kernel::new(device, matrix::spec(sum), size, dispatch.form));
@@ -346,9 +344,10 @@ impl Device {
         self.queue.write_buffer(slot.heads.get()?, 0, lines);
         let mut work = self.work();
         for pass in &job.passes {
-            let params = pass.with_ticket(ticket);
+            let params = pass.params.with_ticket(ticket);
             let (params, dispatch) = (bytemuck::bytes_of(&params), rows.later_dispatch());
-            let made = self.summed(&mut work, &slot, rows, dispatch, "gradient", params)?;
+            let key = ("gradient", rows.variant, dispatch.form, pass.codes);
+            let made = self.summed(&mut work, &slot, rows, dispatch, key, params)?;
             match pass.only_sums() {
                 true => keep(&mut work, &slot, made, &slot.balances)?,
                 false => self.read_back(&mut work, &slot, made, rows.variant.terms())?,
@@ -367,9 +366,11 @@ impl Device {
     fn prepare_gradients(&mut self, job: &GradientJob, until: Instant) -> Result<(), Fault> {
         let (rows, size) = (&job.rows, self.workgroup_size);
         let form = rows.later_dispatch().form;
-        let kernel = self.kernels.entry(("gradient", rows.variant, form));
-        let spec = || gradient::spec(rows.variant);
-        kernel.or_insert_with(|| Kernel::new(&self.device, spec(), size, form));
+        for &gradient::Pass { codes, .. } in &job.passes {
+            let kernel = self.kernels.entry(("gradient", rows.variant, form, codes));
+            let spec = || gradient::spec(rows.variant, codes);
+            kernel.or_insert_with(|| Kernel::new(&self.device, spec(), size, form));
+        }
         self.prepare(rows.variant.terms(), None, &rows.merges, until)?;
         match self.ln_table.get() {
             Ok(_) => Ok(()),
@@ -384,10 +385,10 @@ impl Device {
         slot: &Slot,
         job: &RowsJob,
         dispatch: Dispatch,
-        name: &'static str,
+        key: KernelKey,
         params: &[u8],
     ) -> Result<Made, Fault> {
-        let variant = if name == "rows" { job.variant } else { job.variant.terms() };
+        let variant = if key.0 == "rows" { job.variant } else { job.variant.terms() };
         let made = dispatch.units as usize * variant.layout().record_bytes;
         work.encoder.clear_buffer(slot.records[0].get()?, 0, Some(made as u64));
         let buffers = |name: &str| match name {
@@ -401,7 +402,7 @@ impl Device {
             "q_gradient" => slot.gradients[1].whole(),
             _ => self.ln_table.bound(ln_table::BYTES),
         };
-        self.record(work, (name, job.variant, dispatch.form), params, buffers, dispatch)?;
+        self.record(work, key, params, buffers, dispatch)?;
         self.merged(work, slot, variant, dispatch.units, &job.merges)
     }
 
@@ -477,7 +478,7 @@ impl Device {
                 "made" => to.bound(next.bytes),
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
-            let key = ("merge", variant, merge.dispatch.form);
+            let key = ("merge", variant, merge.dispatch.form, NO_CODES);
             self.record(work, key, bytemuck::bytes_of(&params), buffers, merge.dispatch)?;
             made = next;
         }
@@ -589,21 +590,26 @@ impl Device {
     ) -> Result<(), Fault> {
         let later = job.filter(|job| !job.passes.is_empty());
         let (device, size) = (&self.device, self.workgroup_size);
-        let mut compile = |name, variant, form, spec: &dyn Fn(Variant, Output) -> Spec| {
-            let kernel = self.kernels.entry((name, variant, form));
-            kernel
-                .or_insert_with(|| Kernel::new(device, spec(variant, Output::Record), size, form));
+        let mut compile = |key: KernelKey, spec: &dyn Fn(Variant) -> Spec| {
+            let (_, variant, form, _) = key;
+            let kernel = self.kernels.entry(key);
+            kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
         };
         if let Some(job) = job {
-            compile("rows", variant, job.dispatch.form, &rows::spec);
+            let key = ("rows", variant, job.dispatch.form, NO_CODES);
+            compile(key, &|variant| rows::spec(variant, Output::Record));
         }
         if let Some(job) = later {
-            compile("family", variant, job.later_dispatch().form, &|heads, _| family::spec(heads));
+            let form = job.later_dispatch().form;
+            for &family::Pass { codes, .. } in &job.passes {
+                let key = ("family", variant, form, codes);
+                compile(key, &|heads| family::spec(heads, codes));
+            }
         }
         for merge in merges {
-            compile("merge", variant, merge.dispatch.form, &merge::spec);
-            if later.is_some() {
-                compile("merge", variant.terms(), merge.dispatch.form, &merge::spec);
+            for variant in iter::once(variant).chain(later.map(|_| variant.terms())) {
+                let key = ("merge", variant, merge.dispatch.form, NO_CODES);
+                compile(key, &|variant| merge::spec(variant, Output::Record));
             }
         }
         let logs =

@@ -9,7 +9,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use super::kernel::Spec;
+use super::kernel::{Codes, Spec};
 use super::record::{self, Terms};
 use super::rows;
 use super::variant::{Family, Variant};
@@ -23,8 +23,8 @@ use crate::outcome::Row;
 use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, chain, sums};
 
-/// What the shader declares, for heads of a variant.
-pub fn spec(heads: Variant) -> Spec {
+/// What the shader declares, for heads of a variant and what is summed.
+pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
     let passes = [("made", 3, true), ("heads", 7, false), ("balances", 8, false)];
     Spec {
         name: "family",
@@ -47,6 +47,7 @@ pub fn spec(heads: Variant) -> Spec {
         buffers: [heads.bins_buffers(), &passes, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
+        codes: ["SUM_0", "SUM_1", "SUM_2", "SUM_3"].into_iter().zip(codes).collect(),
     }
 }
 
@@ -92,7 +93,6 @@ const FIELDS: &[(&str, usize)] = &[
     ("zero", offset_of!(Params, rows.zero)),
     ("per_temperature", offset_of!(Params, rows.per_temperature)),
     ("temperature", offset_of!(Params, rows.temperature)),
-    ("codes", offset_of!(Params, codes)),
     ("divided", offset_of!(Params, divided)),
     ("balanced", offset_of!(Params, balanced)),
     ("parameters", offset_of!(Params, parameters)),
@@ -103,7 +103,6 @@ const FIELDS: &[(&str, usize)] = &[
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
     rows: rows::Params,
-    codes: [u32; SUMS],
     divided: u32,
     balanced: u32,
     unused: [u32; 2],
@@ -115,7 +114,17 @@ impl Params {
     pub(crate) fn with_ticket(self, ticket: u32) -> Params {
         Params { rows: self.rows.with_ticket(ticket), ..self }
     }
+}
 
+/// A pass over the bins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    /// What is summed.
+    pub codes: Codes,
+    pub params: Params,
+}
+
+impl Pass {
     /// Whether this is the pass that finds what does not balance, which the others read.
     pub(crate) fn is_balance(&self) -> bool {
         self.codes[0] == DIFFERENCE
@@ -123,7 +132,7 @@ impl Params {
 }
 
 /// Sums of a pass.
-pub(crate) const SUMS: usize = 4;
+pub(crate) const SUMS: usize = size_of::<Codes>() / size_of::<u32>();
 
 /// What is summed, as the shader calls it.
 pub const NO_SUM: u32 = 0;
@@ -265,11 +274,11 @@ impl Asked {
     }
 
     /// What the passes after the first are told.
-    pub(crate) fn params(&self, rows: rows::Params) -> Vec<Params> {
-        let params = |balanced, told: &[Told]| {
+    pub(crate) fn params(&self, rows: rows::Params) -> Vec<Pass> {
+        let pass = |balanced, told: &[Told]| {
+            let mut codes = [NO_SUM; SUMS];
             let mut params = Params {
                 rows,
-                codes: [NO_SUM; SUMS],
                 divided: self.divided.into(),
                 balanced,
                 unused: [0; 2],
@@ -277,17 +286,17 @@ impl Asked {
                 series: [[0.0; 4]; 3 * SUMS],
             };
             for (at, told) in told.iter().enumerate() {
-                params.codes[at] = told.code;
+                codes[at] = told.code;
                 params.parameters[at] = told.parameters;
                 params.series[3 * at..3 * at + 3].copy_from_slice(&told.series);
             }
-            params
+            Pass { codes, params }
         };
         let told: Vec<_> =
             self.integrands.iter().filter_map(|&integrand| Told::of(integrand)).collect();
         let balance = Told { code: DIFFERENCE, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
-        let balance = (self.divided && !told.is_empty()).then(|| params(0, &[balance]));
-        let passes = told.chunks(SUMS).map(|told| params(self.divided.into(), told));
+        let balance = (self.divided && !told.is_empty()).then(|| pass(0, &[balance]));
+        let passes = told.chunks(SUMS).map(|told| pass(self.divided.into(), told));
         balance.into_iter().chain(passes).collect()
     }
 

@@ -15,7 +15,7 @@ use super::call::Call;
 use super::device::{Device, GradientJob, RowsJob};
 use super::family::{Asked, HALF};
 use super::fault::Fault;
-use super::kernel::Spec;
+use super::kernel::{Codes, Spec};
 use super::record::{self, Records};
 use super::rows::{self, IN_FLIGHT, in_parts, job, pack};
 use super::variant::{Family, Variant};
@@ -30,8 +30,8 @@ use crate::plan::{Chunk, Layout, Limits, Plan, Shape, padded};
 use crate::slope::Slope;
 use crate::{Divergence, Error};
 
-/// What the shader declares, for heads of a variant.
-pub fn spec(heads: Variant) -> Spec {
+/// What the shader declares, for heads of a variant, which slope it is and what is written.
+pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
     let passes = [("made", 3, true), ("lines", 7, false), ("means", 8, false)];
     let gradients = [("p_gradient", 10, true), ("q_gradient", 11, true)];
     Spec {
@@ -51,6 +51,7 @@ pub fn spec(heads: Variant) -> Spec {
         buffers: [heads.bins_buffers(), &passes, &gradients, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
+        codes: ["SLOPE", "WRITES"].into_iter().zip(codes).collect(),
     }
 }
 
@@ -73,12 +74,10 @@ const FIELDS: &[(&str, usize)] = &[
     ("order", offset_of!(Params, told.order)),
     ("by_u", offset_of!(Params, told.by)),
     ("by_v", offset_of!(Params, told.by) + 4),
-    ("slope", offset_of!(Params, told.slope)),
-    ("divided", offset_of!(Params, divided)),
     ("p_summed", offset_of!(Params, summed)),
     ("q_summed", offset_of!(Params, summed) + 4),
+    ("divided", offset_of!(Params, divided)),
     ("round", offset_of!(Params, round)),
-    ("writes", offset_of!(Params, writes)),
 ];
 
 #[repr(C)]
@@ -86,20 +85,30 @@ const FIELDS: &[(&str, usize)] = &[
 pub(crate) struct Params {
     rows: rows::Params,
     told: Told,
-    divided: u32,
     summed: [u32; 2],
+    divided: u32,
     round: u32,
-    writes: u32,
+    unused: [u32; 2],
 }
 
 impl Params {
     pub(crate) fn with_ticket(self, ticket: u32) -> Params {
         Params { rows: self.rows.with_ticket(ticket), ..self }
     }
+}
 
+/// A pass over the bins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    /// The slope, and whether it is written: in P if 1, in Q if 2, in both if 3.
+    pub codes: Codes,
+    pub params: Params,
+}
+
+impl Pass {
     /// Whether this pass sums slopes, for the one after it.
     pub(crate) fn only_sums(&self) -> bool {
-        self.writes == 0
+        self.codes[1] == 0
     }
 }
 
@@ -122,19 +131,17 @@ struct Told {
     less_1: [f32; 4],
     order: [f32; 4],
     by: [f32; 2],
-    slope: u32,
 }
 
 impl Told {
-    /// None of one that the shader does not have: that is the host's.
-    fn of(divergence: Divergence) -> Option<Told> {
-        let plain = |slope| Told { less_1: [0.0; 4], order: [0.0; 4], by: [0.0; 2], slope };
-        let mixed = |w: f64| Told { by: [w as f32, (1.0 - w) as f32], ..plain(JENSEN_SHANNON) };
-        let power = |a: f64, by: [f64; 2]| Told {
-            less_1: in_parts(a - 1.0, HALF),
-            order: in_parts(a, HALF),
-            by: by.map(|by| by as f32),
-            ..plain(POWER)
+    /// With how the shader calls it. None of one that it does not have: that is the host's.
+    fn of(divergence: Divergence) -> Option<(u32, Told)> {
+        let none = Told { less_1: [0.0; 4], order: [0.0; 4], by: [0.0; 2] };
+        let plain = |slope| (slope, none);
+        let mixed = |w: f64| (JENSEN_SHANNON, Told { by: [w as f32, (1.0 - w) as f32], ..none });
+        let power = |a: f64, by: [f64; 2]| {
+            let (less_1, order) = (in_parts(a - 1.0, HALF), in_parts(a, HALF));
+            (POWER, Told { less_1, order, by: by.map(|by| by as f32) })
         };
         Some(match divergence {
             Divergence::Kl => plain(KL),
@@ -200,6 +207,7 @@ const LINE_FIELDS: &[(&str, usize)] = &[
 struct Lines {
     variant: Variant,
     divergence: Divergence,
+    slope: u32,
     told: Told,
     kinds: [Kind; 2],
     divided: bool,
@@ -218,9 +226,10 @@ impl Lines {
         let divides = matches!(batch.mass(), Mass::Check | Mass::Normalize);
         let [divided, other] = kinds.map(|kind| divides || kind == Kind::Logits);
         let divergence = divergence.at_its_limit();
-        let told = Told::of(divergence).filter(|_| !variant.is_f64() && divided == other)?;
+        let told = Told::of(divergence).filter(|_| !variant.is_f64() && divided == other);
+        let (slope, told) = told?;
         let (mass, temperature) = (batch.mass(), batch.temperature());
-        Some(Lines { variant, divergence, told, kinds, divided, mass, temperature })
+        Some(Lines { variant, divergence, slope, told, kinds, divided, mass, temperature })
     }
 
     /// The means of which slopes are to be summed, of those that are wanted. The others are 0; but of
@@ -546,14 +555,17 @@ impl<T: Element> Way<'_, '_, T> {
         GradientJob { rows, passes, bytes, lines }
     }
 
-    fn passes(&self, rows: rows::Params, near: bool) -> Vec<Params> {
-        let Lines { told, divided, .. } = self.lines;
+    fn passes(&self, rows: rows::Params, near: bool) -> Vec<Pass> {
+        let Lines { slope, told, divided, .. } = self.lines;
         let summed = self.lines.summed(self.wanted, near);
         let known = u32::from(self.lines.means(1.0).is_some());
         let sums = if summed == [false; 2] { 0 } else { 2 - known };
         let [p, q] = self.wanted.map(u32::from);
         let (divided, summed) = (divided.into(), summed.map(u32::from));
-        let pass = |round, writes| Params { rows, told, divided, summed, round, writes };
+        let pass = |round, writes| Pass {
+            codes: [slope, writes, 0, 0],
+            params: Params { rows, told, summed, divided, round, unused: [0; 2] },
+        };
         let before = (0..sums).map(|round| pass(round, 0));
         before.chain([pass(sums, p | q << 1)]).collect()
     }

@@ -23,7 +23,18 @@ pub struct Spec {
     pub params: Fields,
     /// Of a second uniform, by which records become values.
     pub policy: Option<Fields>,
+    /// Override constants of its own, by which it is compiled for one of its purposes.
+    pub codes: Vec<(&'static str, u32)>,
 }
+
+/// Those of a kernel that has several purposes; 0 where it has fewer.
+pub(crate) type Codes = [u32; 4];
+
+/// Whatever there is to know of a kernel before it is compiled.
+pub(crate) type KernelKey = (&'static str, Variant, Form, Codes);
+
+/// Of kernels with one purpose.
+pub(crate) const NO_CODES: Codes = [0; 4];
 
 /// The size of a struct, and the names and offsets of its fields.
 pub type Fields = (usize, &'static [(&'static str, usize)]);
@@ -87,13 +98,15 @@ impl Kernel {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
+        let codes = spec.codes.iter().map(|&(name, code)| (name, f64::from(code)));
+        let constants: Vec<_> = overrides(workgroup_size, form).into_iter().chain(codes).collect();
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(spec.name),
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some(spec.name),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &overrides(workgroup_size, form),
+                constants: &constants,
                 // Where the driver does not do it, one invocation would for all. A unit's lanes write
                 // whatever its tree reads.
                 zero_initialize_workgroup_memory: false,

@@ -48,6 +48,7 @@ pub fn spec(variant: Variant, output: Output) -> Spec {
             .concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: settle::policy(output),
+        codes: Vec::new(),
     }
 }
 
@@ -417,7 +418,7 @@ pub(super) fn job<T: Element>(
         bytes: [Side::P, Side::Q].map(|side| rows_of(batch, side, chunk).len() * row),
         params,
         passes: asked.params(params),
-        dispatch: plan.dispatch(chunk),
+        dispatch: variant.dispatch(plan, chunk),
         keeps_bins: false,
         merges: if chunk.whole_rows { plan.merges(chunk.rows.len()) } else { Vec::new() },
     }

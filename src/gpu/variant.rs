@@ -5,7 +5,7 @@ use crate::cpu::tile::Sum;
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
-use crate::plan::Layout;
+use crate::plan::{Chunk, Dispatch, Layout, Plan};
 
 use super::record;
 
@@ -73,6 +73,12 @@ impl Variant {
         let terms =
             [Format::F32, Format::F64].map(|format| Variant { format, family: Family::Terms });
         Variant::all().chain(terms)
+    }
+
+    /// The dispatch that sums the units of a chunk.
+    pub(crate) fn dispatch(self, plan: &Plan, chunk: &Chunk) -> Dispatch {
+        let dispatch = plan.dispatch(chunk);
+        if self.family == Family::Chain { dispatch.unspecialised() } else { dispatch }
     }
 
     /// Records of terms, of which there are two: whatever the bins were, the arithmetic is in f32 or in f64.
@@ -225,9 +231,14 @@ impl Variant {
     pub(crate) fn head_source(self) -> &'static str {
         match self.family {
             Family::Sums => include_str!("../../shaders/shared/family_sums.wgsl"),
-            Family::Chain | Family::Logs => {
-                include_str!("../../shaders/shared/family_chain.wgsl")
-            }
+            Family::Chain => concat!(
+                include_str!("../../shaders/shared/kinds_any.wgsl"),
+                include_str!("../../shaders/shared/family_chain.wgsl"),
+            ),
+            Family::Logs => concat!(
+                include_str!("../../shaders/shared/kinds_logs.wgsl"),
+                include_str!("../../shaders/shared/family_chain.wgsl"),
+            ),
             Family::Terms | Family::Pairs(_) => "",
         }
     }

@@ -20,17 +20,13 @@ struct Params {
     zero: u32,
     per_temperature: vec4<f32>,
     temperature: vec4<f32>,
+    codes: vec4<u32>,                // what is summed
     divided: u32,                    // whether sides are divided by their masses
     balanced: u32,                   // whether the round with the differences is over
+    terms: u32,                      // how many sums there are
     parameters: array<vec4<f32>, 4>, // of each sum
     series: array<vec4<f32>, 12>,    // three for each sum
 }
-
-// What is summed: sums.
-override SUM_0: u32 = 0u;
-override SUM_1: u32 = 0u;
-override SUM_2: u32 = 0u;
-override SUM_3: u32 = 0u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(7) var<storage, read> heads: array<Head>;              // [rows], of the first pass
@@ -85,16 +81,20 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
     var quad = place.first + lane;
     loop {
         let bins = bins_at(row, quad, end, scale);
-        sums += vec4<Real>(
-            total(term(0u, SUM_0, bins)),
-            total(term(1u, SUM_1, bins)),
-            total(term(2u, SUM_2, bins)),
-            total(term(3u, SUM_3, bins)),
-        );
+        // In turn, so that a device that computes whatever it may choose from does so no more than it has to.
+        var i = 0u;
+        loop {
+            let is_it = vec4(i) == vec4(0u, 1u, 2u, 3u);
+            sums += select(vec4<Real>(0.0), vec4<Real>(total(term(i, bins))), is_it);
+            continuing {
+                i += 1u;
+                break if i >= params.terms;
+            }
+        }
         only += bins.only;
         record.flags |= bins.flags;
         record.consumed += bins_in(quad, end);
-        if (SUM_0 == LARGEST || SUM_1 == LARGEST || SUM_2 == LARGEST || SUM_3 == LARGEST) {
+        if (LOOK >= AT_LOGARITHMS && any(params.codes == vec4(LARGEST))) {
             let l = bins.l.hi + bins.l.lo;
             record.largest = max(record.largest, max(max(l.x, l.y), max(l.z, l.w)));
         }

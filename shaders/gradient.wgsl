@@ -24,14 +24,13 @@ struct Params {
     order: vec4<f32>,
     by_u: f32,
     by_v: f32,
+    slope: u32,
+    divided: u32,        // whether sides are divided by their masses
     p_summed: u32,       // whether the mean of the slopes in P is summed
     q_summed: u32,
-    divided: u32,        // whether sides are divided by their masses
     round: u32,          // how many passes that sum them are over
+    writes: u32,         // whether this one writes: derivatives in P if 1, in Q if 2, in both if 3
 }
-
-override SLOPE: u32 = 0u;   // which: see shared/slopes_f32.wgsl
-override WRITES: u32 = 0u;  // whether this pass writes: derivatives in P if 1, in Q if 2, in both if 3
 
 // What the host knows of a row.
 struct Line {
@@ -96,7 +95,7 @@ fn means_of(row: u32, line: Line) -> Means {
         return Means(vec2(line.p_about, line.q_about), vec2(0.0));
     }
     let found = means[row];
-    if (WRITES == 0u) {
+    if (params.writes == 0u) {
         return Means(vec2(found.first, found.second), vec2(0.0));
     }
     return Means(vec2(found.third, found.fourth), vec2(found.first, found.second));
@@ -181,11 +180,11 @@ fn record_of(unit: u32, lane: u32, lanes: u32) -> Record {
         let slopes = slopes_of(bins, line, near.about);
         if (quad < place.end) {
             let at = row * row_quads + quad;
-            if ((WRITES & 1u) != 0u) {
+            if ((params.writes & 1u) != 0u) {
                 p_gradient[at] =
                     derivatives(of_p, slopes.of_p, slopes.p_end, bins.p, bins.p_on, bins.both);
             }
-            if ((WRITES & 2u) != 0u) {
+            if ((params.writes & 2u) != 0u) {
                 q_gradient[at] =
                     derivatives(of_q, slopes.of_q, slopes.q_end, bins.q, bins.q_on, bins.both);
             }

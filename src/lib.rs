@@ -168,7 +168,6 @@ struct Readme;
 pub mod internal {
     use crate::cpu::tile::{EXP_TAIL, FAR, NEAR};
     pub use crate::gpu::Injury;
-    use crate::gpu::kernel::NO_CODES;
     pub use crate::gpu::kernel::{POLICY_BINDING, Spec};
     use crate::gpu::variant::Output;
     pub use crate::gpu::variant::{Family, Format, Variant};
@@ -182,11 +181,11 @@ pub mod internal {
     pub fn kernels() -> Vec<Spec> {
         let rows = Variant::all().map(|variant| rows::spec(variant, Output::Record));
         let merged = Variant::merged().map(|variant| merge::spec(variant, Output::Record));
-        let families = Variant::all().map(|heads| family::spec(heads, NO_CODES));
+        let families = Variant::all().map(|heads| family::spec(heads, kernel::AT_POWERS));
         let resident = Variant::all().filter(|variant| !variant.is_f64());
         let of_f32 = resident.flat_map(|variant| {
             let settles = [rows::spec, merge::spec].map(|spec| spec(variant, Output::Value));
-            settles.into_iter().chain([gradient::spec(variant, NO_CODES)])
+            settles.into_iter().chain([gradient::spec(variant, kernel::AT_POWERS)])
         });
         let matrices = Variant::sums().map(matrix::spec);
         rows.chain(merged).chain(families).chain(of_f32).chain(matrices).collect()
@@ -211,6 +210,8 @@ pub mod internal {
         ("SOME_OF_Q_ALONE", record::SOME_OF_Q_ALONE),
         ("SOME_OF_BOTH", record::SOME_OF_BOTH),
         ("SOME_MASKED", record::SOME_MASKED),
+        ("AT_LOGARITHMS", kernel::AT_LOGARITHMS),
+        ("AT_POWERS", kernel::AT_POWERS),
         ("NO_SUM", family::NO_SUM),
         ("DIFFERENCE", family::DIFFERENCE),
         ("REVERSE_KL", family::REVERSE_KL),

@@ -400,7 +400,8 @@ impl<T: Element> Asked<T::Value> for RowsWithGradients<'_, '_, '_, T> {
     async fn attempt(&mut self, gpu: &Gpu, call: &mut Call<T::Value>) -> Result<(), Error> {
         let RowsWithGradients { divergence, gradients } = self;
         self_test::prove_for(gpu, &[*divergence], gradients.batch(), call.until).await?;
-        self_test::prove_gradients_for(gpu, gradients.batch(), call.until).await?;
+        let (batch, wanted) = (gradients.batch(), gradients.wanted());
+        self_test::prove_gradients_for(gpu, *divergence, wanted, batch, call.until).await?;
         gpu.finish_gradients(*divergence, gradients, call).await
     }
 }

@@ -2,6 +2,12 @@
 // bins_f32.wgsl or bins_f64.wgsl, and with family_sums.wgsl or family_chain.wgsl. As in src/cpu/bins.rs,
 // swapping P and Q changes the signs of n and l, and nothing else.
 
+// What the terms look at. Many devices compute whatever they may choose from: a kernel is compiled for some.
+override LOOK: u32 = 2u;
+
+const AT_LOGARITHMS: u32 = 1u;  // and not at p, q and p − q alone
+const AT_POWERS: u32 = 2u;      // of the ratios, too
+
 // The masses of a row, between 1 and 2, in units of powers of two.
 struct Masses {
     p: Real,

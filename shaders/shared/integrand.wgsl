@@ -40,8 +40,9 @@ fn roots(bins: Bins) -> vec4<Real> {
     return 2.0 * s * s;
 }
 
-// (a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a)).
-fn power(bins: Bins, l: vec4<Real>, i: u32) -> vec4<Real> {
+// (a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a)), of pᵃ·q¹⁻ᵃ.
+fn power(bins: Bins, raised: vec4<Real>, i: u32) -> vec4<Real> {
+    let l = bins.l.hi + bins.l.lo;
     let parameters = params.parameters[i];
     let order = order_of(parameters).itself;
     let delta = order_of(parameters).less_1;
@@ -53,38 +54,62 @@ fn power(bins: Bins, l: vec4<Real>, i: u32) -> vec4<Real> {
     let some = small & (abs(z) >= vec4<Real>(0x1p-60));
     let z_some = select(vec4<Real>(1.0), z, some);
     let rise = 1.0 + select(vec4<Real>(0.0), phi(z_some) / z_some, some);
-    let raised = exp_of(plus(bins.p_ln, times(bins.l, parameters)));
     let of_p = select((raised - bins.p) / delta, bins.p * l * rise, small);
     return select(max((of_p - bins.n) / order, vec4<Real>(0.0)), by_series, near);
 }
 
-// What four bins add to the i-th sum, of which the code is known when the kernel is compiled: many devices
-// compute whatever they may choose from.
-fn term(i: u32, code: u32, bins: Bins) -> vec4<Real> {
-    let l = bins.l.hi + bins.l.lo;
-    let parameters = params.parameters[i];
-    var term = vec4<Real>(0.0);
+// What four bins add to the i-th sum.
+fn term(i: u32, bins: Bins) -> vec4<Real> {
+    let code = params.codes[i];
+    var term = of_numbers(code, params.parameters[i], bins);
     var where_ = bins.both;
-    switch code {
-        case DIFFERENCE: { term = bins.n; }
-        case REVERSE_KL: { term = reverse_kl(bins, l); }
-        case JEFFREYS: { term = bins.n * l; }
-        case JENSEN_SHANNON: { term = jensen_shannon(bins, parameters); }
-        case ROOTS: { term = roots(bins); }
-        case POWER: { term = power(bins, l, i); }
-        case SWAPPED_POWER: { term = power(swapped(bins), -l, i); }
-        case ROOT_OVERLAP: {
-            let sum = plus(bins.p_ln, bins.q_ln);
-            term = exp_of(Pair(0.5 * sum.hi, 0.5 * sum.lo));
-        }
-        case OVERLAP: { term = exp_of(plus(bins.p_ln, times(bins.l, parameters))); }
-        case VARIATION: { term = 0.5 * abs(bins.n); }
-        case CROSS_ENTROPY: { term = -bins.p * (bins.q_ln.hi + bins.q_ln.lo); }
-        case ENTROPY: {
-            term = -bins.p * (bins.p_ln.hi + bins.p_ln.lo);
-            where_ = bins.p_on;
-        }
-        default: {}
+    if (LOOK >= AT_LOGARITHMS) {
+        term += of_logarithms(code, bins);
+        where_ = select(where_, bins.p_on, vec4(code == ENTROPY));
+    }
+    if (LOOK >= AT_POWERS) {
+        term += of_powers(code, i, bins);
     }
     return select(vec4<Real>(0.0), term, where_);
+}
+
+fn of_numbers(code: u32, parameters: vec4<f32>, bins: Bins) -> vec4<Real> {
+    switch code {
+        case DIFFERENCE: { return bins.n; }
+        case JENSEN_SHANNON: { return jensen_shannon(bins, parameters); }
+        case ROOTS: { return roots(bins); }
+        case VARIATION: { return 0.5 * abs(bins.n); }
+        default: { return vec4<Real>(0.0); }
+    }
+}
+
+fn of_logarithms(code: u32, bins: Bins) -> vec4<Real> {
+    let l = bins.l.hi + bins.l.lo;
+    switch code {
+        case REVERSE_KL: { return reverse_kl(bins, l); }
+        case JEFFREYS: { return bins.n * l; }
+        case CROSS_ENTROPY: { return -bins.p * (bins.q_ln.hi + bins.q_ln.lo); }
+        case ENTROPY: { return -bins.p * (bins.p_ln.hi + bins.p_ln.lo); }
+        default: { return vec4<Real>(0.0); }
+    }
+}
+
+fn of_powers(code: u32, i: u32, bins: Bins) -> vec4<Real> {
+    if (code < POWER || code > OVERLAP) {
+        return vec4<Real>(0.0);
+    }
+    var ordered = bins;
+    if (code == SWAPPED_POWER) {
+        ordered = swapped(bins);
+    }
+    var ln = plus(ordered.p_ln, times(ordered.l, params.parameters[i]));
+    if (code == ROOT_OVERLAP) {
+        let sum = plus(bins.p_ln, bins.q_ln);
+        ln = Pair(0.5 * sum.hi, 0.5 * sum.lo);
+    }
+    let raised = exp_of(ln);
+    if (code >= ROOT_OVERLAP) {
+        return raised;
+    }
+    return power(ordered, raised, i);
 }

@@ -55,67 +55,68 @@ fn slopes_of(bins: Bins, line: Line, about: vec2<f32>) -> Slopes {
     let l_p = (bins.l.hi - about.x) + bins.l.lo;
     let l_q = (bins.l.hi + about.y) + bins.l.lo;
     var rest = about;
-    switch SLOPE {
-        case KL_SLOPE: {
-            slopes.of_p = p * l_p;
-            slopes.of_q = -n;
-            rest = vec2(0.0);
+    if (LOOK == AT_POWERS) {
+        let less = Pair(vec4(-line.ln_overlap), vec4(-line.ln_overlap_rest));
+        let from_p = plus(times(bins.l, params.less_1), less);
+        let from_q = plus(times(bins.l, params.order), less);
+        let g = exp_of(plus(bins.p_ln, from_p));
+        slopes.of_p = params.by_u * times_expm1(p, from_p.hi, g);
+        slopes.of_q = -params.by_v * times_expm1(q, from_q.hi, g);
+    } else if (LOOK == AT_LOGARITHMS) {
+        rest = vec2(0.0);
+        switch params.slope {
+            case KL_SLOPE: {
+                slopes.of_p = p * l_p;
+                slopes.of_q = -n;
+            }
+            case REVERSE_KL_SLOPE: {
+                slopes.of_p = n;
+                slopes.of_q = -(q * l_q);
+            }
+            case JEFFREYS_SLOPE: {
+                slopes.of_p = p * l_p + n;
+                slopes.of_q = -(q * l_q + n);
+            }
+            case CROSS_ENTROPY_SLOPE: {
+                let u = -((bins.q_ln.hi + about.x) + bins.q_ln.lo);
+                slopes.of_p = p * u;
+                slopes.of_q = -n;
+                slopes.p_end = select(slopes.p_end, u + about.x, bins.q_on);
+            }
+            case ENTROPY_SLOPE: {
+                let u = -((bins.p_ln.hi + about.x) + bins.p_ln.lo);
+                slopes.of_p = p * u;
+                slopes.p_end = select(slopes.p_end, u + about.x, bins.p_on);
+            }
+            default: {}
         }
-        case REVERSE_KL_SLOPE: {
-            slopes.of_p = n;
-            slopes.of_q = -(q * l_q);
-            rest = vec2(0.0);
+    } else {
+        switch params.slope {
+            case JENSEN_SHANNON_SLOPE: {
+                let m = params.by_u * p + params.by_v * q;
+                slopes.of_p = params.by_u * p * ln_between(p, m, params.by_v * n);
+                slopes.of_q = params.by_v * q * ln_between(q, m, -(params.by_u * n));
+            }
+            case HELLINGER_SLOPE: {
+                let apart = n / (sqrt(p) + sqrt(q));
+                slopes.of_p = sqrt(p) * apart;
+                slopes.of_q = -(sqrt(q) * apart);
+            }
+            case VARIATION_SLOPE: {
+                slopes.of_p = p * half_sign(n);
+                slopes.of_q = -(q * half_sign(n));
+                let doubtful = bins.both & (abs(n) <= DOUBTFUL * (p + q));
+                slopes.flags = select(0u, SOME_HUGE, any(doubtful));
+            }
+            case CHI_SQUARED_SLOPE: {
+                let by_q = n / q;
+                slopes.of_p = 2.0 * p * by_q;
+                slopes.of_q = -((p + q) * by_q);
+                let floored = bins.both & (q <= vec4(FLOOR));
+                slopes.flags = select(0u, SOME_HUGE, any(floored));
+            }
+            default: {}
         }
-        case JEFFREYS_SLOPE: {
-            slopes.of_p = p * l_p + n;
-            slopes.of_q = -(q * l_q + n);
-            rest = vec2(0.0);
-        }
-        case JENSEN_SHANNON_SLOPE: {
-            let m = params.by_u * p + params.by_v * q;
-            slopes.of_p = params.by_u * p * ln_between(p, m, params.by_v * n);
-            slopes.of_q = params.by_v * q * ln_between(q, m, -(params.by_u * n));
-        }
-        case POWER_SLOPE: {
-            let less = Pair(vec4(-line.ln_overlap), vec4(-line.ln_overlap_rest));
-            let from_p = plus(times(bins.l, params.less_1), less);
-            let from_q = plus(times(bins.l, params.order), less);
-            let g = exp_of(plus(bins.p_ln, from_p));
-            slopes.of_p = params.by_u * times_expm1(p, from_p.hi, g);
-            slopes.of_q = -params.by_v * times_expm1(q, from_q.hi, g);
-        }
-        case HELLINGER_SLOPE: {
-            let apart = n / (sqrt(p) + sqrt(q));
-            slopes.of_p = sqrt(p) * apart;
-            slopes.of_q = -(sqrt(q) * apart);
-        }
-        case VARIATION_SLOPE: {
-            slopes.of_p = p * half_sign(n);
-            slopes.of_q = -(q * half_sign(n));
-            let doubtful = bins.both & (abs(n) <= DOUBTFUL * (p + q));
-            slopes.flags = select(0u, SOME_HUGE, any(doubtful));
-        }
-        case CHI_SQUARED_SLOPE: {
-            let by_q = n / q;
-            slopes.of_p = 2.0 * p * by_q;
-            slopes.of_q = -((p + q) * by_q);
-            let floored = bins.both & (q <= vec4(FLOOR));
-            slopes.flags = select(0u, SOME_HUGE, any(floored));
-        }
-        case CROSS_ENTROPY_SLOPE: {
-            let u = -((bins.q_ln.hi + about.x) + bins.q_ln.lo);
-            slopes.of_p = p * u;
-            slopes.of_q = -n;
-            slopes.p_end = select(slopes.p_end, u + about.x, bins.q_on);
-            rest = vec2(0.0);
-        }
-        case ENTROPY_SLOPE: {
-            let u = -((bins.p_ln.hi + about.x) + bins.p_ln.lo);
-            slopes.of_p = p * u;
-            slopes.p_end = select(slopes.p_end, u + about.x, bins.p_on);
-            rest = vec2(0.0);
-        }
-        default: {}
     }
     slopes.of_p -= p * rest.x;
     slopes.of_q -= q * rest.y;

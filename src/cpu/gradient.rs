@@ -30,6 +30,8 @@ use crate::batch::Batch;
 use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
+#[cfg(feature = "gpu")]
+use crate::gradient::Wanted;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
 use crate::outcome::{Row, Slots};
@@ -109,8 +111,12 @@ impl<'a, 'b, 'p, T: Element> Gradients<'a, 'b, 'p, T> {
 
     /// Which of them are wanted.
     #[cfg(feature = "gpu")]
-    pub(crate) fn are_wanted(&self) -> [bool; 2] {
-        [0, 1].map(|side| self.places.0[side].is_some() || self.summed[side].is_some())
+    pub(crate) fn wanted(&self) -> Wanted {
+        match [0, 1].map(|side| self.places.0[side].is_some() || self.summed[side].is_some()) {
+            [true, true] => Wanted::Both,
+            [true, false] => Wanted::P,
+            [false, _] => Wanted::Q,
+        }
     }
 
     /// Fills in some rows: as a device made them, or else here. Each row once.

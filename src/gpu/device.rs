@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
-use super::kernel::{Kernel, KernelKey, NO_CODES, Spec};
+use super::kernel::{AT_NUMBERS, Kernel, KernelKey, Spec};
 use super::ln_table::{self, ln_table};
 use super::record::Records;
 use super::slot::{BindGroups, Buffer, Mapping, Part, Running, Slot};
@@ -68,7 +68,7 @@ pub(crate) struct RowsJob {
     /// How to merge the units' records; empty to leave them as they are.
     pub merges: Vec<Merge>,
     /// The passes that are made over the same bins with what was merged.
-    pub passes: Vec<family::Pass>,
+    pub passes: Vec<family::Params>,
     /// Whether the bins are to stay where they are, for a job on gradients.
     pub keeps_bins: bool,
 }
@@ -77,7 +77,7 @@ pub(crate) struct RowsJob {
 pub(crate) struct GradientJob {
     pub rows: RowsJob,
     /// All but the last only sum.
-    pub passes: Vec<gradient::Pass>,
+    pub passes: Vec<gradient::Params>,
     /// Bytes of those in P and in Q; 0 if they are not wanted.
     pub bytes: [usize; 2],
     pub lines: Vec<gradient::Line>,
@@ -263,7 +263,7 @@ impl Device {
             input.hand_over(&mut work.encoder, bytes)?;
         }
         let params = job.params.with_ticket(ticket);
-        let key = ("rows", job.variant, job.dispatch.form, NO_CODES);
+        let key = ("rows", job.variant, job.dispatch.form, AT_NUMBERS);
         let params = bytemuck::bytes_of(&params);
         let sums = self.summed(&mut work, &slot, job, job.dispatch, key, params)?;
         self.read_back(&mut work, &slot, sums, job.variant)?;
@@ -273,9 +273,9 @@ impl Device {
             keep(&mut work, &slot, sums, &slot.heads)?;
         }
         for pass in &job.passes {
-            let params = pass.params.with_ticket(ticket);
+            let params = pass.with_ticket(ticket);
             let (params, dispatch) = (bytemuck::bytes_of(&params), job.later_dispatch());
-            let key = ("family", job.variant, dispatch.form, pass.codes);
+            let key = ("family", job.variant, dispatch.form, pass.look());
             let terms = self.summed(&mut work, &slot, job, dispatch, key, params)?;
             match pass.is_balance() {
                 true => keep(&mut work, &slot, terms, &slot.balances)?,
@@ -303,7 +303,7 @@ impl Device {
         }
         let params = job.params.with_ticket(ticket);
         for &sum in &job.sums {
-            let key = ("matrix", Variant::for_sum(sum), dispatch.form, NO_CODES);
+            let key = ("matrix", Variant::for_sum(sum), dispatch.form, AT_NUMBERS);
             let (device, size) = (&self.device, self.workgroup_size);
             let kernel = self.kernels.entry(key);
             kernel.or_insert_with(|| Kernel::new(device, matrix::spec(sum), size, dispatch.form));
@@ -344,9 +344,9 @@ impl Device {
         self.queue.write_buffer(slot.heads.get()?, 0, lines);
         let mut work = self.work();
         for pass in &job.passes {
-            let params = pass.params.with_ticket(ticket);
+            let params = pass.with_ticket(ticket);
             let (params, dispatch) = (bytemuck::bytes_of(&params), rows.later_dispatch());
-            let key = ("gradient", rows.variant, dispatch.form, pass.codes);
+            let key = ("gradient", rows.variant, dispatch.form, pass.look());
             let made = self.summed(&mut work, &slot, rows, dispatch, key, params)?;
             match pass.only_sums() {
                 true => keep(&mut work, &slot, made, &slot.balances)?,
@@ -366,9 +366,9 @@ impl Device {
     fn prepare_gradients(&mut self, job: &GradientJob, until: Instant) -> Result<(), Fault> {
         let (rows, size) = (&job.rows, self.workgroup_size);
         let form = rows.later_dispatch().form;
-        for &gradient::Pass { codes, .. } in &job.passes {
-            let kernel = self.kernels.entry(("gradient", rows.variant, form, codes));
-            let spec = || gradient::spec(rows.variant, codes);
+        for look in job.passes.iter().map(gradient::Params::look) {
+            let kernel = self.kernels.entry(("gradient", rows.variant, form, look));
+            let spec = || gradient::spec(rows.variant, look);
             kernel.or_insert_with(|| Kernel::new(&self.device, spec(), size, form));
         }
         self.prepare(rows.variant.terms(), None, &rows.merges, until)?;
@@ -478,7 +478,7 @@ impl Device {
                 "made" => to.bound(next.bytes),
                 _ => self.ln_table.bound(ln_table::BYTES),
             };
-            let key = ("merge", variant, merge.dispatch.form, NO_CODES);
+            let key = ("merge", variant, merge.dispatch.form, AT_NUMBERS);
             self.record(work, key, bytemuck::bytes_of(&params), buffers, merge.dispatch)?;
             made = next;
         }
@@ -596,19 +596,19 @@ impl Device {
             kernel.or_insert_with(|| Kernel::new(device, spec(variant), size, form));
         };
         if let Some(job) = job {
-            let key = ("rows", variant, job.dispatch.form, NO_CODES);
+            let key = ("rows", variant, job.dispatch.form, AT_NUMBERS);
             compile(key, &|variant| rows::spec(variant, Output::Record));
         }
         if let Some(job) = later {
             let form = job.later_dispatch().form;
-            for &family::Pass { codes, .. } in &job.passes {
-                let key = ("family", variant, form, codes);
-                compile(key, &|heads| family::spec(heads, codes));
+            for look in job.passes.iter().map(family::Params::look) {
+                let key = ("family", variant, form, look);
+                compile(key, &|heads| family::spec(heads, look));
             }
         }
         for merge in merges {
             for variant in iter::once(variant).chain(later.map(|_| variant.terms())) {
-                let key = ("merge", variant, merge.dispatch.form, NO_CODES);
+                let key = ("merge", variant, merge.dispatch.form, AT_NUMBERS);
                 compile(key, &|variant| merge::spec(variant, Output::Record));
             }
         }

@@ -9,7 +9,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use super::kernel::{Codes, Spec};
+use super::kernel::{AT_LOGARITHMS, AT_NUMBERS, AT_POWERS, Spec};
 use super::record::{self, Terms};
 use super::rows;
 use super::variant::{Family, Variant};
@@ -23,8 +23,8 @@ use crate::outcome::Row;
 use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, chain, sums};
 
-/// What the shader declares, for heads of a variant and what is summed.
-pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
+/// What the shader declares, for heads of a variant and what the terms look at.
+pub(crate) fn spec(heads: Variant, look: u32) -> Spec {
     let passes = [("made", 3, true), ("heads", 7, false), ("balances", 8, false)];
     Spec {
         name: "family",
@@ -47,7 +47,7 @@ pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
         buffers: [heads.bins_buffers(), &passes, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
-        codes: ["SUM_0", "SUM_1", "SUM_2", "SUM_3"].into_iter().zip(codes).collect(),
+        own: vec![("LOOK", look)],
     }
 }
 
@@ -93,8 +93,10 @@ const FIELDS: &[(&str, usize)] = &[
     ("zero", offset_of!(Params, rows.zero)),
     ("per_temperature", offset_of!(Params, rows.per_temperature)),
     ("temperature", offset_of!(Params, rows.temperature)),
+    ("codes", offset_of!(Params, codes)),
     ("divided", offset_of!(Params, divided)),
     ("balanced", offset_of!(Params, balanced)),
+    ("terms", offset_of!(Params, terms)),
     ("parameters", offset_of!(Params, parameters)),
     ("series", offset_of!(Params, series)),
 ];
@@ -103,9 +105,11 @@ const FIELDS: &[(&str, usize)] = &[
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
     rows: rows::Params,
+    codes: [u32; SUMS],
     divided: u32,
     balanced: u32,
-    unused: [u32; 2],
+    terms: u32,
+    unused: u32,
     parameters: [[f32; 4]; SUMS],
     series: [[f32; 4]; 3 * SUMS],
 }
@@ -114,25 +118,20 @@ impl Params {
     pub(crate) fn with_ticket(self, ticket: u32) -> Params {
         Params { rows: self.rows.with_ticket(ticket), ..self }
     }
-}
 
-/// A pass over the bins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pass {
-    /// What is summed.
-    pub codes: Codes,
-    pub params: Params,
-}
-
-impl Pass {
     /// Whether this is the pass that finds what does not balance, which the others read.
     pub(crate) fn is_balance(&self) -> bool {
         self.codes[0] == DIFFERENCE
     }
+
+    /// What its terms look at.
+    pub(crate) fn look(&self) -> u32 {
+        self.codes.iter().map(|&code| look(code)).max().unwrap_or(AT_NUMBERS)
+    }
 }
 
 /// Sums of a pass.
-pub(crate) const SUMS: usize = size_of::<Codes>() / size_of::<u32>();
+pub(crate) const SUMS: usize = 4;
 
 /// What is summed, as the shader calls it.
 pub const NO_SUM: u32 = 0;
@@ -149,6 +148,15 @@ pub const LARGEST: u32 = 10;
 pub const VARIATION: u32 = 11;
 pub const CROSS_ENTROPY: u32 = 12;
 pub const ENTROPY: u32 = 13;
+
+/// What the terms of a sum look at.
+fn look(code: u32) -> u32 {
+    match code {
+        NO_SUM | DIFFERENCE | JENSEN_SHANNON | ROOTS | VARIATION => AT_NUMBERS,
+        REVERSE_KL | JEFFREYS | LARGEST | CROSS_ENTROPY | ENTROPY => AT_LOGARITHMS,
+        _ => AT_POWERS,
+    }
+}
 
 /// A sum, as the shader is told of it.
 struct Told {
@@ -274,29 +282,30 @@ impl Asked {
     }
 
     /// What the passes after the first are told.
-    pub(crate) fn params(&self, rows: rows::Params) -> Vec<Pass> {
-        let pass = |balanced, told: &[Told]| {
-            let mut codes = [NO_SUM; SUMS];
+    pub(crate) fn params(&self, rows: rows::Params) -> Vec<Params> {
+        let params = |balanced, told: &[Told]| {
             let mut params = Params {
                 rows,
+                codes: [NO_SUM; SUMS],
                 divided: self.divided.into(),
                 balanced,
-                unused: [0; 2],
+                terms: told.len() as u32,
+                unused: 0,
                 parameters: [[0.0; 4]; SUMS],
                 series: [[0.0; 4]; 3 * SUMS],
             };
             for (at, told) in told.iter().enumerate() {
-                codes[at] = told.code;
+                params.codes[at] = told.code;
                 params.parameters[at] = told.parameters;
                 params.series[3 * at..3 * at + 3].copy_from_slice(&told.series);
             }
-            Pass { codes, params }
+            params
         };
         let told: Vec<_> =
             self.integrands.iter().filter_map(|&integrand| Told::of(integrand)).collect();
         let balance = Told { code: DIFFERENCE, parameters: [0.0; 4], series: [[0.0; 4]; 3] };
-        let balance = (self.divided && !told.is_empty()).then(|| pass(0, &[balance]));
-        let passes = told.chunks(SUMS).map(|told| pass(self.divided.into(), told));
+        let balance = (self.divided && !told.is_empty()).then(|| params(0, &[balance]));
+        let passes = told.chunks(SUMS).map(|told| params(self.divided.into(), told));
         balance.into_iter().chain(passes).collect()
     }
 

@@ -15,7 +15,7 @@ use super::call::Call;
 use super::device::{Device, GradientJob, RowsJob};
 use super::family::{Asked, HALF};
 use super::fault::Fault;
-use super::kernel::{Codes, Spec};
+use super::kernel::{AT_LOGARITHMS, AT_NUMBERS, AT_POWERS, Spec};
 use super::record::{self, Records};
 use super::rows::{self, IN_FLIGHT, in_parts, job, pack};
 use super::variant::{Family, Variant};
@@ -30,8 +30,8 @@ use crate::plan::{Chunk, Layout, Limits, Plan, Shape, padded};
 use crate::slope::Slope;
 use crate::{Divergence, Error};
 
-/// What the shader declares, for heads of a variant, which slope it is and what is written.
-pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
+/// What the shader declares, for heads of a variant and what the slope looks at.
+pub(crate) fn spec(heads: Variant, look: u32) -> Spec {
     let passes = [("made", 3, true), ("lines", 7, false), ("means", 8, false)];
     let gradients = [("p_gradient", 10, true), ("q_gradient", 11, true)];
     Spec {
@@ -51,7 +51,7 @@ pub(crate) fn spec(heads: Variant, codes: Codes) -> Spec {
         buffers: [heads.bins_buffers(), &passes, &gradients, heads.logs_buffers()].concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: None,
-        codes: ["SLOPE", "WRITES"].into_iter().zip(codes).collect(),
+        own: vec![("LOOK", look)],
     }
 }
 
@@ -74,10 +74,12 @@ const FIELDS: &[(&str, usize)] = &[
     ("order", offset_of!(Params, told.order)),
     ("by_u", offset_of!(Params, told.by)),
     ("by_v", offset_of!(Params, told.by) + 4),
+    ("slope", offset_of!(Params, told.slope)),
+    ("divided", offset_of!(Params, divided)),
     ("p_summed", offset_of!(Params, summed)),
     ("q_summed", offset_of!(Params, summed) + 4),
-    ("divided", offset_of!(Params, divided)),
     ("round", offset_of!(Params, round)),
+    ("writes", offset_of!(Params, writes)),
 ];
 
 #[repr(C)]
@@ -85,30 +87,29 @@ const FIELDS: &[(&str, usize)] = &[
 pub(crate) struct Params {
     rows: rows::Params,
     told: Told,
-    summed: [u32; 2],
     divided: u32,
+    summed: [u32; 2],
     round: u32,
-    unused: [u32; 2],
+    writes: u32,
 }
 
 impl Params {
     pub(crate) fn with_ticket(self, ticket: u32) -> Params {
         Params { rows: self.rows.with_ticket(ticket), ..self }
     }
-}
 
-/// A pass over the bins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pass {
-    /// The slope, and whether it is written: in P if 1, in Q if 2, in both if 3.
-    pub codes: Codes,
-    pub params: Params,
-}
-
-impl Pass {
     /// Whether this pass sums slopes, for the one after it.
     pub(crate) fn only_sums(&self) -> bool {
-        self.codes[1] == 0
+        self.writes == 0
+    }
+
+    /// What the slope looks at.
+    pub(crate) fn look(&self) -> u32 {
+        match self.told.slope {
+            JENSEN_SHANNON | HELLINGER | VARIATION | CHI_SQUARED => AT_NUMBERS,
+            POWER => AT_POWERS,
+            _ => AT_LOGARITHMS,
+        }
     }
 }
 
@@ -131,17 +132,19 @@ struct Told {
     less_1: [f32; 4],
     order: [f32; 4],
     by: [f32; 2],
+    slope: u32,
 }
 
 impl Told {
-    /// With how the shader calls it. None of one that it does not have: that is the host's.
-    fn of(divergence: Divergence) -> Option<(u32, Told)> {
-        let none = Told { less_1: [0.0; 4], order: [0.0; 4], by: [0.0; 2] };
-        let plain = |slope| (slope, none);
-        let mixed = |w: f64| (JENSEN_SHANNON, Told { by: [w as f32, (1.0 - w) as f32], ..none });
-        let power = |a: f64, by: [f64; 2]| {
-            let (less_1, order) = (in_parts(a - 1.0, HALF), in_parts(a, HALF));
-            (POWER, Told { less_1, order, by: by.map(|by| by as f32) })
+    /// None of one that the shader does not have: that is the host's.
+    fn of(divergence: Divergence) -> Option<Told> {
+        let plain = |slope| Told { less_1: [0.0; 4], order: [0.0; 4], by: [0.0; 2], slope };
+        let mixed = |w: f64| Told { by: [w as f32, (1.0 - w) as f32], ..plain(JENSEN_SHANNON) };
+        let power = |a: f64, by: [f64; 2]| Told {
+            less_1: in_parts(a - 1.0, HALF),
+            order: in_parts(a, HALF),
+            by: by.map(|by| by as f32),
+            ..plain(POWER)
         };
         Some(match divergence {
             Divergence::Kl => plain(KL),
@@ -207,7 +210,6 @@ const LINE_FIELDS: &[(&str, usize)] = &[
 struct Lines {
     variant: Variant,
     divergence: Divergence,
-    slope: u32,
     told: Told,
     kinds: [Kind; 2],
     divided: bool,
@@ -226,10 +228,9 @@ impl Lines {
         let divides = matches!(batch.mass(), Mass::Check | Mass::Normalize);
         let [divided, other] = kinds.map(|kind| divides || kind == Kind::Logits);
         let divergence = divergence.at_its_limit();
-        let told = Told::of(divergence).filter(|_| !variant.is_f64() && divided == other);
-        let (slope, told) = told?;
+        let told = Told::of(divergence).filter(|_| !variant.is_f64() && divided == other)?;
         let (mass, temperature) = (batch.mass(), batch.temperature());
-        Some(Lines { variant, divergence, slope, told, kinds, divided, mass, temperature })
+        Some(Lines { variant, divergence, told, kinds, divided, mass, temperature })
     }
 
     /// The means of which slopes are to be summed, of those that are wanted. The others are 0; but of
@@ -389,7 +390,8 @@ impl Gpu {
             outcome.adapter = Some(self.adapter().name().to_owned());
         }
         let variant = self.variant_for(batch)?;
-        let Some(way) = self.way(divergence, batch, variant, gradients.are_wanted()) else {
+        let wanted = [Side::P, Side::Q].map(|side| gradients.wanted().includes(side));
+        let Some(way) = self.way(divergence, batch, variant, wanted) else {
             fill(gradients, batch.rows(), call, &|_| None);
             return Ok(());
         };
@@ -555,17 +557,14 @@ impl<T: Element> Way<'_, '_, T> {
         GradientJob { rows, passes, bytes, lines }
     }
 
-    fn passes(&self, rows: rows::Params, near: bool) -> Vec<Pass> {
-        let Lines { slope, told, divided, .. } = self.lines;
+    fn passes(&self, rows: rows::Params, near: bool) -> Vec<Params> {
+        let Lines { told, divided, .. } = self.lines;
         let summed = self.lines.summed(self.wanted, near);
         let known = u32::from(self.lines.means(1.0).is_some());
         let sums = if summed == [false; 2] { 0 } else { 2 - known };
         let [p, q] = self.wanted.map(u32::from);
         let (divided, summed) = (divided.into(), summed.map(u32::from));
-        let pass = |round, writes| Pass {
-            codes: [slope, writes, 0, 0],
-            params: Params { rows, told, summed, divided, round, unused: [0; 2] },
-        };
+        let pass = |round, writes| Params { rows, told, divided, summed, round, writes };
         let before = (0..sums).map(|round| pass(round, 0));
         before.chain([pass(sums, p | q << 1)]).collect()
     }

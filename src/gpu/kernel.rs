@@ -23,18 +23,19 @@ pub struct Spec {
     pub params: Fields,
     /// Of a second uniform, by which records become values.
     pub policy: Option<Fields>,
-    /// Override constants of its own, by which it is compiled for one of its purposes.
-    pub codes: Vec<(&'static str, u32)>,
+    /// Override constants of its own.
+    pub own: Vec<(&'static str, u32)>,
 }
 
-/// Those of a kernel that has several purposes; 0 where it has fewer.
-pub(crate) type Codes = [u32; 4];
+/// What the terms of a kernel look at, of which there are many: no more than the probabilities of a bin, their
+/// logarithms too, or powers. A kernel is compiled for one of these; so the shaders call them.
+pub const AT_NUMBERS: u32 = 0;
+pub const AT_LOGARITHMS: u32 = 1;
+pub const AT_POWERS: u32 = 2;
 
-/// Whatever there is to know of a kernel before it is compiled.
-pub(crate) type KernelKey = (&'static str, Variant, Form, Codes);
-
-/// Of kernels with one purpose.
-pub(crate) const NO_CODES: Codes = [0; 4];
+/// Which kernel: the name of its shader, the variant of its text, how that is specialised, and what its terms
+/// look at, if there is a choice.
+pub(crate) type KernelKey = (&'static str, Variant, Form, u32);
 
 /// The size of a struct, and the names and offsets of its fields.
 pub type Fields = (usize, &'static [(&'static str, usize)]);
@@ -98,8 +99,8 @@ impl Kernel {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let codes = spec.codes.iter().map(|&(name, code)| (name, f64::from(code)));
-        let constants: Vec<_> = overrides(workgroup_size, form).into_iter().chain(codes).collect();
+        let own = spec.own.iter().map(|&(name, value)| (name, f64::from(value)));
+        let constants: Vec<_> = overrides(workgroup_size, form).into_iter().chain(own).collect();
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(spec.name),
             layout: Some(&pipeline_layout),

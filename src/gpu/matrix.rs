@@ -46,7 +46,7 @@ pub fn spec(sum: Sum) -> Spec {
         buffers: vec![("p", 1, false), ("q", 2, false), ("made", 3, true)],
         params: (size_of::<Params>(), FIELDS),
         policy: None,
-        codes: Vec::new(),
+        own: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ pub fn spec(variant: Variant, output: Output) -> Spec {
             .concat(),
         params: (size_of::<Params>(), FIELDS),
         policy: settle::policy(output),
-        codes: Vec::new(),
+        own: Vec::new(),
     }
 }
 

@@ -134,7 +134,7 @@ fn the_overrides_are_those_that_the_host_sets() {
         let module = parse(spec);
         let declared: Vec<_> =
             module.overrides.iter().map(|(_, constant)| constant.name.clone().unwrap()).collect();
-        let own = spec.codes.iter().map(|&(name, _)| name);
+        let own = spec.own.iter().map(|&(name, _)| name);
         let all: Vec<_> = overrides().into_iter().chain(own).collect();
         assert_eq!(declared, all, "{}", spec.name);
         assert!(module.entry_points[0].workgroup_size_overrides.is_some(), "{}", spec.name);

@@ -152,7 +152,7 @@ pub struct Form {
 impl Dispatch {
     /// The same by a kernel for any of its kind. Where there is much to do with each bin, a driver takes
     /// longer to compile one more specialisation than that ever saves.
-    pub(crate) fn unspecialised(self) -> Dispatch {
+    pub fn unspecialised(self) -> Dispatch {
         Dispatch { form: Form { split: true, loads: 1, whole: false, ..self.form }, ..self }
     }
 }

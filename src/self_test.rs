@@ -480,9 +480,15 @@ mod proof {
 
         /// Those that are not tried wherever a device is opened.
         fn prove_all<T: Element>(gpu: &Gpu) {
-            for of in [Of::Kl, Of::Others, Of::Gradients] {
+            let mut examples: Vec<_> = Divergence::ALL.iter().copied().map(example_of).collect();
+            examples.extend([0.0, 0.4, 3.0, f64::INFINITY].map(Divergence::Renyi).map(example_of));
+            let gradients = examples.iter().filter(|&&of| of != Divergence::Renyi(f64::INFINITY));
+            let gradients = gradients.map(|&of| Of::Gradients(of, Wanted::Both));
+            let others = examples.iter().filter(|&&of| of != Divergence::Kl);
+            let others = others.map(|&of| Of::Others(vec![of]));
+            for of in [Of::Kl].into_iter().chain(others).chain(gradients) {
                 let asked = Asked { family: Family::Chain, of };
-                let verdict = verdict::<T>(gpu, asked, from_now(OPENING));
+                let verdict = verdict::<T>(gpu, asked.clone(), from_now(OPENING));
                 assert_eq!(pollster::block_on(verdict), Ok(Ok(())), "{} {asked:?}", T::NAME);
             }
         }

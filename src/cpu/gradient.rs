@@ -30,8 +30,6 @@ use crate::batch::Batch;
 use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
-#[cfg(feature = "gpu")]
-use crate::gradient::Wanted;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
 use crate::outcome::{Row, Slots};
@@ -111,7 +109,8 @@ impl<'a, 'b, 'p, T: Element> Gradients<'a, 'b, 'p, T> {
 
     /// Which of them are wanted.
     #[cfg(feature = "gpu")]
-    pub(crate) fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> crate::Wanted {
+        use crate::Wanted;
         match [0, 1].map(|side| self.places.0[side].is_some() || self.summed[side].is_some()) {
             [true, true] => Wanted::Both,
             [true, false] => Wanted::P,

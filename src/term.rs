@@ -248,13 +248,35 @@ pub(crate) fn ln_ratio_beside_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> 
     ln_f32::<FUSED>(k, if k == 0 { n } else { p - q_near } / (p + q_near))
 }
 
+/// The octaves of such a ratio, and the `s` of the `(1 + s)/(1 − s)` that is left.
+#[inline(always)]
+pub(crate) fn ratio_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> (f32, f32) {
+    let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
+    let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
+    ((k >> 23) as f32, if k == 0 { n } else { p - q_near } / (p + q_near))
+}
+
+/// `p·ln(p/q) − p + q` of such numbers.
+#[inline(always)]
+pub(crate) fn bregman_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+    let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
+    let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
+    let n = if k == 0 { n } else { p - q_near };
+    let log = (k >> 23) as f32 * std::f32::consts::LN_2;
+    curve_f32::<FUSED>(n, n / (p + q_near), mul_add::<FUSED>(p, log, q - q_near))
+}
+
 /// The logarithm of a ratio that is some octaves, by their bits, and `(1 + s)/(1 − s)`.
 #[inline(always)]
 fn ln_f32<const FUSED: bool>(k: i32, s: f32) -> f32 {
-    let twice = s + s;
-    let z = s * s;
-    let ln_near = mul_add::<FUSED>(twice, z * atanh_series_f32::<FUSED>(z), twice);
-    mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near)
+    mul_add::<FUSED>((k >> 23) as f32, std::f32::consts::LN_2, ln_near_f32::<FUSED>(s))
+}
+
+/// `ln((1 + s)/(1 − s))` for the s that [`octaves_f32`] leaves.
+#[inline(always)]
+pub(crate) fn ln_near_f32<const FUSED: bool>(s: f32) -> f32 {
+    let (twice, z) = (s + s, s * s);
+    mul_add::<FUSED>(twice, z * atanh_series_f32::<FUSED>(z), twice)
 }
 
 /// `w` of `atanh(s) = s·(1 + z·w)` from `z = s²`, for the s that [`octaves_f32`] leaves.

@@ -8,12 +8,13 @@
 use std::marker::PhantomData;
 
 use super::in_f32::{CHAIN, Method, Row, Sides, Vector, block, differences_of};
+use super::power::Power;
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Mass;
 use crate::chain::tree_sum;
 use crate::integrand::Integrand;
-use crate::term::{ln_ratio_beside_f32, ln_ratio_f32, mul_add};
+use crate::term::{bregman_f32, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
 use crate::verdict::{Judged, Verdict};
 
 /// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
@@ -34,8 +35,36 @@ pub(super) trait WithForm {
     fn with<F: Form>(self, factor: f64) -> Self::Output;
 }
 
+/// What is done with a form that has slopes.
+pub(super) trait WithSlopes {
+    type Output;
+
+    fn with<F: Slopes>(self, factor: f64) -> Self::Output;
+}
+
 /// Does it, if the divergence has a form.
 pub(super) fn with_form<W: WithForm>(divergence: Divergence, what: W) -> Option<W::Output> {
+    struct Any<W>(W);
+    impl<W: WithForm> WithSlopes for Any<W> {
+        type Output = W::Output;
+
+        fn with<F: Slopes>(self, factor: f64) -> W::Output {
+            self.0.with::<F>(factor)
+        }
+    }
+    match divergence.integrands()[0]? {
+        Integrand::Power(order) if order != 0.5 && order != 2.0 => {
+            Power::takes(order).then(|| what.with::<Power>(1.0))
+        }
+        Integrand::JensenShannon(weight) if weight != 0.5 => {
+            Skewed::takes(weight).then(|| what.with::<Skewed>(1.0))
+        }
+        _ => with_slopes(divergence, Any(what)),
+    }
+}
+
+/// Does it, if the form of the divergence has slopes.
+pub(super) fn with_slopes<W: WithSlopes>(divergence: Divergence, what: W) -> Option<W::Output> {
     Some(match divergence.integrands()[0]? {
         Integrand::JensenShannon(0.5) => what.with::<JensenShannon>(0.25),
         Integrand::Jeffreys => what.with::<Jeffreys>(1.0),
@@ -57,11 +86,29 @@ impl<F: Form> Method for OfForm<F> {
     }
 }
 
-/// What a bin adds to a sum, none of whose terms cancel, and how fast the sum grows with its probabilities.
+/// What a bin adds to a sum, none of whose terms cancel.
 pub(super) trait Form: Copy + Send + Sync {
-    /// From p and q, and from `n = p − q`.
-    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32;
+    /// The one of a divergence.
+    fn of(divergence: Divergence) -> Self;
 
+    /// From p and q, and from `n = p − q`.
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32;
+
+    /// The sum of rows that have no bin in common, if it is finite.
+    const LARGEST: f64 = f64::INFINITY;
+
+    /// The least distance of two rows of which one is of logarithms, and the other is not.
+    const LEAST_OF_LOGS: f64 = 0.06;
+
+    /// About how far apart rows are that have a sum. Sums are of second order in that.
+    #[inline(always)]
+    fn distance(sum: f64) -> f64 {
+        sum.sqrt()
+    }
+}
+
+/// How fast the sum of a form grows with the probabilities of a bin.
+pub(super) trait Slopes: Form {
     /// What the derivatives in p and in q are, but for a constant that leaves 0 where p = q, and a factor of
     /// the row. Neither number is 0.
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2];
@@ -73,20 +120,8 @@ pub(super) trait Form: Copy + Send + Sync {
         Self::slopes::<FUSED>(p, q, n)
     }
 
-    /// The sum of rows that have no bin in common, if it is finite.
-    const LARGEST: f64 = f64::INFINITY;
-
     /// Whether the slopes jump where p = q.
     const HAS_KINK: bool = false;
-
-    /// The least distance of two rows of which one is of logarithms, and the other is not.
-    const LEAST_OF_LOGS: f64 = 0.06;
-
-    /// About how far apart rows are that have a sum. Sums are of second order in that.
-    #[inline(always)]
-    fn distance(sum: f64) -> f64 {
-        sum.sqrt()
-    }
 }
 
 /// Small enough to be a divisor in the place of 0.
@@ -110,8 +145,12 @@ const NEARBY: f32 = 0.6;
 impl Form for JensenShannon {
     const LARGEST: f64 = std::f64::consts::LN_2;
 
+    fn of(_: Divergence) -> JensenShannon {
+        JensenShannon
+    }
+
     #[inline(always)]
-    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
         let fma = mul_add::<FUSED>;
         let a = p + q;
         let s = n.abs() / if a > TINY { a } else { TINY };
@@ -125,7 +164,9 @@ impl Form for JensenShannon {
         let far = 2.0 * fma(a, ln, less * ln_ratio_f32::<FUSED>(below, above));
         if s <= NEARBY { a * z * near } else { far }
     }
+}
 
+impl Slopes for JensenShannon {
     /// `½·ln(p/m)` and `½·ln(q/m)`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
@@ -142,6 +183,38 @@ impl Form for JensenShannon {
     }
 }
 
+/// `w·p·ln(p/m) + (1−w)·q·ln(q/m)` with `m = w·p + (1−w)·q`, of any weight.
+#[derive(Clone, Copy)]
+struct Skewed {
+    weights: [f32; 2],
+}
+
+impl Skewed {
+    /// Whether f32 has the digits of the smaller weight's part.
+    fn takes(weight: f64) -> bool {
+        (1e-3..=1.0 - 1e-3).contains(&weight)
+    }
+}
+
+impl Form for Skewed {
+    fn of(divergence: Divergence) -> Skewed {
+        let weight = match divergence {
+            Divergence::JensenShannon(weight) => weight,
+            _ => 0.5,
+        };
+        Skewed { weights: [weight, 1.0 - weight].map(|weight| weight as f32) }
+    }
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
+        let [w, v] = self.weights;
+        let (p, q) = (p.max(TINY), q.max(TINY));
+        let m = mul_add::<FUSED>(w, p, v * q);
+        let of_p = w * bregman_f32::<FUSED>(p, m, v * n);
+        mul_add::<FUSED>(v, bregman_f32::<FUSED>(q, m, -(w * n)), of_p)
+    }
+}
+
 /// `(p − q)·ln(p/q)`.
 #[derive(Clone, Copy)]
 struct Jeffreys;
@@ -150,8 +223,12 @@ impl Form for Jeffreys {
     // Rounding counts twice, or divided by the smaller of the two.
     const LEAST_OF_LOGS: f64 = 0.1;
 
+    fn of(_: Divergence) -> Jeffreys {
+        Jeffreys
+    }
+
     #[inline(always)]
-    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
         // Where rows are nearly equal, of the difference and not of the two numbers.
         let s = n / (p + q).max(TINY);
         let z = s * s;
@@ -160,7 +237,9 @@ impl Form for Jeffreys {
         let far = ln_ratio_f32::<FUSED>(more.max(TINY), less.max(TINY));
         if z < 1e-3 { n * near } else { n.abs() * far }
     }
+}
 
+impl Slopes for Jeffreys {
     /// `l + n/p` and `−(l + n/q)` with `l = ln(p/q)`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
@@ -176,12 +255,18 @@ struct Roots;
 impl Form for Roots {
     const LARGEST: f64 = 4.0;
 
+    fn of(_: Divergence) -> Roots {
+        Roots
+    }
+
     #[inline(always)]
-    fn bin<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
         let s = n / (p.sqrt() + q.sqrt()).max(TINY);
         s * s
     }
+}
 
+impl Slopes for Roots {
     /// `(√p − √q)/√p` and `(√q − √p)/√q`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
@@ -204,12 +289,24 @@ struct Variation;
 
 impl Form for Variation {
     const LARGEST: f64 = 1.0;
-    const HAS_KINK: bool = true;
+
+    fn of(_: Divergence) -> Variation {
+        Variation
+    }
 
     #[inline(always)]
-    fn bin<const FUSED: bool>(_: f32, _: f32, n: f32) -> f32 {
+    fn bin<const FUSED: bool>(self, _: f32, _: f32, n: f32) -> f32 {
         n.abs()
     }
+
+    #[inline(always)]
+    fn distance(sum: f64) -> f64 {
+        sum
+    }
+}
+
+impl Slopes for Variation {
+    const HAS_KINK: bool = true;
 
     /// ±½.
     #[inline(always)]
@@ -224,11 +321,6 @@ impl Form for Variation {
         let [half, _] = Self::slopes::<FUSED>(p, q, n);
         [half - 0.5, -half - 0.5]
     }
-
-    #[inline(always)]
-    fn distance(sum: f64) -> f64 {
-        sum
-    }
 }
 
 /// `(p − q)²/q`.
@@ -239,11 +331,17 @@ impl Form for ChiSquared {
     // Rounding counts twice, or divided by the smaller of the two.
     const LEAST_OF_LOGS: f64 = 0.1;
 
-    #[inline(always)]
-    fn bin<const FUSED: bool>(_: f32, q: f32, n: f32) -> f32 {
-        n * (n / q.max(TINY))
+    fn of(_: Divergence) -> ChiSquared {
+        ChiSquared
     }
 
+    #[inline(always)]
+    fn bin<const FUSED: bool>(self, _: f32, q: f32, n: f32) -> f32 {
+        n * (n / q.max(TINY))
+    }
+}
+
+impl Slopes for ChiSquared {
     /// `2·n/q` and `−n·(p + q)/q²`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
@@ -290,7 +388,7 @@ impl Row<'_> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<F, FUSED>(p, q, differences, delta);
+        let sum = factor * per_mass * sum::<F, FUSED>(F::of(divergence), p, q, differences, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -316,6 +414,7 @@ impl Row<'_> {
 /// The sum over a row's bins, brought to the same mass.
 #[inline(always)]
 fn sum<F: Form, const FUSED: bool>(
+    form: F,
     p: &[f32],
     q: &[f32],
     differences: Option<&[f32]>,
@@ -332,7 +431,7 @@ fn sum<F: Form, const FUSED: bool>(
             for lane in 0..LANES {
                 let (p, q) = (p[lane], q[lane]);
                 let n = mul_add::<FUSED>(-delta, p + q, n[lane]);
-                chain[lane] += F::bin::<FUSED>(p * p_by, q * q_by, n);
+                chain[lane] += form.bin::<FUSED>(p * p_by, q * q_by, n);
             }
         }
         for lane in 0..LANES {
@@ -358,27 +457,27 @@ mod tests {
     struct Sum<'a, F> {
         p: &'a [f32],
         q: &'a [f32],
-        form: PhantomData<F>,
+        form: F,
     }
 
     impl<F: Form> pulp::WithSimd for Sum<'_, F> {
         type Output = f64;
 
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
-            let Sum { p, q, .. } = self;
+            let Sum { p, q, form } = self;
             match S::IS_SCALAR {
-                true => sum::<F, false>(p, q, None, 1e-3),
-                false => sum::<F, true>(p, q, None, 1e-3),
+                true => sum::<F, false>(form, p, q, None, 1e-3),
+                false => sum::<F, true>(form, p, q, None, 1e-3),
             }
         }
     }
 
-    fn check<F: Form>() {
+    fn check<F: Form>(divergence: Divergence) {
         let side = |step: u32| -> Vec<f32> {
             (0..300).map(|at| ((at * step % 101) as f32 - 3.0).max(0.0) / 15_000.0).collect()
         };
         let (p, q) = (side(37), side(53));
-        on_every_vector_unit(|| Sum { p: &p, q: &q, form: PhantomData::<F> }, |sum| *sum);
+        on_every_vector_unit(|| Sum { p: &p, q: &q, form: F::of(divergence) }, |sum| *sum);
     }
 
     /// Numbers from 0 to 1 that have no order.
@@ -445,11 +544,14 @@ mod tests {
         for (divergence, want) in [
             (Divergence::JensenShannon(0.5), Some(("JensenShannon", 0.25))),
             (Divergence::JsDistance, Some(("JensenShannon", 0.25))),
-            (Divergence::JensenShannon(0.3), None),
+            (Divergence::JensenShannon(0.3), Some(("Skewed", 1.0))),
+            (Divergence::JensenShannon(1e-4), None),
             (Divergence::Jeffreys, Some(("Jeffreys", 1.0))),
             (Divergence::Hellinger, Some(("Roots", 2.0))),
             (Divergence::Renyi(2.0), Some(("ChiSquared", 0.5))),
-            (Divergence::Renyi(3.0), None),
+            (Divergence::Renyi(3.0), Some(("Power", 1.0))),
+            (Divergence::Alpha(-2.0), Some(("Power", 1.0))),
+            (Divergence::Tsallis(7.0), None),
             (Divergence::TotalVariation, Some(("Variation", 0.5))),
             (Divergence::ChiSquared, Some(("ChiSquared", 1.0))),
             (Divergence::Entropy, None),
@@ -471,6 +573,15 @@ mod tests {
             compare::<ChiSquared>(Divergence::Tsallis(2.0), 0.5, zeros);
             compare::<ChiSquared>(Divergence::ChiSquared, 1.0, zeros);
             compare::<Variation>(Divergence::TotalVariation, 0.5, zeros);
+            for order in [-4.0, -0.3, 0.1, 0.45, 0.7, 0.999, 1.001, 1.5, 3.0, 6.0] {
+                compare::<Power>(Divergence::Alpha(order), 1.0, zeros);
+            }
+            for weight in [0.1, 0.3, 0.8, 0.9] {
+                compare::<Skewed>(Divergence::JensenShannon(weight), 1.0, zeros);
+            }
+            for order in [0.2, 0.7, 1.3, 4.0] {
+                compare::<Power>(Divergence::Renyi(order), 1.0, zeros);
+            }
         }
     }
 
@@ -534,6 +645,11 @@ mod tests {
             compare_logs::<ChiSquared>(Divergence::Renyi(2.0), 0.5),
             compare_logs::<ChiSquared>(Divergence::ChiSquared, 1.0),
             compare_logs::<Variation>(Divergence::TotalVariation, 0.5),
+            compare_logs::<Skewed>(Divergence::JensenShannon(0.2), 1.0),
+            compare_logs::<Power>(Divergence::Alpha(-1.5), 1.0),
+            compare_logs::<Power>(Divergence::Renyi(0.3), 1.0),
+            compare_logs::<Power>(Divergence::Tsallis(0.8), 1.0),
+            compare_logs::<Power>(Divergence::Renyi(3.0), 1.0),
         ];
         println!("{worst:?}");
     }
@@ -632,10 +748,12 @@ mod tests {
 
     #[test]
     fn sums_do_not_depend_on_the_vector_unit() {
-        check::<JensenShannon>();
-        check::<Roots>();
-        check::<Variation>();
-        check::<ChiSquared>();
-        check::<Jeffreys>();
+        check::<JensenShannon>(Divergence::JsDistance);
+        check::<Roots>(Divergence::Hellinger);
+        check::<Variation>(Divergence::TotalVariation);
+        check::<ChiSquared>(Divergence::ChiSquared);
+        check::<Jeffreys>(Divergence::Jeffreys);
+        check::<Power>(Divergence::Tsallis(0.7));
+        check::<Skewed>(Divergence::JensenShannon(0.3));
     }
 }

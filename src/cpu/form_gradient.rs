@@ -10,7 +10,7 @@
 
 use std::marker::PhantomData;
 
-use super::form::{Form, TINY, WithForm, with_form};
+use super::form::{Slopes, TINY, WithSlopes, with_slopes};
 use super::in_f32::{self, CHAIN, Row, Sides, add, block, differences_of, put};
 use super::logs::larger;
 use super::sums::LANES;
@@ -24,15 +24,15 @@ use crate::slope::Slope;
 use crate::term::mul_add;
 use crate::verdict::{Judged, Verdict};
 
-/// Whether there is a form for rows of a batch.
+/// Whether there is a form with slopes for rows of a batch.
 pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> bool {
     struct Nothing;
-    impl WithForm for Nothing {
+    impl WithSlopes for Nothing {
         type Output = ();
 
-        fn with<F: Form>(self, _: f64) {}
+        fn with<F: Slopes>(self, _: f64) {}
     }
-    in_f32::takes(batch) && with_form(divergence, Nothing).is_some()
+    in_f32::takes(batch) && with_slopes(divergence, Nothing).is_some()
 }
 
 /// Where the gradients of a row go, and what they are multiplied by.
@@ -49,7 +49,7 @@ pub(super) fn row(
     sides: Sides<'_>,
     into: Destination<'_>,
 ) -> Option<Judged> {
-    with_form(divergence, Written { divergence, sides, into })?
+    with_slopes(divergence, Written { divergence, sides, into })?
 }
 
 /// A row whose gradients are written.
@@ -59,10 +59,10 @@ struct Written<'a> {
     into: Destination<'a>,
 }
 
-impl WithForm for Written<'_> {
+impl WithSlopes for Written<'_> {
     type Output = Option<Judged>;
 
-    fn with<F: Form>(self, factor: f64) -> Option<Judged> {
+    fn with<F: Slopes>(self, factor: f64) -> Option<Judged> {
         let Written { divergence, sides, into } = self;
         let row = Row { divergence, factor, sides };
         pulp::Arch::new().dispatch(Write { row, into, form: PhantomData::<F> })
@@ -75,7 +75,7 @@ struct Write<'a, F> {
     form: PhantomData<F>,
 }
 
-impl<F: Form> pulp::WithSimd for Write<'_, F> {
+impl<F: Slopes> pulp::WithSimd for Write<'_, F> {
     type Output = Option<Judged>;
 
     #[inline(always)]
@@ -88,7 +88,7 @@ impl<F: Form> pulp::WithSimd for Write<'_, F> {
 }
 
 #[inline(always)]
-fn write<F: Form, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Option<Judged> {
+fn write<F: Slopes, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Option<Judged> {
     let Row { divergence, sides: Sides { rule, p, q, logs, differences, .. }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
     // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
@@ -208,7 +208,7 @@ const DOUBT: f32 = 1e-6;
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
 /// a slope jumps and f32 cannot tell on which side a bin is.
 #[inline(always)]
-fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM_END: bool>(
+fn slopes_if_wanted<F: Slopes, const FUSED: bool, const FROM_END: bool>(
     sides: [&[f32]; 2],
     differences: Option<&[f32]>,
     delta: f64,
@@ -223,7 +223,13 @@ fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM_END: bool>(
 }
 
 #[inline(always)]
-fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, const OF_Q: bool>(
+fn slopes<
+    F: Slopes,
+    const FUSED: bool,
+    const FROM_END: bool,
+    const OF_P: bool,
+    const OF_Q: bool,
+>(
     [p, q]: [&[f32]; 2],
     differences: Option<&[f32]>,
     delta: f64,

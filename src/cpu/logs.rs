@@ -593,7 +593,7 @@ impl Terms {
 /// `2^r` for `|r| ≤ 1/2`: least-squares fit of the relative error on Chebyshev nodes in 40-digit
 /// arithmetic, coefficients rounded to f32; relative error below 4e-9 before rounding.
 #[inline(always)]
-fn exp2<const FUSED: bool>(r: f32) -> f32 {
+pub(super) fn exp2<const FUSED: bool>(r: f32) -> f32 {
     const FIT: [f32; 7] = [
         1.0,
         std::f32::consts::LN_2,
@@ -610,9 +610,15 @@ fn exp2<const FUSED: bool>(r: f32) -> f32 {
     fma(r2, fma(r2, high, low), fma(FIT[1], r, FIT[0]))
 }
 
-/// `e^−y − 1 + y` for `|y| ≤ 1`: the same kind of fit; relative error below 6e-9 before rounding.
+/// `e^−y − 1 + y` for `|y| ≤ 1`.
 #[inline(always)]
 fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
+    y * y * exp_curve::<FUSED>(y)
+}
+
+/// The same by y²: the same kind of fit; relative error below 6e-9 before rounding.
+#[inline(always)]
+pub(super) fn exp_curve<const FUSED: bool>(y: f32) -> f32 {
     const FIT: [f32; 8] = [
         0.5,
         -0.166_666_67,
@@ -627,7 +633,7 @@ fn exp_tail<const FUSED: bool>(y: f32) -> f32 {
     let (y2, y4) = (y * y, (y * y) * (y * y));
     let low = fma(y2, fma(FIT[3], y, FIT[2]), fma(FIT[1], y, FIT[0]));
     let high = fma(y2, fma(FIT[7], y, FIT[6]), fma(FIT[5], y, FIT[4]));
-    y2 * fma(y4, high, low)
+    fma(y4, high, low)
 }
 
 /// What a side was before it was made probabilities.

@@ -13,6 +13,7 @@ mod logs;
 mod matrix;
 pub(crate) mod pairing;
 mod plain;
+mod power;
 pub(crate) mod rows;
 mod sums;
 pub(crate) mod tile;

@@ -1,0 +1,117 @@
+//! Powers of any order in f32: the sums of Rényi, Tsallis and Amari divergences, whose orders ½ and 2 have
+//! simpler [forms](super::form).
+
+use super::form::{Form, TINY};
+use super::logs::{exp_curve, exp2};
+use crate::Divergence;
+use crate::integrand::Integrand;
+use crate::term::{ln_near_f32, mul_add, ratio_f32};
+
+/// `(a·p + (1−a)·q − pᵃ·q¹⁻ᵃ) / (a·(1−a))`, which is `q·l²·Σ cₖ·lᵏ` with `l = ln(p/q)`, and
+/// `(p·(e^((a−1)·l) − 1)/(a−1) − p + q)/a`.
+#[derive(Clone, Copy)]
+pub(super) struct Power {
+    /// ½ or more: a smaller one is the other of the pair, with P and Q in each other's place.
+    order: f32,
+    /// `order − 1`: all of it, and in two parts, of which products of the first with an exponent are exact.
+    less_1: f32,
+    less_1_parts: [f32; 2],
+    swapped: bool,
+    /// Where the series holds.
+    near: f32,
+    /// `Σ_(j ≤ k) orderʲ / (k + 2)!` for k = 0, 1, …
+    series: [f32; TERMS],
+}
+
+const TERMS: usize = 10;
+/// The largest of both orders of a pair: those beyond raise what rounding takes from a ratio.
+const MOST: f64 = 6.0;
+/// Has its unit in the last place at 1: what is added to it is rounded to an integer.
+const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+
+impl Power {
+    /// Whether there is a form for an order.
+    pub(super) fn takes(order: f64) -> bool {
+        order.max(1.0 - order) <= MOST
+    }
+
+    fn new(order: f64) -> Power {
+        let swapped = order < 0.5;
+        let (order, less_1) = if swapped { (1.0 - order, -order) } else { (order, order - 1.0) };
+        let (mut series, mut sum, mut factorial) = ([0.0; TERMS], 0.0, 1.0);
+        for (k, term) in series.iter_mut().enumerate() {
+            sum = sum * order + 1.0;
+            factorial *= (k + 2) as f64;
+            *term = (sum / factorial) as f32;
+        }
+        // Half of the digits: an exponent has 8.
+        let upper = f32::from_bits((less_1 as f32).to_bits() & 0xffff_f000);
+        Power {
+            order: order as f32,
+            less_1: less_1 as f32,
+            less_1_parts: [upper, (less_1 - f64::from(upper)) as f32],
+            swapped,
+            near: (1.0 / order.max(1.0)) as f32,
+            series,
+        }
+    }
+
+    /// `p·(p/q)^(a−1)` of a ratio of so many octaves, and what is left of its logarithm.
+    #[inline(always)]
+    fn raised<const FUSED: bool>(self, p: f32, octaves: f32, ln_rest: f32) -> f32 {
+        let fma = mul_add::<FUSED>;
+        let [upper, lower] = self.less_1_parts;
+        let exact = octaves * upper;
+        let whole = (exact + ROUND) - ROUND;
+        let rest = self.less_1 * ln_rest * std::f32::consts::LOG2_E;
+        let beyond = (exact - whole) + fma(octaves, lower, rest);
+        let more = (beyond + ROUND) - ROUND;
+        // In two steps, since one alone may be no number where the product is.
+        let exponent = (whole + more).clamp(-252.0, 254.0);
+        let half = (0.5 * exponent + ROUND) - ROUND;
+        p * exp2::<FUSED>(beyond - more) * power_of_2(half) * power_of_2(exponent - half)
+    }
+}
+
+/// `2ᵏ` of a whole number from −126 to 127.
+#[inline(always)]
+fn power_of_2(k: f32) -> f32 {
+    f32::from_bits(((k + (ROUND + 127.0)).to_bits()) << 23)
+}
+
+impl Form for Power {
+    const LEAST_OF_LOGS: f64 = 0.1;
+
+    fn of(divergence: Divergence) -> Power {
+        match divergence.integrands()[0] {
+            Some(Integrand::Power(order)) => Power::new(order),
+            // No other is asked for.
+            _ => Power::new(0.5),
+        }
+    }
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
+        let fma = mul_add::<FUSED>;
+        let (p, q, n) = if self.swapped { (q, p, -n) } else { (p, q, n) };
+        let (octaves, s) = ratio_f32::<FUSED>(p.max(TINY), q.max(TINY), n);
+        let ln_rest = ln_near_f32::<FUSED>(s);
+        let l = fma(octaves, std::f32::consts::LN_2, ln_rest);
+
+        let mut series = self.series[TERMS - 1];
+        for at in (0..TERMS - 1).rev() {
+            series = fma(series, l, self.series[at]);
+        }
+        let near = q * (l * l) * series;
+
+        let z = self.less_1 * l;
+        // Where there is no q there is no power, but for the number in its place.
+        let (has_q, is_small) = (q > 0.0, z.abs() <= 1.0);
+        let raised = if has_q { self.raised::<FUSED>(p, octaves, ln_rest) } else { 0.0 };
+        let by_difference = (raised - p) / self.less_1;
+        let by_product = p * l * fma(z, exp_curve::<FUSED>(-z), 1.0);
+        let of_p = if has_q & is_small { by_product } else { by_difference };
+        let far = ((of_p - n) / self.order).max(0.0);
+        if l.abs() <= self.near { near } else { far }
+    }
+}

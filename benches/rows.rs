@@ -112,9 +112,11 @@ fn logits(criterion: &mut Criterion) {
     }
 }
 
-/// Every divergence there is, and all of them in one go.
+/// Every divergence there is, those with a parameter for some more numbers, and all of them in one go.
 fn divergences(criterion: &mut Criterion) {
-    let engine = Engine::cpu();
+    let more = [Divergence::JensenShannon(0.3), Divergence::Renyi(0.7), Divergence::Renyi(3.0)];
+    let divergences = [Divergence::ALL, &more].concat();
+    let engines = engines();
     for bins in [16, 256, 32_000] {
         let (p, q) = (distributions(BINS / bins, bins, 1), distributions(BINS / bins, bins, 2));
         let batch = Batch::probs(&p, &q).expect("the shapes match");
@@ -124,15 +126,17 @@ fn divergences(criterion: &mut Criterion) {
         group.bench_function("read", |bencher| {
             bencher.iter(|| memory::read(slice(&p), slice(&q)));
         });
-        for &divergence in Divergence::ALL {
-            checked(&engine, divergence, &batch);
-            group.bench_function(divergence.to_string(), |bencher| {
-                bencher.iter(|| engine.rows(divergence, black_box(&batch)));
+        for engine in &engines {
+            for &divergence in &divergences {
+                checked(engine, divergence, &batch);
+                group.bench_function(format!("{divergence}, {}", engine.backend()), |bencher| {
+                    bencher.iter(|| engine.rows(divergence, black_box(&batch)));
+                });
+            }
+            group.bench_function(format!("all at once, {}", engine.backend()), |bencher| {
+                bencher.iter(|| engine.several(Divergence::ALL, black_box(&batch)));
             });
         }
-        group.bench_function("all at once", |bencher| {
-            bencher.iter(|| engine.several(Divergence::ALL, black_box(&batch)));
-        });
         group.finish();
     }
 }

@@ -115,3 +115,26 @@ impl Form for Power {
         if l.abs() <= self.near { near } else { far }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where the power by itself is no number, and where its exponent would round.
+    #[test]
+    fn powers_have_their_digits_whatever_the_ratio() {
+        for order in [0.7, 0.999, 1.3, 3.1, 5.9] {
+            for (p, octaves) in [(1.3e-18, 30.0), (0.3, 100.0), (0.7, -31.0), (1.1e-7, 3.0)] {
+                let ln_rest = 0.2_f32;
+                let z = (order - 1.0) * (f64::from(octaves) * 2.0_f64.ln() + f64::from(ln_rest));
+                let want = f64::from(p) * z.exp();
+                if !(1e-37..1e38).contains(&want) {
+                    continue;
+                }
+                let got = Power::new(order).raised::<true>(p, octaves, ln_rest);
+                let off = (f64::from(got) - want).abs() / want;
+                assert!(off < 5e-7, "{p} by 2^{octaves}, order {order}: {got:e}, not {want:e}");
+            }
+        }
+    }
+}

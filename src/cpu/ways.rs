@@ -190,7 +190,7 @@ mod tests {
                 Divergence::ReverseKl,
                 Divergence::Jeffreys,
                 Divergence::Entropy,
-                Divergence::Renyi(3.0),
+                Divergence::Renyi(7.0),
             ];
             asked.map(|divergence| way(divergence, &batch))
         };

@@ -287,7 +287,8 @@ impl Divergence {
         // From the distance to 1 where the overlap is next to it.
         let ln_overlap = |apart: f64| if apart.abs() < 0.5 { apart.ln_1p() } else { ln_overlap };
         match self.at_its_limit() {
-            Divergence::JensenShannon(_) => at_most(LN_2, sum),
+            Divergence::JensenShannon(0.5) => at_most(LN_2, sum),
+            Divergence::JensenShannon(w) => at_most(-w * w.ln() - (1.0 - w) * (-w).ln_1p(), sum),
             Divergence::JsDistance => at_most(LN_2, sum).sqrt(),
             Divergence::Renyi(f64::INFINITY) => sum,
             Divergence::Renyi(0.0) => -ln_overlap(-sum),

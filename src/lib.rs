@@ -77,7 +77,7 @@
 //! a thread of its own, where a panic is caught, and a call looks at a clock while it waits for it
 //! ([`Engine::with_deadline`]). An adapter is used once it has computed known rows right, which is
 //! asked once per process for each type of input, and of other divergences than `kl` for those that are
-//! asked of it, by the kernels that compute them.
+//! asked of it.
 //!
 //! After a fault the rows that are done stay done: the device is opened anew, twice at most in a
 //! call, with smaller chunks where memory was the cause. Then a call is an error, [`Error::Device`],

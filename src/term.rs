@@ -243,9 +243,8 @@ pub(crate) fn ln_ratio_f32<const FUSED: bool>(p: f32, q: f32) -> f32 {
 /// The same with a difference `n = p − q` that has more digits than the two numbers.
 #[inline(always)]
 pub(crate) fn ln_ratio_beside_f32<const FUSED: bool>(p: f32, q: f32, n: f32) -> f32 {
-    let k = octaves_f32::<FUSED>(p.to_bits().wrapping_sub(q.to_bits()) as i32);
-    let q_near = f32::from_bits(q.to_bits().wrapping_add(k as u32));
-    ln_f32::<FUSED>(k, if k == 0 { n } else { p - q_near } / (p + q_near))
+    let (octaves, s) = ratio_f32::<FUSED>(p, q, n);
+    mul_add::<FUSED>(octaves, std::f32::consts::LN_2, ln_near_f32::<FUSED>(s))
 }
 
 /// The octaves of such a ratio, and the `s` of the `(1 + s)/(1 − s)` that is left.

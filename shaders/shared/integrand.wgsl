@@ -8,6 +8,7 @@ const REVERSE_KL: u32 = 2u;
 const JEFFREYS: u32 = 3u;
 const JENSEN_SHANNON: u32 = 4u;    // its weight, 1 less that, and what the former lacks in f32
 const ROOTS: u32 = 5u;             // POWER for the order 1/2
+// The four of powers have the numbers from POWER to OVERLAP, overlaps the last two.
 const POWER: u32 = 6u;             // an order above 1/2, less 1, in three parts; the order in f32
 const SWAPPED_POWER: u32 = 7u;     // the same with P and Q in each other's place
 const ROOT_OVERLAP: u32 = 8u;      // OVERLAP for the order 1/2

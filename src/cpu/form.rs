@@ -105,6 +105,13 @@ pub(super) trait Form: Copy + Send + Sync {
     fn distance(sum: f64) -> f64 {
         sum.sqrt()
     }
+
+    /// Whether it is right for probabilities that were made of logarithms; and if some of these, in bins where
+    /// the other side has mass, are too small for a number.
+    #[inline(always)]
+    fn takes_logs(self, _some_lost: bool) -> bool {
+        true
+    }
 }
 
 /// How fast the sum of a form grows with the probabilities of a bin.
@@ -371,6 +378,11 @@ impl Row<'_> {
         let Row { divergence, factor, sides: Sides { p, q, logs, differences, .. } } = *self;
         let (look, masses) = self.looked()?;
         let sums = look.masses;
+        let form = F::of(divergence);
+        let some_lost = self.sides.some_lost() && look.alone != [false; 2];
+        if logs.iter().any(Option::is_some) && !form.takes_logs(some_lost) {
+            return None;
+        }
         if divergence.is_infinite(look.alone, look.both > 0) {
             let judged = Judged { verdict: Verdict::Infinite, masses };
             return Some(Settled {
@@ -388,7 +400,7 @@ impl Row<'_> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<F, FUSED>(F::of(divergence), p, q, differences, delta);
+        let sum = factor * per_mass * sum::<F, FUSED>(form, p, q, differences, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -650,6 +662,7 @@ mod tests {
             compare_logs::<Power>(Divergence::Renyi(0.3), 1.0),
             compare_logs::<Power>(Divergence::Tsallis(0.8), 1.0),
             compare_logs::<Power>(Divergence::Renyi(3.0), 1.0),
+            compare_logs::<Power>(Divergence::Alpha(-2.0), 1.0),
         ];
         println!("{worst:?}");
     }
@@ -730,6 +743,22 @@ mod tests {
         let judged = |divergence| judged_in_f32::<OfForm<Jeffreys>>(divergence, 1.0, &batch, 0);
         assert!(judged(Divergence::Jeffreys).is_none());
         assert!(judged(Divergence::JensenShannon(0.5)).is_some());
+        // Powers bring it next to 1.
+        let (p_sides, q_sides) = ([[0.0_f32, -0.85], [0.0, -90.0]], [[0.0_f32, -90.0], [0.0; 2]]);
+        for (p, q) in p_sides.into_iter().zip(q_sides) {
+            let (p, q) = (ndarray::array![p], ndarray::array![q]);
+            let batch = Batch::logits(&p, &q).unwrap();
+            for order in [0.001, 0.1, 0.999] {
+                let judged = judged_in_f32::<OfForm<Power>>;
+                assert!(judged(Divergence::Renyi(order), 1.0, &batch, 0).is_none(), "{order}");
+            }
+        }
+        let near = [ndarray::array![[0.0_f32, 1.0]], ndarray::array![[0.5_f32, 0.0]]];
+        let batch = Batch::logits(&near[0], &near[1]).unwrap();
+        for (order, takes) in [(3.0, true), (-2.0, true), (3.5, false), (-2.5, false)] {
+            let judged = judged_in_f32::<OfForm<Power>>(Divergence::Alpha(order), 1.0, &batch, 0);
+            assert_eq!(judged.is_some(), takes, "{order}");
+        }
         let apart = [ndarray::array![[0.0_f32, -200.0]], ndarray::array![[-200.0_f32, 0.0]]];
         let batch = Batch::logits(&apart[0], &apart[1]).unwrap();
         let divergence = Divergence::Bhattacharyya;

@@ -26,6 +26,8 @@ pub(super) struct Power {
 const TERMS: usize = 10;
 /// The largest of both orders of a pair: those beyond raise what rounding takes from a ratio.
 const MOST: f64 = 6.0;
+/// The same where probabilities were made of logarithms: rounding of these is raised with them.
+const MOST_OF_LOGS: f32 = 3.0;
 /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
 const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 
@@ -88,6 +90,12 @@ impl Form for Power {
             // No other is asked for.
             _ => Power::new(0.5),
         }
+    }
+
+    /// A power brings what is too small for a number next to 1.
+    #[inline(always)]
+    fn takes_logs(self, some_lost: bool) -> bool {
+        !some_lost && self.order <= MOST_OF_LOGS
     }
 
     #[inline(always)]

@@ -70,6 +70,8 @@ pub trait Term:
     const NOTHING: Self;
     /// The least usual number.
     const LEAST_USUAL: Self;
+    /// The number of which [`HUGE`](Self::HUGE) is the bit pattern.
+    const MOST: Self;
     /// +inf.
     const INFINITY: Self;
     /// The bits of what follows that tell a number which is not usual.
@@ -86,7 +88,7 @@ pub trait Term:
 }
 
 /// The same over `|s| ≤ 1/5`: minimax fit of the relative error of `g`, which is below 2.9e-8.
-const ATANH_FIFTH: [f32; 3] = [0.333_334_2, 0.199_832_3, 0.151_033_27];
+pub(crate) const ATANH_FIFTH: [f32; 3] = [0.333_334_2, 0.199_832_3, 0.151_033_27];
 
 /// `atanh(s) = s·(1 + s²·(c₀ + c₁s² + …))`: Chebyshev fit over `|s| ≤ 1/3` in 40-digit
 /// arithmetic, coefficients rounded to f32; relative error of `g` below 4e-9.
@@ -115,6 +117,7 @@ impl Term for f32 {
     const FAINT: f64 = 8.673617379884035e-19; // 2^-60
     const NOTHING: f32 = -0.0;
     const LEAST_USUAL: f32 = f32::from_bits(TINY_F32);
+    const MOST: f32 = f32::from_bits(Self::HUGE);
     const INFINITY: f32 = f32::INFINITY;
     const STRANGE: u32 = 3 << 30;
 
@@ -182,6 +185,7 @@ impl Term for f64 {
     const FAINT: f64 = 1.1830521861667747e-271; // 2^-900
     const NOTHING: f64 = -0.0;
     const LEAST_USUAL: f64 = f64::from_bits(TINY_F64);
+    const MOST: f64 = f64::from_bits(Self::HUGE);
     const INFINITY: f64 = f64::INFINITY;
     const STRANGE: u64 = 3 << 62;
 
@@ -208,7 +212,7 @@ impl Term for f64 {
     }
 }
 
-const ONE_OCTAVE_F32: i32 = 1 << 23;
+pub(crate) const ONE_OCTAVE_F32: i32 = 1 << 23;
 const ONE_OCTAVE_F64: i64 = 1 << 52;
 
 /// The exponent's part of a difference of bit patterns, rounded to the nearest or towards 0.

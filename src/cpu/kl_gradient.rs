@@ -113,22 +113,22 @@ impl pulp::WithSimd for Summed<'_> {
     type Output = (Sums, Bins);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sums, Bins) {
-        if S::IS_SCALAR { self.sums::<false>() } else { self.sums::<true>() }
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> (Sums, Bins) {
+        if S::IS_SCALAR { self.sums::<S, false>(simd) } else { self.sums::<S, true>(simd) }
     }
 }
 
 impl Summed<'_> {
     #[inline(always)]
-    fn sums<const FUSED: bool>(self) -> (Sums, Bins) {
+    fn sums<S: pulp::Simd, const FUSED: bool>(self, simd: S) -> (Sums, Bins) {
         let Summed { p, q } = self;
         let guess = starts_with_zeros([p.iter(), q.iter()]);
         let (columns, has_zeros) = if p.len() > sums::MIDDLING {
-            let (wide, mut columns) = (Wide::of::<FUSED>(p, q, guess), Columns::empty());
+            let (wide, mut columns) = (Wide::of::<S, FUSED>(simd, p, q, guess), Columns::empty());
             columns.put(0, &wide);
             (columns, wide.zeros)
         } else {
-            let lanes = Lanes::of::<FUSED>(p, q, guess);
+            let lanes = Lanes::of::<S, FUSED>(simd, p, q, guess);
             (Columns::of_one(&lanes), lanes.zeros)
         };
         let bins = match has_zeros {

@@ -17,6 +17,7 @@ mod power;
 pub(crate) mod rows;
 mod sums;
 pub(crate) mod tile;
+mod usual;
 mod ways;
 mod widen;
 

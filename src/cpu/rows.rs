@@ -4,15 +4,17 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use ndarray::ArrayView1;
+use pulp::Simd;
 
 use super::Cpu;
 use super::gradient;
 use super::logs::{self, Kept};
 use super::plain::Plain;
 use super::sums::{
-    Columns, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest, starts_with_zeros,
+    Columns, Four, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest,
+    starts_with_zeros,
 };
-use super::{ways, widen};
+use super::{usual, ways, widen};
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
@@ -126,6 +128,13 @@ pub trait Loops: Sized {
     fn segment(segment: Segment<'_, Self>) -> Wide<Self>
     where
         Self: Value;
+
+    /// The sums of three levels of chains of usual bins, and the least of these, if there is a loop of its own for it.
+    fn usual_chains<S: Simd>(
+        simd: S,
+        sides: [&[[Self; LANES]]; 2],
+        least: &mut [Self; LANES],
+    ) -> Option<Four<Self>>;
 }
 
 impl Loops for f32 {
@@ -139,6 +148,15 @@ impl Loops for f32 {
     fn segment(segment: Segment<'_, f32>) -> Wide<f32> {
         pulp::Arch::new().dispatch(segment)
     }
+
+    #[inline(always)]
+    fn usual_chains<S: Simd>(
+        simd: S,
+        sides: [&[[f32; LANES]]; 2],
+        least: &mut [f32; LANES],
+    ) -> Option<Four<f32>> {
+        if S::IS_SCALAR { None } else { Some(usual::chains(simd, sides, least)) }
+    }
 }
 
 impl Loops for f64 {
@@ -148,6 +166,15 @@ impl Loops for f64 {
 
     fn segment(segment: Segment<'_, f64>) -> Wide<f64> {
         pulp::Arch::new().dispatch(segment)
+    }
+
+    #[inline(always)]
+    fn usual_chains<S: Simd>(
+        _: S,
+        _: [&[[f64; LANES]]; 2],
+        _: &mut [f64; LANES],
+    ) -> Option<Four<f64>> {
+        None
     }
 }
 
@@ -201,8 +228,9 @@ trait Manner<V: Value> {
     fn new(zeros: impl FnOnce() -> bool) -> Self;
 
     /// The sums of up to `LANES` rows.
-    fn columns<const FUSED: bool>(
+    fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        simd: S,
         batch: &Batch<'_, V>,
         rows: Range<usize>,
         space: &mut [Vec<V>; 2],
@@ -224,15 +252,15 @@ impl<V: Value, M: Manner<V>> pulp::WithSimd for Rows<'_, '_, V, M> {
     type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
-        if S::IS_SCALAR { self.settled::<false>() } else { self.settled::<true>() }
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        if S::IS_SCALAR { self.settled::<S, false>(simd) } else { self.settled::<S, true>(simd) }
     }
 }
 
 impl<V: Value, M: Manner<V>> Rows<'_, '_, V, M> {
     /// Fills in the rows; returns how many took a closer look.
     #[inline(always)]
-    fn settled<const FUSED: bool>(self) -> usize {
+    fn settled<S: Simd, const FUSED: bool>(self, simd: S) -> usize {
         let Rows { batch, first, mut slots, .. } = self;
         let plain = Plain::of(batch);
         if slots.values.is_empty() {
@@ -247,7 +275,7 @@ impl<V: Value, M: Manner<V>> Rows<'_, '_, V, M> {
         for start in (0..slots.values.len()).step_by(LANES) {
             let group = start..(start + LANES).min(slots.values.len());
             let rows = first + group.start..first + group.end;
-            let columns = manner.columns::<FUSED>(batch, rows, &mut space);
+            let columns = manner.columns::<S, FUSED>(simd, batch, rows, &mut space);
             looked_closer += settle(batch, &plain, first, group, &columns, &mut slots);
         }
         looked_closer
@@ -266,8 +294,9 @@ impl<V: Value, const WIDTH: usize, const BINS: usize> Manner<V> for ShortRows<V,
     }
 
     #[inline(always)]
-    fn columns<const FUSED: bool>(
+    fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        _: S,
         batch: &Batch<'_, V>,
         rows: Range<usize>,
         space: &mut [Vec<V>; 2],
@@ -284,14 +313,15 @@ impl<V: Value, const DEEP: usize> Manner<V> for Middling<V, DEEP> {
     }
 
     #[inline(always)]
-    fn columns<const FUSED: bool>(
+    fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        simd: S,
         batch: &Batch<'_, V>,
         rows: Range<usize>,
         space: &mut [Vec<V>; 2],
     ) -> Columns<V> {
         let count = rows.len();
-        self.columns::<FUSED>(batch.bins(), count, packed(batch, rows, space))
+        self.columns::<S, FUSED>(simd, batch.bins(), count, packed(batch, rows, space))
     }
 }
 
@@ -305,14 +335,15 @@ impl<V: Value> Manner<V> for OneRow {
     }
 
     #[inline(always)]
-    fn columns<const FUSED: bool>(
+    fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        simd: S,
         batch: &Batch<'_, V>,
         rows: Range<usize>,
         space: &mut [Vec<V>; 2],
     ) -> Columns<V> {
         let [p, q] = packed(batch, rows, space);
-        Columns::of_one(&Lanes::of::<FUSED>(p, q, false))
+        Columns::of_one(&Lanes::of::<S, FUSED>(simd, p, q, false))
     }
 }
 
@@ -328,8 +359,9 @@ impl<V: Value> Manner<V> for LongRows {
     }
 
     #[inline(always)]
-    fn columns<const FUSED: bool>(
+    fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        _: S,
         batch: &Batch<'_, V>,
         rows: Range<usize>,
         space: &mut [Vec<V>; 2],
@@ -357,7 +389,7 @@ impl pulp::WithSimd for LogRows<'_, '_> {
     type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+    fn with_simd<S: Simd>(self, _: S) -> usize {
         let LogRows { batch, first, mut slots } = self;
         let (mut space, mut kept) = ([Vec::new(), Vec::new()], Kept::default());
         let rows = 0..slots.values.len();
@@ -468,11 +500,11 @@ impl<V: Value> pulp::WithSimd for Segment<'_, V> {
     type Output = Wide<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Wide<V> {
+    fn with_simd<S: Simd>(self, simd: S) -> Wide<V> {
         let Segment { p, q, zeros } = self;
         match S::IS_SCALAR {
-            true => Wide::of::<false>(p, q, zeros),
-            false => Wide::of::<true>(p, q, zeros),
+            true => Wide::of::<S, false>(simd, p, q, zeros),
+            false => Wide::of::<S, true>(simd, p, q, zeros),
         }
     }
 }
@@ -482,10 +514,10 @@ mod tests {
     use ndarray::{Array2, ArrayView2, Axis};
 
     use super::*;
-    use crate::Mass;
     use crate::cpu::tests::on_every_vector_unit;
     use crate::sums::tests::{assert_sums, sides};
     use crate::term::Term;
+    use crate::{Engine, Mass, OnInvalid, Rule, Status};
 
     const LENGTHS: [usize; 20] = [
         1, 2, 3, 5, 8, 9, 15, 16, 17, 64, 79, 100, 256, 257, 271, 1_000, 1_024, 1_025, 5_000,
@@ -538,12 +570,12 @@ mod tests {
         type Output = Sums;
 
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) -> Sums {
+        fn with_simd<S: Simd>(self, simd: S) -> Sums {
             let (batch, rows) = (self.batch, self.batch.rows());
             let (mut manner, mut space) = (M::new(|| false), Default::default());
             match S::IS_SCALAR {
-                true => manner.columns::<false>(batch, 0..rows, &mut space).row(0),
-                false => manner.columns::<true>(batch, 0..rows, &mut space).row(0),
+                true => manner.columns::<S, false>(simd, batch, 0..rows, &mut space).row(0),
+                false => manner.columns::<S, true>(simd, batch, 0..rows, &mut space).row(0),
             }
         }
     }
@@ -638,6 +670,36 @@ mod tests {
                 let [p, q] = [&p, &q].map(|side| side.slice_axis(Axis(0), (row..row + 1).into()));
                 let alone = values(p, q);
                 assert_eq!(all[row], alone[0], "row {row} of {bins} bins");
+            }
+        }
+    }
+
+    /// Loops over usual bins may see such numbers in nothing but their sums.
+    #[test]
+    fn no_place_hides_what_is_no_number_or_nearly_too_large() {
+        for (bins, place) in LENGTHS.into_iter().flat_map(|bins| [(bins, 0), (bins, bins - 1)]) {
+            for number in [f32::NAN, f32::INFINITY, -1e-3, 3e38] {
+                let mut p = Array2::from_elem((3, bins), 0.5_f32);
+                let q = p.mapv(|p| 0.75 * p);
+                p[[1, place]] = number;
+                let mut q_too_large = q.clone();
+                q_too_large[[1, place]] = 2.9e38;
+                let q = if number == 3e38 { q_too_large } else { q };
+                let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Generalized);
+                let batch = batch.with_on_invalid(OnInvalid::Nan);
+                let outcome = Engine::cpu().rows(Divergence::Kl, &batch).unwrap();
+                let status = match number {
+                    3e38 => Status::Ok,
+                    _ if number.is_nan() => Status::Invalid(Rule::NotANumber),
+                    _ if number < 0.0 => Status::Invalid(Rule::Negative),
+                    _ => Status::Invalid(Rule::Infinite),
+                };
+                let all = [Status::Ok, status, Status::Ok];
+                assert_eq!(outcome.statuses.to_vec(), all, "{number} in bin {place} of {bins}");
+                if status == Status::Ok {
+                    let want = (3e38 * (3e38_f64 / 2.9e38).ln() - 1e37) as f32;
+                    assert!((outcome.values[1] - want).abs() <= 1e-6 * want, "{bins}: {outcome:?}");
+                }
             }
         }
     }

@@ -6,8 +6,14 @@
 //! at run time. Lanes are a constant of the arithmetic, not of the machine, and products are fused
 //! with sums in every copy but the one without vectors: all of these give the same bits.
 //!
+//! Chains of usual bins in f32, of which most rows are made, have a loop of their own in [`usual`](super::usual).
+//!
 //! How something is written here is often what it takes for the compiler to make good vectors of it:
 //! arrays of their own for what is to stay in registers, and no `map` of arrays.
+
+use std::slice;
+
+use pulp::Simd;
 
 use crate::chain::tree_sum;
 use crate::element::Value;
@@ -18,7 +24,7 @@ pub(super) const LANES: usize = 16;
 /// Blocks of lanes that are added one after the other. Rounding errors of equal terms all point the
 /// same way, so that a chain of n sums may be off by n units in the last place: chains are kept
 /// this short, and chained again.
-const CHAIN: usize = 4;
+pub(super) const CHAIN: usize = 4;
 /// Levels of chains before f64 takes over.
 const LEVELS: usize = 3;
 /// Bins of a row that these have room for: the longest rows of middling length.
@@ -62,6 +68,17 @@ impl<V: Value> Columns<V> {
             invalid: self.top[lane] >= V::INFINITE,
             huge: self.top[lane] >= V::HUGE,
         }
+    }
+
+    /// Whether no bin was NaN, nor so large that sums might overflow, if none was negative.
+    #[inline(always)]
+    fn are_bounded(&self) -> bool {
+        let most = V::MOST.to_f64();
+        let mut all = true;
+        for lane in 0..LANES {
+            all &= (self.p[lane] < most) & (self.q[lane] < most);
+        }
+        all
     }
 
     /// Puts the sums of one long row into its lane.
@@ -155,7 +172,7 @@ impl<V: Value, const WIDTH: usize, const FUSED: bool> pulp::WithSimd
     type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+    fn with_simd<S: Simd>(self, _: S) -> bool {
         let [g, p, q, d] = self.sums;
         let mut with_zeros = WithZeros::<V, FUSED>::new();
         for at in 0..WIDTH {
@@ -240,14 +257,15 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
     /// The sums of up to `LANES` rows of `bins` bins, next to each other or, on a side that has only
     /// one, all the same.
     #[inline(always)]
-    pub(super) fn columns<const FUSED: bool>(
+    pub(super) fn columns<S: Simd, const FUSED: bool>(
         &mut self,
+        simd: S,
         bins: usize,
         rows: usize,
         sides: [&[V]; 2],
     ) -> Columns<V> {
         if !self.zeros {
-            let mut usual = Usual::<V, FUSED>::new();
+            let mut usual = Usual::<S, V, FUSED>::new(simd);
             for lane in 0..rows {
                 let [p, q] = from(sides, bins, lane);
                 let sums = if DEEP == 0 {
@@ -256,12 +274,15 @@ impl<V: Value, const DEEP: usize> Middling<V, DEEP> {
                     in_chains::<V, DEEP>(&p[..bins], &q[..bins], &mut usual)
                 };
                 self.fours.put(lane, &sums);
-                if DEEP > 1 && is_strange::<V>(&usual.strange) {
+                if DEEP > 1 && usual.has_strange() {
                     break;
                 }
             }
-            if !is_strange::<V>(&usual.strange) {
-                return self.fours.columns([V::Bits::default(); LANES]);
+            if !usual.has_strange() {
+                let columns = self.fours.columns([V::Bits::default(); LANES]);
+                if DEEP < 2 || columns.are_bounded() {
+                    return columns;
+                }
             }
         }
         let (fours, top) = (&mut self.fours, &mut [V::Bits::default(); LANES]);
@@ -332,7 +353,7 @@ impl<V: Value, const FUSED: bool> pulp::WithSimd for RowsWithZeros<'_, V, FUSED>
     type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+    fn with_simd<S: Simd>(self, _: S) -> bool {
         let RowsWithZeros { bins, rows, sides, fours, top } = self;
         let mut zeros = false;
         for (lane, top) in top.iter_mut().enumerate().take(rows) {
@@ -422,13 +443,18 @@ pub struct Wide<V: Value> {
 impl<V: Value> Wide<V> {
     /// The sums of more than `MIDDLING` bins, up to `SEGMENT`. `zeros` says whether some are to be expected.
     #[inline(always)]
-    pub(super) fn of<const FUSED: bool>(p: &[V], q: &[V], mut zeros: bool) -> Wide<V> {
+    pub(super) fn of<S: Simd, const FUSED: bool>(
+        simd: S,
+        p: &[V],
+        q: &[V],
+        mut zeros: bool,
+    ) -> Wide<V> {
         const LONG: usize = MIDDLING * FOLDS;
         let mut wide = Wide::from(&Lanes::default());
         for (p, q) in p.chunks(LONG).zip(q.chunks(LONG)) {
             let mut folds = Wide::from(&Lanes::default());
             for (p, q) in p.chunks(MIDDLING).zip(q.chunks(MIDDLING)) {
-                let lanes = Lanes::of::<FUSED>(p, q, zeros);
+                let lanes = Lanes::of::<S, FUSED>(simd, p, q, zeros);
                 zeros = lanes.zeros;
                 folds.merge(&Wide::from(&lanes));
             }
@@ -474,16 +500,16 @@ pub(super) struct Lanes<V: Value> {
 
 /// Columns of g, p, q and d.
 #[derive(Clone, Copy)]
-struct Four<V> {
-    g: [V; LANES],
-    p: [V; LANES],
-    q: [V; LANES],
-    d: [V; LANES],
+pub struct Four<V> {
+    pub(super) g: [V; LANES],
+    pub(super) p: [V; LANES],
+    pub(super) q: [V; LANES],
+    pub(super) d: [V; LANES],
 }
 
 impl<V: Value> Four<V> {
     #[inline(always)]
-    fn all(value: V) -> Four<V> {
+    pub(super) fn all(value: V) -> Four<V> {
         let all = [value; LANES];
         Four { g: all, p: all, q: all, d: all }
     }
@@ -496,6 +522,16 @@ impl<V: Value> Four<V> {
             self.q[lane] = self.q[lane] + more.q[lane];
             self.d[lane] = self.d[lane] + more.d[lane];
         }
+    }
+
+    /// Whether no bin was NaN, nor so large that sums might overflow, if none was negative.
+    #[inline(always)]
+    fn are_bounded(&self) -> bool {
+        let mut all = true;
+        for lane in 0..LANES {
+            all &= (self.p[lane] < V::MOST) & (self.q[lane] < V::MOST);
+        }
+        all
     }
 }
 
@@ -510,11 +546,16 @@ impl<V: Value> Lanes<V> {
     /// The sums of up to `MIDDLING` bins. `zeros` says whether some are to be expected, which makes no
     /// difference to the sums.
     #[inline(always)]
-    pub(super) fn of<const FUSED: bool>(p: &[V], q: &[V], zeros: bool) -> Lanes<V> {
+    pub(super) fn of<S: Simd, const FUSED: bool>(
+        simd: S,
+        p: &[V],
+        q: &[V],
+        zeros: bool,
+    ) -> Lanes<V> {
         if !zeros {
-            let mut usual = Usual::<V, FUSED>::new();
+            let mut usual = Usual::<S, V, FUSED>::new(simd);
             let sums = in_chains::<V, LEVELS>(p, q, &mut usual);
-            if !is_strange::<V>(&usual.strange) {
+            if !usual.has_strange() && sums.are_bounded() {
                 return Lanes { sums, ..Lanes::default() };
             }
         }
@@ -535,36 +576,43 @@ fn in_chains<V: Value, const DEEP: usize>(p: &[V], q: &[V], terms: &mut impl Ter
     let (p_blocks, q_blocks) = (p.as_chunks().0, q.as_chunks().0);
     let mut sums = match DEEP {
         1 => chain(p_blocks, q_blocks, terms),
-        2 => chain_of_chains(p_blocks, q_blocks, terms),
-        _ => {
-            let mut sums = Four::all(V::NOTHING);
-            for (p, q) in p_blocks.chunks(CHAIN * CHAIN).zip(q_blocks.chunks(CHAIN * CHAIN)) {
-                sums.add(&chain_of_chains(p, q, terms));
-            }
-            sums
-        }
+        _ => terms.chains::<DEEP>(p_blocks, q_blocks),
     };
     if !p.len().is_multiple_of(LANES) {
-        sums.add(&terms.of(&last_block(p), &last_block(q)));
+        let (p, q) = (last_block(p), last_block(q));
+        sums.add(&match DEEP {
+            1 => terms.of(&p, &q),
+            _ => terms.chains::<2>(slice::from_ref(&p), slice::from_ref(&q)),
+        });
     }
     sums
 }
 
 #[inline(always)]
-fn chain_of_chains<V: Value>(
+fn chains<V: Value, const DEEP: usize>(
     p: &[[V; LANES]],
     q: &[[V; LANES]],
-    terms: &mut impl Terms<V>,
+    terms: &mut (impl Terms<V> + ?Sized),
 ) -> Four<V> {
     let mut sums = Four::all(V::NOTHING);
-    for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
-        sums.add(&chain(p, q, terms));
+    if DEEP == 2 {
+        for (p, q) in p.chunks(CHAIN).zip(q.chunks(CHAIN)) {
+            sums.add(&chain(p, q, terms));
+        }
+    } else {
+        for (p, q) in p.chunks(CHAIN * CHAIN).zip(q.chunks(CHAIN * CHAIN)) {
+            sums.add(&chains::<V, 2>(p, q, terms));
+        }
     }
     sums
 }
 
 #[inline(always)]
-fn chain<V: Value>(p: &[[V; LANES]], q: &[[V; LANES]], terms: &mut impl Terms<V>) -> Four<V> {
+fn chain<V: Value>(
+    p: &[[V; LANES]],
+    q: &[[V; LANES]],
+    terms: &mut (impl Terms<V> + ?Sized),
+) -> Four<V> {
     let mut sums = Four::all(V::NOTHING);
     for (p, q) in p.iter().zip(q) {
         sums.add(&terms.of(p, q));
@@ -589,7 +637,7 @@ impl<V: Value, const FUSED: bool> pulp::WithSimd for BinsWithZeros<'_, V, FUSED>
     type Output = Lanes<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<V> {
+    fn with_simd<S: Simd>(self, _: S) -> Lanes<V> {
         sums_with_zeros::<V, FUSED>(self.p, self.q)
     }
 }
@@ -622,7 +670,7 @@ impl<V: Value, const FUSED: bool> pulp::WithSimd for AnyBins<'_, V, FUSED> {
     type Output = Lanes<V>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Lanes<V> {
+    fn with_simd<S: Simd>(self, _: S) -> Lanes<V> {
         let mut any = Any::<V, FUSED>::new();
         let sums = in_chains::<V, LEVELS>(self.p, self.q, &mut any);
         Lanes { sums, top: any.top.into_iter().fold(Default::default(), Ord::max), zeros: true }
@@ -634,22 +682,42 @@ impl<V: Value, const FUSED: bool> pulp::WithSimd for AnyBins<'_, V, FUSED> {
 /// vectors.)
 trait Terms<V: Value> {
     fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V>;
-}
 
-/// Right if all bins are usual. Collects what tells whether they are. Subnormal numbers come of others,
-/// and cost some processors a hundred times as much: rows that have zeros had better not begin with this.
-struct Usual<V: Value, const FUSED: bool> {
-    strange: [V::Bits; LANES],
-}
-
-impl<V: Value, const FUSED: bool> Usual<V, FUSED> {
+    /// The sums of two or three levels of chains.
     #[inline(always)]
-    fn new() -> Self {
-        Usual { strange: [V::Bits::default(); LANES] }
+    fn chains<const DEEP: usize>(&mut self, p: &[[V; LANES]], q: &[[V; LANES]]) -> Four<V> {
+        chains::<V, DEEP>(p, q, self)
     }
 }
 
-impl<V: Value, const FUSED: bool> Terms<V> for Usual<V, FUSED> {
+/// Right if all bins are usual, for which see what is collected here. Subnormal numbers come of others, and
+/// cost some processors a hundred times as much: rows that have zeros had better not begin with this.
+struct Usual<S, V: Value, const FUSED: bool> {
+    simd: S,
+    /// Of single blocks.
+    strange: [V::Bits; LANES],
+    /// Of chains of chains, which may have NaN or what is too large besides: their sums show that.
+    least: [V; LANES],
+}
+
+impl<S: Simd, V: Value, const FUSED: bool> Usual<S, V, FUSED> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        let strange = [V::Bits::default(); LANES];
+        Usual { simd, strange, least: [V::LEAST_USUAL; LANES] }
+    }
+
+    #[inline(always)]
+    fn has_strange(&self) -> bool {
+        let mut some = is_strange::<V>(&self.strange);
+        for least in self.least {
+            some |= least < V::LEAST_USUAL;
+        }
+        some
+    }
+}
+
+impl<S: Simd, V: Value, const FUSED: bool> Terms<V> for Usual<S, V, FUSED> {
     #[inline(always)]
     fn of(&mut self, p: &[V; LANES], q: &[V; LANES]) -> Four<V> {
         let (mut g, mut d) = ([V::default(); LANES], [V::default(); LANES]);
@@ -658,6 +726,14 @@ impl<V: Value, const FUSED: bool> Terms<V> for Usual<V, FUSED> {
             (g[lane], d[lane]) = V::usual_bin::<FUSED>(p[lane], q[lane]);
         }
         Four { g, p: *p, q: *q, d }
+    }
+
+    #[inline(always)]
+    fn chains<const DEEP: usize>(&mut self, p: &[[V; LANES]], q: &[[V; LANES]]) -> Four<V> {
+        match V::usual_chains(self.simd, [p, q], &mut self.least) {
+            Some(sums) => sums,
+            None => chains::<V, DEEP>(p, q, self),
+        }
     }
 }
 

@@ -70,7 +70,8 @@ pub trait Term:
     const NOTHING: Self;
     /// The least usual number.
     const LEAST_USUAL: Self;
-    /// The number of which [`HUGE`](Self::HUGE) is the bit pattern.
+    /// The number of which [`HUGE`](Self::HUGE) is the bit pattern. What is right for usual numbers is right for
+    /// larger ones too, up to this.
     const MOST: Self;
     /// +inf.
     const INFINITY: Self;

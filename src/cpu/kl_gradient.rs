@@ -69,8 +69,15 @@ impl Manner {
                     return None;
                 }
                 let slopes = Slopes::new(&sums, row.value.to_f64(), weight);
-                Probs { p, q, slopes, into }.dispatch();
-                Some(row)
+                if weight != 0.0 && !slopes.by.into_iter().all(f32::is_normal) {
+                    return None;
+                }
+                let [of_p, of_q] = into;
+                Probs { p, q, slopes, into: [&mut *of_p, &mut *of_q] }.dispatch();
+                // Of smaller numbers no ratio is too large for f32: masses that are not far apart count for a quarter.
+                const BOUNDED: f64 = f32::MAX as f64 / 1.25 * f32::LEAST_USUAL as f64;
+                let are_finite = |side: &[f32]| side.iter().all(|x| x.is_finite());
+                (sums.p < BOUNDED || are_finite(of_p) && are_finite(of_q)).then_some(row)
             }
             Manner::Logs => {
                 let temperature = batch.temperature();
@@ -89,7 +96,7 @@ impl Manner {
     }
 }
 
-/// What numbers a row has.
+/// What numbers a row has; those below [`Term::MOST`] count as usual here.
 enum Bins {
     Usual,
     UsualOrZero,
@@ -239,6 +246,7 @@ mod tests {
 
     use super::*;
     use crate::kind::Kind;
+    use crate::{Divergence, Engine, Wanted};
 
     #[test]
     fn each_sort_of_rows_has_its_manner() {
@@ -260,12 +268,37 @@ mod tests {
 
     /// The gradient in Q of one row of probabilities, if this has it.
     fn of_q(p: &[f32], q: &[f32], of_p: &mut [f32]) -> Option<Vec<f32>> {
+        weighted_of_q(p, q, of_p, 1.0)
+    }
+
+    fn weighted_of_q(p: &[f32], q: &[f32], of_p: &mut [f32], weight: f64) -> Option<Vec<f32>> {
         let [p, q] = [p, q].map(|side| Array2::from_shape_vec((1, side.len()), side.to_vec()));
         let (p, q) = (p.unwrap(), q.unwrap());
         let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
         let mut into = vec![f32::NAN; batch.bins()];
-        let row = Manner::Probs.row(&batch, 0, 1.0, &mut Space::default(), [of_p, &mut into]);
+        let row = Manner::Probs.row(&batch, 0, weight, &mut Space::default(), [of_p, &mut into]);
         row.map(|_| into)
+    }
+
+    #[test]
+    fn what_f32_has_no_room_for_is_left_to_f64() {
+        let two = |octaves: i32| 2_f32.powi(octaves);
+        let p = [two(30); 4];
+        // A ratio of 2^130, of which the mass takes 2^32 away.
+        let far = [two(-100), two(31), two(30), two(30)];
+        assert_eq!(of_q(&p, &far, &mut []), None);
+        let side = |side: [f32; 4]| Array2::from_shape_vec((1, 4), side.to_vec()).unwrap();
+        let (p_row, q_row) = (side(p), side(far));
+        let batch = Batch::probs(&p_row, &q_row).unwrap().with_mass(Mass::Normalize);
+        let gradient = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Q, None).unwrap();
+        assert_eq!(gradient.q.unwrap()[[0, 0]], -two(98));
+
+        let near = [two(-90), two(31), two(30), two(30)];
+        let got = of_q(&p, &near, &mut []).expect("f32 is right for it");
+        assert_eq!(got[0], -two(88));
+        // The weight by the mass is subnormal.
+        assert_eq!(weighted_of_q(&p, &near, &mut [], 1e-35), None);
+        assert_eq!(weighted_of_q(&p, &near, &mut [], 0.0), Some(vec![0.0; 4]));
     }
 
     #[test]

@@ -644,7 +644,9 @@ mod tests {
         const ROWS: usize = 120;
         for bins in LENGTHS {
             let number = |row: usize, bin: usize, by: usize| -> f32 {
-                let number = ((bin * by + row) % 101 + 1) as f32 / (50 * bins) as f32;
+                // The last ones are larger than usual.
+                let scale = if row / 20 == 5 { 2_f32.powi(40) } else { 1.0 };
+                let number = scale * ((bin * by + row) % 101 + 1) as f32 / (50 * bins) as f32;
                 match (row / 20 % 5, (bin + row) % 4) {
                     _ if row / 20 % 5 == 1 && by == 7 && bin % 7 == 3 => 0.0,
                     // Zeros, subnormal numbers, and both; on the edges of what is usual.

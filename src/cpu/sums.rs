@@ -46,7 +46,8 @@ pub(super) struct Columns<V: Value> {
     pub p: [f64; LANES],
     pub q: [f64; LANES],
     pub d: [f64; LANES],
-    /// The largest bit patterns of rows that have a bin which is neither usual nor 0.
+    /// The largest bit patterns of rows that have a bin which is neither usual nor 0; of rows whose bins are all
+    /// at least usual, none unless they reach [`Term::MOST`](crate::term::Term::MOST).
     pub top: [V::Bits; LANES],
 }
 
@@ -70,7 +71,7 @@ impl<V: Value> Columns<V> {
         }
     }
 
-    /// Whether no bin was NaN, nor so large that sums might overflow, if none was negative.
+    /// Whether no bin of these rows was NaN, nor so large that sums might overflow, if none was negative.
     #[inline(always)]
     fn are_bounded(&self) -> bool {
         let most = V::MOST.to_f64();
@@ -524,7 +525,7 @@ impl<V: Value> Four<V> {
         }
     }
 
-    /// Whether no bin was NaN, nor so large that sums might overflow, if none was negative.
+    /// Whether no bin of these lanes was NaN, nor so large that sums might overflow, if none was negative.
     #[inline(always)]
     fn are_bounded(&self) -> bool {
         let mut all = true;
@@ -690,13 +691,14 @@ trait Terms<V: Value> {
     }
 }
 
-/// Right if all bins are usual, for which see what is collected here. Subnormal numbers come of others, and
-/// cost some processors a hundred times as much: rows that have zeros had better not begin with this.
+/// Right if all bins are usual, or at least not less than those are and bounded: what is collected here tells
+/// the one, and the sums of p and q of `chains` the other. Subnormal numbers come of others, and cost some
+/// processors a hundred times as much: rows that have zeros had better not begin with this.
 struct Usual<S, V: Value, const FUSED: bool> {
     simd: S,
-    /// Of single blocks.
+    /// Bits of all bins that were not in loops of `V`'s own.
     strange: [V::Bits; LANES],
-    /// Of chains of chains, which may have NaN or what is too large besides: their sums show that.
+    /// Of those that were. NaN hides from it, and shows in their sums.
     least: [V; LANES],
 }
 

@@ -392,6 +392,9 @@ struct Terms {
     farthest: f32,
 }
 
+/// Has its unit in the last place at 1: what is added to it is rounded to an integer.
+pub(super) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+
 impl Terms {
     fn new(tops: [f32; 2], reference: f64, unit: f64, temperature: f64) -> Terms {
         let octave = temperature * std::f64::consts::LN_2;
@@ -570,8 +573,6 @@ impl Terms {
     /// the number as counts.
     #[inline(always)]
     fn power<const FUSED: bool>(&self, x: f32, beyond: impl Fn(f32, f32) -> f32) -> (f32, bool) {
-        /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
-        const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
         // Above a guess, octaves would pass what an exponent has room for, and come again as others.
         let x = if x > self.most { self.most } else { x };
         let shifted = mul_add::<FUSED>(x, self.log2_e[0], ROUND);

@@ -2,7 +2,7 @@
 //! simpler [forms](super::form).
 
 use super::form::{Form, TINY};
-use super::logs::{exp_curve, exp2};
+use super::logs::{ROUND, exp_curve, exp2};
 use crate::Divergence;
 use crate::integrand::Integrand;
 use crate::term::{ln_near_f32, mul_add, ratio_f32};
@@ -28,8 +28,6 @@ const TERMS: usize = 10;
 const MOST: f64 = 6.0;
 /// The same where probabilities were made of logarithms: rounding of these is raised with them.
 const MOST_OF_LOGS: f32 = 3.0;
-/// Has its unit in the last place at 1: what is added to it is rounded to an integer.
-const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 
 impl Power {
     /// Whether there is a form for an order.

@@ -74,12 +74,7 @@ impl<V: Value> Columns<V> {
     /// Whether no bin of these rows was NaN, nor so large that sums might overflow, if none was negative.
     #[inline(always)]
     fn are_bounded(&self) -> bool {
-        let most = V::MOST.to_f64();
-        let mut all = true;
-        for lane in 0..LANES {
-            all &= (self.p[lane] < most) & (self.q[lane] < most);
-        }
-        all
+        are_below(&self.p, &self.q, V::MOST.to_f64())
     }
 
     /// Puts the sums of one long row into its lane.
@@ -528,12 +523,18 @@ impl<V: Value> Four<V> {
     /// Whether no bin of these lanes was NaN, nor so large that sums might overflow, if none was negative.
     #[inline(always)]
     fn are_bounded(&self) -> bool {
-        let mut all = true;
-        for lane in 0..LANES {
-            all &= (self.p[lane] < V::MOST) & (self.q[lane] < V::MOST);
-        }
-        all
+        are_below(&self.p, &self.q, V::MOST)
     }
+}
+
+/// Whether all are numbers below the last one.
+#[inline(always)]
+fn are_below<T: Copy + PartialOrd>(p: &[T; LANES], q: &[T; LANES], most: T) -> bool {
+    let mut all = true;
+    for lane in 0..LANES {
+        all &= (p[lane] < most) & (q[lane] < most);
+    }
+    all
 }
 
 impl<V: Value> Default for Lanes<V> {

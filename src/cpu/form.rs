@@ -35,41 +35,16 @@ pub(super) trait WithForm {
     fn with<F: Form>(self, factor: f64) -> Self::Output;
 }
 
-/// What is done with a form that has slopes.
-pub(super) trait WithSlopes {
-    type Output;
-
-    fn with<F: Slopes>(self, factor: f64) -> Self::Output;
-}
-
 /// Does it, if the divergence has a form.
 pub(super) fn with_form<W: WithForm>(divergence: Divergence, what: W) -> Option<W::Output> {
-    struct Any<W>(W);
-    impl<W: WithForm> WithSlopes for Any<W> {
-        type Output = W::Output;
-
-        fn with<F: Slopes>(self, factor: f64) -> W::Output {
-            self.0.with::<F>(factor)
-        }
-    }
-    match divergence.integrands()[0]? {
-        Integrand::Power(order) if order != 0.5 && order != 2.0 => {
-            Power::takes(order).then(|| what.with::<Power>(1.0))
-        }
-        Integrand::JensenShannon(weight) if weight != 0.5 => {
-            Skewed::takes(weight).then(|| what.with::<Skewed>(1.0))
-        }
-        _ => with_slopes(divergence, Any(what)),
-    }
-}
-
-/// Does it, if the form of the divergence has slopes.
-pub(super) fn with_slopes<W: WithSlopes>(divergence: Divergence, what: W) -> Option<W::Output> {
     Some(match divergence.integrands()[0]? {
+        Integrand::Kl | Integrand::ReverseKl => what.with::<KullbackLeibler>(1.0),
         Integrand::JensenShannon(0.5) => what.with::<JensenShannon>(0.25),
+        Integrand::JensenShannon(weight) if Skewed::takes(weight) => what.with::<Skewed>(1.0),
         Integrand::Jeffreys => what.with::<Jeffreys>(1.0),
         Integrand::Power(0.5) => what.with::<Roots>(2.0),
         Integrand::Power(2.0) => what.with::<ChiSquared>(0.5),
+        Integrand::Power(order) if Power::takes(order) => what.with::<Power>(1.0),
         Integrand::Variation => what.with::<Variation>(0.5),
         Integrand::ChiSquared => what.with::<ChiSquared>(1.0),
         _ => return None,
@@ -94,8 +69,25 @@ pub(super) trait Form: Copy + Send + Sync {
     /// From p and q, and from `n = p − q`.
     fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32;
 
+    /// How fast the sum grows with the probabilities of a bin: what the derivatives in p and in q are, but for a
+    /// constant that leaves 0 where p = q, and a factor of the row. In the place of 0 is [`TINY`], whose powers need
+    /// not be.
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2];
+
+    /// The same, but for a constant that leaves 0 where the other number is 0: of rows that are nearly as far
+    /// apart as can be slopes are nearly the same wherever there is mass. Asked for where there is a largest sum.
+    #[inline(always)]
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        self.slopes::<FUSED>(p, q, n)
+    }
+
+    /// Whether the slopes jump where p = q.
+    const HAS_KINK: bool = false;
+
     /// The sum of rows that have no bin in common, if it is finite.
-    const LARGEST: f64 = f64::INFINITY;
+    fn largest(self) -> f64 {
+        f64::INFINITY
+    }
 
     /// The least distance of two rows of which one is of logarithms, and the other is not.
     const LEAST_OF_LOGS: f64 = 0.06;
@@ -114,25 +106,33 @@ pub(super) trait Form: Copy + Send + Sync {
     }
 }
 
-/// How fast the sum of a form grows with the probabilities of a bin.
-pub(super) trait Slopes: Form {
-    /// What the derivatives in p and in q are, but for a constant that leaves 0 where p = q, and a factor of
-    /// the row. Neither number is 0.
-    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2];
-
-    /// The same, but for a constant that leaves 0 where the other number is 0: of rows that are nearly as far
-    /// apart as can be slopes are nearly the same wherever there is mass. Asked for where there is a `LARGEST`.
-    #[inline(always)]
-    fn slopes_from_end<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
-        Self::slopes::<FUSED>(p, q, n)
-    }
-
-    /// Whether the slopes jump where p = q.
-    const HAS_KINK: bool = false;
-}
-
 /// Small enough to be a divisor in the place of 0.
 pub(super) const TINY: f32 = 1e-36;
+
+/// `p·ln(p/q) − p + q`, or the same of Q against P.
+#[derive(Clone, Copy)]
+struct KullbackLeibler {
+    is_reverse: bool,
+}
+
+impl Form for KullbackLeibler {
+    fn of(divergence: Divergence) -> KullbackLeibler {
+        KullbackLeibler { is_reverse: divergence.at_its_limit() == Divergence::ReverseKl }
+    }
+
+    #[inline(always)]
+    fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
+        let (p, q, n) = if self.is_reverse { (q, p, -n) } else { (p, q, n) };
+        bregman_f32::<FUSED>(p.max(TINY), q.max(TINY), n)
+    }
+
+    /// `ln(p/q)` and `1 − p/q`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        let l = ln_ratio_beside_f32::<FUSED>(p, q, n);
+        if self.is_reverse { [n / p, -l] } else { [l, -(n / q)] }
+    }
+}
 
 /// `½·p·ln(p/m) + ½·q·ln(q/m)` with `m = (p + q)/2`.
 ///
@@ -150,8 +150,6 @@ const FAR_LN: [f32; 6] =
 const NEARBY: f32 = 0.6;
 
 impl Form for JensenShannon {
-    const LARGEST: f64 = std::f64::consts::LN_2;
-
     fn of(_: Divergence) -> JensenShannon {
         JensenShannon
     }
@@ -171,22 +169,24 @@ impl Form for JensenShannon {
         let far = 2.0 * fma(a, ln, less * ln_ratio_f32::<FUSED>(below, above));
         if s <= NEARBY { a * z * near } else { far }
     }
-}
 
-impl Slopes for JensenShannon {
     /// `½·ln(p/m)` and `½·ln(q/m)`.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
         let (m, n) = (0.5 * (p + q), 0.5 * n);
         [0.5 * ln_ratio_beside_f32::<FUSED>(p, m, n), 0.5 * ln_ratio_beside_f32::<FUSED>(q, m, -n)]
     }
 
     /// `−½·ln(1 + q/p)` and `−½·ln(1 + p/q)`.
     #[inline(always)]
-    fn slopes_from_end<const FUSED: bool>(p: f32, q: f32, _: f32) -> [f32; 2] {
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, _: f32) -> [f32; 2] {
         let both = p + q;
         let of = |own: f32, other: f32| -0.5 * ln_ratio_beside_f32::<FUSED>(both, own, other);
         [of(p, q), of(q, p)]
+    }
+
+    fn largest(self) -> f64 {
+        std::f64::consts::LN_2
     }
 }
 
@@ -220,6 +220,29 @@ impl Form for Skewed {
         let of_p = w * bregman_f32::<FUSED>(p, m, v * n);
         mul_add::<FUSED>(v, bregman_f32::<FUSED>(q, m, -(w * n)), of_p)
     }
+
+    /// `w·ln(p/m)` and `(1−w)·ln(q/m)`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        let [w, v] = self.weights;
+        let m = mul_add::<FUSED>(w, p, v * q);
+        let of = |own: f32, apart: f32| ln_ratio_beside_f32::<FUSED>(own, m, apart);
+        [w * of(p, v * n), v * of(q, -(w * n))]
+    }
+
+    /// `−w·ln(m/(w·p))` and `−(1−w)·ln(m/((1−w)·q))`.
+    #[inline(always)]
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, _: f32) -> [f32; 2] {
+        let [w, v] = self.weights;
+        let (p, q) = (w * p, v * q);
+        let of = |own: f32, other: f32| ln_ratio_beside_f32::<FUSED>(p + q, own, other);
+        [-w * of(p, q), -v * of(q, p)]
+    }
+
+    fn largest(self) -> f64 {
+        let ends = self.weights.map(|weight| -f64::from(weight) * f64::from(weight).ln());
+        ends[0] + ends[1]
+    }
 }
 
 /// `(p − q)·ln(p/q)`.
@@ -244,12 +267,10 @@ impl Form for Jeffreys {
         let far = ln_ratio_f32::<FUSED>(more.max(TINY), less.max(TINY));
         if z < 1e-3 { n * near } else { n.abs() * far }
     }
-}
 
-impl Slopes for Jeffreys {
     /// `l + n/p` and `−(l + n/q)` with `l = ln(p/q)`.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
         let l = ln_ratio_beside_f32::<FUSED>(p, q, n);
         [l + n / p, -(l + n / q)]
     }
@@ -260,8 +281,6 @@ impl Slopes for Jeffreys {
 struct Roots;
 
 impl Form for Roots {
-    const LARGEST: f64 = 4.0;
-
     fn of(_: Divergence) -> Roots {
         Roots
     }
@@ -271,12 +290,10 @@ impl Form for Roots {
         let s = n / (p.sqrt() + q.sqrt()).max(TINY);
         s * s
     }
-}
 
-impl Slopes for Roots {
     /// `(√p − √q)/√p` and `(√q − √p)/√q`.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
         let (p, q) = (p.sqrt(), q.sqrt());
         let s = n / (p + q);
         [s / p, -s / q]
@@ -284,9 +301,13 @@ impl Slopes for Roots {
 
     /// `−√q/√p` and `−√p/√q`.
     #[inline(always)]
-    fn slopes_from_end<const FUSED: bool>(p: f32, q: f32, _: f32) -> [f32; 2] {
-        let (p, q) = (p.sqrt(), q.sqrt());
-        [-q / p, -p / q]
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, _: f32) -> [f32; 2] {
+        let root = |x: f32| if x > TINY { x.sqrt() } else { 0.0 };
+        [-root(q) / p.sqrt(), -root(p) / q.sqrt()]
+    }
+
+    fn largest(self) -> f64 {
+        4.0
     }
 }
 
@@ -295,8 +316,6 @@ impl Slopes for Roots {
 struct Variation;
 
 impl Form for Variation {
-    const LARGEST: f64 = 1.0;
-
     fn of(_: Divergence) -> Variation {
         Variation
     }
@@ -310,23 +329,25 @@ impl Form for Variation {
     fn distance(sum: f64) -> f64 {
         sum
     }
-}
 
-impl Slopes for Variation {
     const HAS_KINK: bool = true;
 
     /// ±½.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(_: f32, _: f32, n: f32) -> [f32; 2] {
+    fn slopes<const FUSED: bool>(self, _: f32, _: f32, n: f32) -> [f32; 2] {
         let half = if n == 0.0 { 0.0 } else { 0.5_f32.copysign(n) };
         [half, -half]
     }
 
     /// 0 and −1, or −1 and 0.
     #[inline(always)]
-    fn slopes_from_end<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
-        let [half, _] = Self::slopes::<FUSED>(p, q, n);
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        let [half, _] = self.slopes::<FUSED>(p, q, n);
         [half - 0.5, -half - 0.5]
+    }
+
+    fn largest(self) -> f64 {
+        1.0
     }
 }
 
@@ -346,12 +367,10 @@ impl Form for ChiSquared {
     fn bin<const FUSED: bool>(self, _: f32, q: f32, n: f32) -> f32 {
         n * (n / q.max(TINY))
     }
-}
 
-impl Slopes for ChiSquared {
     /// `2·n/q` and `−n·(p + q)/q²`.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(p: f32, q: f32, n: f32) -> [f32; 2] {
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
         let s = n / q;
         [s + s, -(s * ((p + q) / q))]
     }
@@ -417,7 +436,7 @@ impl Row<'_> {
         }
         let value = divergence.of_sums(sum, more.ln_1p(), Mass::Normalize);
         let judged = Judged { verdict: Verdict::Value(value), masses };
-        let is_near_end = sum > 0.5 * F::LARGEST;
+        let is_near_end = sum > 0.5 * form.largest();
         let is_full = look.both as usize == p.len();
         Some(Settled { judged, sums, delta, distance, is_near_end, is_full })
     }
@@ -566,6 +585,8 @@ mod tests {
             (Divergence::Tsallis(7.0), None),
             (Divergence::TotalVariation, Some(("Variation", 0.5))),
             (Divergence::ChiSquared, Some(("ChiSquared", 1.0))),
+            (Divergence::Kl, Some(("KullbackLeibler", 1.0))),
+            (Divergence::Renyi(1.0), Some(("KullbackLeibler", 1.0))),
             (Divergence::Entropy, None),
         ] {
             assert_eq!(with_form(divergence, Named), want, "{divergence}");
@@ -575,6 +596,8 @@ mod tests {
     #[test]
     fn rows_are_as_good_as_in_f64() {
         for zeros in [false, true] {
+            compare::<KullbackLeibler>(Divergence::Kl, 1.0, zeros);
+            compare::<KullbackLeibler>(Divergence::ReverseKl, 1.0, zeros);
             compare::<JensenShannon>(Divergence::JensenShannon(0.5), 0.25, zeros);
             compare::<JensenShannon>(Divergence::JsDistance, 0.25, zeros);
             compare::<Jeffreys>(Divergence::Jeffreys, 1.0, zeros);
@@ -650,6 +673,8 @@ mod tests {
     #[test]
     fn rows_of_logarithms_are_as_good_as_in_f64() {
         let worst = [
+            compare_logs::<KullbackLeibler>(Divergence::Kl, 1.0),
+            compare_logs::<KullbackLeibler>(Divergence::ReverseKl, 1.0),
             compare_logs::<JensenShannon>(Divergence::JensenShannon(0.5), 0.25),
             compare_logs::<Jeffreys>(Divergence::Jeffreys, 1.0),
             compare_logs::<Roots>(Divergence::Hellinger, 2.0),
@@ -784,5 +809,6 @@ mod tests {
         check::<Jeffreys>(Divergence::Jeffreys);
         check::<Power>(Divergence::Tsallis(0.7));
         check::<Skewed>(Divergence::JensenShannon(0.3));
+        check::<KullbackLeibler>(Divergence::ReverseKl);
     }
 }

@@ -10,7 +10,7 @@
 
 use std::marker::PhantomData;
 
-use super::form::{Slopes, TINY, WithSlopes, with_slopes};
+use super::form::{Form, TINY, WithForm, with_form};
 use super::in_f32::{self, CHAIN, Row, Sides, add, block, differences_of, put};
 use super::logs::larger;
 use super::sums::LANES;
@@ -24,15 +24,15 @@ use crate::slope::Slope;
 use crate::term::mul_add;
 use crate::verdict::{Judged, Verdict};
 
-/// Whether there is a form with slopes for rows of a batch.
+/// Whether there is a form for rows of a batch.
 pub(super) fn takes<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> bool {
     struct Nothing;
-    impl WithSlopes for Nothing {
+    impl WithForm for Nothing {
         type Output = ();
 
-        fn with<F: Slopes>(self, _: f64) {}
+        fn with<F: Form>(self, _: f64) {}
     }
-    in_f32::takes(batch) && with_slopes(divergence, Nothing).is_some()
+    in_f32::takes(batch) && with_form(divergence, Nothing).is_some()
 }
 
 /// Where the gradients of a row go, and what they are multiplied by.
@@ -43,13 +43,14 @@ pub(super) struct Destination<'a> {
     pub places: [&'a mut [f32]; 2],
 }
 
-/// The verdict on a row, and its gradients. Nothing if f32 is not right for it, whatever is in the places then.
+/// The verdict on a row, and whether the gradients of P and Q are made: if not, whatever is in their places.
+/// Nothing if f32 is not right for the row.
 pub(super) fn row(
     divergence: Divergence,
     sides: Sides<'_>,
     into: Destination<'_>,
-) -> Option<Judged> {
-    with_slopes(divergence, Written { divergence, sides, into })?
+) -> Option<(Judged, [bool; 2])> {
+    with_form(divergence, Written { divergence, sides, into })?
 }
 
 /// A row whose gradients are written.
@@ -59,10 +60,10 @@ struct Written<'a> {
     into: Destination<'a>,
 }
 
-impl WithSlopes for Written<'_> {
-    type Output = Option<Judged>;
+impl WithForm for Written<'_> {
+    type Output = Option<(Judged, [bool; 2])>;
 
-    fn with<F: Slopes>(self, factor: f64) -> Option<Judged> {
+    fn with<F: Form>(self, factor: f64) -> Self::Output {
         let Written { divergence, sides, into } = self;
         let row = Row { divergence, factor, sides };
         pulp::Arch::new().dispatch(Write { row, into, form: PhantomData::<F> })
@@ -75,11 +76,11 @@ struct Write<'a, F> {
     form: PhantomData<F>,
 }
 
-impl<F: Slopes> pulp::WithSimd for Write<'_, F> {
-    type Output = Option<Judged>;
+impl<F: Form> pulp::WithSimd for Write<'_, F> {
+    type Output = Option<(Judged, [bool; 2])>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Option<Judged> {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
         match S::IS_SCALAR {
             true => write::<F, false>(&self.row, self.into),
             false => write::<F, true>(&self.row, self.into),
@@ -88,50 +89,55 @@ impl<F: Slopes> pulp::WithSimd for Write<'_, F> {
 }
 
 #[inline(always)]
-fn write<F: Slopes, const FUSED: bool>(row: &Row<'_>, into: Destination<'_>) -> Option<Judged> {
+fn write<F: Form, const FUSED: bool>(
+    row: &Row<'_>,
+    into: Destination<'_>,
+) -> Option<(Judged, [bool; 2])> {
     let Row { divergence, sides: Sides { rule, p, q, logs, differences, .. }, .. } = *row;
     let settled = row.settled::<F, FUSED>()?;
-    // A probability of 0 has a slope that is infinite. Beside a large δ single differences have not the
-    // digits that their sum has.
-    let has_slopes = settled.is_full || logs.iter().all(Option::is_some);
-    let has_digits = has_slopes && settled.distance >= settled.delta.abs();
     let Verdict::Value(value) = settled.judged.verdict else { return None };
-    if !has_digits || settled.judged.row::<f32>().status != Status::Ok {
+    if settled.judged.row::<f32>().status != Status::Ok {
         return None;
     }
-    let delta = settled.delta;
+    let (form, delta) = (F::of(divergence), settled.delta);
     let Destination { weight, temperature, places: [of_p, of_q] } = into;
     let into = [&mut *of_p, &mut *of_q];
     let sums = match settled.is_near_end {
-        true => slopes_if_wanted::<F, FUSED, true>([p, q], differences, delta, into)?,
-        false => slopes_if_wanted::<F, FUSED, false>([p, q], differences, delta, into)?,
+        true => slopes_if_wanted::<F, FUSED, true>(form, [p, q], differences, delta, into),
+        false => slopes_if_wanted::<F, FUSED, false>(form, [p, q], differences, delta, into),
+    };
+    // Beside a large δ single differences have not the digits that their sum has.
+    let Some(sums) = sums.filter(|_| settled.distance >= delta.abs()) else {
+        return Some((settled.judged, [false; 2]));
     };
     let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
     // What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their
     // last places if they are held against the end, or made of differences that have their digits.
     let rounding = if settled.is_near_end || differences.is_some() { 0.0 } else { 1.0 };
+    let mut are_made = [true; 2];
     for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
+        if into.is_empty() {
+            continue;
+        }
         let mass = settled.sums[side];
         let mean = (sums[side] / mass) as f32;
         let kind = rule.kinds[side];
         let per_number = if kind == Kind::Logits { temperature } else { 1.0 };
         let by = (factor / (mass * per_number)) as f32;
-        if !(by.is_normal() && mean.is_finite()) {
-            return None;
-        }
-        let shows = match kind {
-            Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
-                into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
-                true
-            }
-            Kind::Probs => times::<false>(into, numbers, mass, mean, by, rounding),
-            _ => times::<true>(into, numbers, mass, mean, by, rounding),
-        };
-        if !shows {
-            return None;
-        }
+        // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
+        let has_slopes = settled.is_full || logs[side].is_some();
+        let is_sound = has_slopes && by.is_normal() && mean.is_finite();
+        are_made[side] = is_sound
+            && match kind {
+                Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
+                    into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
+                    true
+                }
+                Kind::Probs => times::<false>(into, numbers, mass, mean, by, rounding),
+                _ => times::<true>(into, numbers, mass, mean, by, rounding),
+            };
     }
-    Some(settled.judged)
+    Some((settled.judged, are_made))
 }
 
 /// How large the largest derivative has to be beside what is subtracted in it, and beside what rounding moves.
@@ -180,7 +186,7 @@ fn times<const LOGS: bool>(
         largest = larger((derivative / by).abs(), largest);
         beside = larger(beside, others * larger(mean.abs(), rounding));
     }
-    into.is_empty() || largest >= LEAST.max(SHOWS * beside)
+    largest >= LEAST.max(SHOWS * beside)
 }
 
 /// Puts in the place of a number above `half`, in which there is 0, what takes away all that stands in the others.
@@ -208,28 +214,30 @@ const DOUBT: f32 = 1e-6;
 /// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
 /// a slope jumps and f32 cannot tell on which side a bin is.
 #[inline(always)]
-fn slopes_if_wanted<F: Slopes, const FUSED: bool, const FROM_END: bool>(
+fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM_END: bool>(
+    form: F,
     sides: [&[f32]; 2],
     differences: Option<&[f32]>,
     delta: f64,
     into: [&mut [f32]; 2],
 ) -> Option<[f64; 2]> {
     match into.each_ref().map(|into| !into.is_empty()) {
-        [true, true] => slopes::<F, FUSED, FROM_END, true, true>(sides, differences, delta, into),
-        [true, false] => slopes::<F, FUSED, FROM_END, true, false>(sides, differences, delta, into),
-        [false, true] => slopes::<F, FUSED, FROM_END, false, true>(sides, differences, delta, into),
+        [true, true] => {
+            slopes::<F, FUSED, FROM_END, true, true>(form, sides, differences, delta, into)
+        }
+        [true, false] => {
+            slopes::<F, FUSED, FROM_END, true, false>(form, sides, differences, delta, into)
+        }
+        [false, true] => {
+            slopes::<F, FUSED, FROM_END, false, true>(form, sides, differences, delta, into)
+        }
         [false, false] => Some([0.0; 2]),
     }
 }
 
 #[inline(always)]
-fn slopes<
-    F: Slopes,
-    const FUSED: bool,
-    const FROM_END: bool,
-    const OF_P: bool,
-    const OF_Q: bool,
->(
+fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, const OF_Q: bool>(
+    form: F,
     [p, q]: [&[f32]; 2],
     differences: Option<&[f32]>,
     delta: f64,
@@ -250,8 +258,8 @@ fn slopes<
                 // Behind the last bin there is none, and no slope.
                 let (p_there, q_there) = ((p * p_by).max(TINY), (q * q_by).max(TINY));
                 let [u, v] = match FROM_END {
-                    true => F::slopes_from_end::<FUSED>(p_there, q_there, n),
-                    false => F::slopes::<FUSED>(p_there, q_there, n),
+                    true => form.slopes_from_end::<FUSED>(p_there, q_there, n),
+                    false => form.slopes::<FUSED>(p_there, q_there, n),
                 };
                 [found[0][lane], found[1][lane]] = [u, v];
                 if OF_P {

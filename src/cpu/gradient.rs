@@ -144,7 +144,6 @@ impl<'a, 'b, 'p, T: Element> Gradients<'a, 'b, 'p, T> {
 
 /// What is the same for all rows.
 struct Job<'a, 'b, T: Element> {
-    divergence: Divergence,
     batch: &'a Batch<'b, T>,
     weights: Option<ArrayView1<'a, T::Value>>,
     family: Family,
@@ -154,6 +153,9 @@ struct Job<'a, 'b, T: Element> {
     rows_per_task: usize,
     /// How ordinary rows are gone through in f32, if they are.
     in_f32: Option<InF32>,
+    /// What makes the values, of cross-entropy. In Q alone its gradient is that of `kl`: the entropy of P, by
+    /// which they differ, is a constant.
+    values: Option<Judge>,
 }
 
 /// What rows in f32 take memory for.
@@ -169,9 +171,15 @@ struct Memory {
 #[derive(Clone, Copy)]
 enum InF32 {
     Kl(Manner),
-    /// In Q alone, where the gradient is that of `kl`: the entropy of P, by which they differ, is a constant.
-    CrossEntropy(Manner, Judge),
-    Form,
+    Form(Divergence),
+}
+
+impl InF32 {
+    fn of<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> Option<InF32> {
+        let manner = if divergence == Divergence::Kl { Manner::of(batch) } else { None };
+        let has_form = || form_gradient::takes(divergence, batch);
+        manner.map(InF32::Kl).or_else(|| has_form().then_some(InF32::Form(divergence)))
+    }
 }
 
 /// Some rows, and where their results go.
@@ -201,15 +209,12 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let family = Family::with_slope(divergence, slope, Reading::of(batch));
         let least = if is_summed.contains(&true) { SUMMED } else { 1 };
         let rows_per_task = rows_per_task(batch.bins()).max(least);
-        let in_f32 = match divergence.at_its_limit() {
-            Divergence::Kl => Manner::of(batch).map(InF32::Kl),
-            Divergence::CrossEntropy => {
-                let manner = Manner::of(batch);
-                manner.zip(Judge::of(divergence)).map(|(kl, own)| InF32::CrossEntropy(kl, own))
-            }
-            other => form_gradient::takes(other, batch).then_some(InF32::Form),
+        let (made, values) = match divergence.at_its_limit() {
+            Divergence::CrossEntropy => (Divergence::Kl, Judge::of(divergence)),
+            other => (other, None),
         };
-        Job { divergence, batch, weights, family, slope, is_summed, rows_per_task, in_f32 }
+        let in_f32 = InF32::of(made, batch);
+        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32, values }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -253,20 +258,17 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
                 continue;
             }
-            // These have f32 for the derivatives in Q alone.
-            let q_alone = matches!(self.in_f32, Some(InF32::CrossEntropy(..)));
-            let p = if q_alone { std::mem::take(&mut into[0]) } else { Target::Nowhere };
-            if let Some(made) = self.row_in_f32(row, &mut memory, &mut into) {
-                slots.put(at, made);
-                if !matches!(p, Target::Nowhere) {
-                    self.row_in_f64(row, &mut work, [p, Target::Nowhere]);
-                }
+            let Some((results, are_made)) = self.row_in_f32(row, &mut memory, &mut into) else {
+                slots.put(at, self.row_in_f64(row, &mut work, into).row());
                 continue;
+            };
+            slots.put(at, results);
+            for (into, is_made) in into.iter_mut().zip(are_made) {
+                *into = if is_made { Target::Nowhere } else { std::mem::take(into) };
             }
-            if q_alone {
-                into[0] = p;
+            if into.iter().any(|into| !matches!(into, Target::Nowhere)) {
+                self.row_in_f64(row, &mut work, into);
             }
-            slots.put(at, self.row_in_f64(row, &mut work, into).row());
         }
         sums
     }
@@ -283,54 +285,57 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         judged
     }
 
-    /// The results of a row that f32 is right for, and its gradients. They go by way of some space where
-    /// they cannot be written into their places at once.
+    /// The results of a row that f32 is right for, and whether the gradients of P and Q are made. They go by way
+    /// of some space where they cannot be written into their places at once.
     fn row_in_f32(
         &self,
         row: usize,
         memory: &mut Memory,
         into: &mut [Target<'_, T::Value>; 2],
-    ) -> Option<Row<T::Value>> {
+    ) -> Option<(Row<T::Value>, [bool; 2])> {
         let Memory { kl: kl_space, form: form_space, places: space } = memory;
-        let (in_f32, weight) = (self.in_f32?, self.weight(row));
+        let (in_f32, weight, bins) = (self.in_f32?, self.weight(row), self.batch.bins());
         if weight == 0.0 {
             return None;
         }
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
-        let places = [p.in_f32(self.batch.bins(), p_space), q.in_f32(self.batch.bins(), q_space)];
-        let row = match in_f32 {
-            InF32::Kl(manner) => manner.row(self.batch, row, weight, kl_space, places)?,
-            InF32::CrossEntropy(kl, own) => {
-                let judged = self.with_sides(row, form_space, false, |sides| own.judged(sides))?;
-                kl.row(self.batch, row, weight, kl_space, places)?;
-                judged.row()
+        let places = match self.values {
+            Some(_) => [&mut [][..], q.in_f32(bins, q_space)],
+            None => [p.in_f32(bins, p_space), q.in_f32(bins, q_space)],
+        };
+        let values = match self.values {
+            Some(own) => Some(self.with_sides(row, form_space, false, |sides| own.judged(sides))?),
+            None => None,
+        };
+        let (results, mut are_made) = match in_f32 {
+            InF32::Kl(manner) => {
+                (manner.row(self.batch, row, weight, kl_space, places)?, [true; 2])
             }
-            InF32::Form => {
+            InF32::Form(divergence) => {
                 let temperature = self.batch.temperature();
-                let judged = self.with_sides(row, form_space, true, |sides| {
-                    form_gradient::row(
-                        self.divergence,
-                        sides,
-                        Destination { weight, temperature, places },
-                    )
-                });
-                judged?.row()
+                let into = Destination { weight, temperature, places };
+                let write = |sides: Sides<'_>| form_gradient::row(divergence, sides, into);
+                let (judged, are_made) = self.with_sides(row, form_space, true, write)?;
+                (judged.row(), are_made)
             }
         };
-        for (into, space) in into.iter_mut().zip(space) {
-            into.put_space(space);
+        are_made[0] &= self.values.is_none() || into[0].len(bins) == 0;
+        for (side, (into, space)) in into.iter_mut().zip(space).enumerate() {
+            if are_made[side] {
+                into.put_space(space);
+            }
         }
-        Some(row)
+        Some((values.map_or(results, |values| values.row()), are_made))
     }
 
     /// Does something with the probabilities of a row in f32, if it has them.
-    fn with_sides(
+    fn with_sides<R>(
         &self,
         row: usize,
         space: &mut in_f32::Space,
         needs_differences: bool,
-        what: impl FnOnce(Sides<'_>) -> Option<Judged>,
-    ) -> Option<Judged> {
+        what: impl FnOnce(Sides<'_>) -> Option<R>,
+    ) -> Option<R> {
         let (p, q) = (self.batch.packed(Side::P, row), self.batch.packed(Side::Q, row));
         what(Sides::of(self.batch, [&p, &q], space, false, needs_differences)?)
     }
@@ -740,6 +745,12 @@ mod tests {
     use super::*;
     use crate::batch::Mass;
 
+    /// The results of the first row, if f32 makes both gradients.
+    fn made(job: &Job<'_, '_, f32>, into: &mut [Target<'_, f32>; 2]) -> Option<Row<f32>> {
+        let (row, are_made) = job.row_in_f32(0, &mut Memory::default(), into)?;
+        (are_made == [true; 2]).then_some(row)
+    }
+
     /// Rows of f32 that are not near each other.
     fn side(kind: Kind, bins: usize, step: usize) -> Array2<f32> {
         let spread = |bin: usize| 0.5 + ((bin * step) % 1013) as f64 / 1013.0;
@@ -764,7 +775,7 @@ mod tests {
                 let job = Job::new(Divergence::Kl, &batch, None, [false; 2]);
                 let mut places = [p.clone(), q.clone()];
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
-                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
+                let row = made(&job, &mut into);
                 assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
             }
         }
@@ -790,7 +801,7 @@ mod tests {
                     Some(true) => Target::Row(row),
                     _ => Target::Nowhere,
                 });
-                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
+                let row = made(&job, &mut into);
                 assert!(row.is_some(), "{bins} bins, {weight}, {temperature}");
             }
         }
@@ -808,19 +819,46 @@ mod tests {
         }
     }
 
+    /// Most of a teacher's probabilities may be 0, and a student's logits far below or masked where they are.
+    #[test]
+    fn nor_are_teachers_with_zeros_beside_logits() {
+        let (mut p, mut q) = (side(Kind::Probs, 300, 377), side(Kind::Logits, 300, 610));
+        p.iter_mut().skip(10).for_each(|x| *x = 0.0);
+        p /= p.sum();
+        (q[[0, 20]], q[[0, 21]], q[[0, 22]]) = (f32::NEG_INFINITY, -1e9, -95.0);
+        let batch = Batch::of(Kind::Probs, &p, Kind::Logits, &q).unwrap();
+        let batch = batch.with_mass(Mass::Normalize);
+        for divergence in [Divergence::Kl, Divergence::CrossEntropy, Divergence::JsDistance] {
+            let job = Job::new(divergence, &batch, None, [false; 2]);
+            let mut place = q.clone();
+            let mut into = [Target::Nowhere, Target::Row(place.row_mut(0))];
+            let row = made(&job, &mut into);
+            assert!(row.is_some_and(|row| row.value > 0.0), "{divergence}");
+            let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
+            let (_, are_made) = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+            assert!(!are_made[0], "{divergence}");
+        }
+    }
+
     /// Of cross-entropy those in Q alone, which are those of `kl`.
     #[test]
     fn nor_is_what_softmax_has_of_cross_entropy() {
-        for (kind, bins) in [(Kind::Probs, 300), (Kind::Logits, 300), (Kind::LogProbs, 32_000)] {
-            let (p, q) = (side(kind, bins, 377), side(kind, bins, 610));
-            let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+        for (kinds, bins) in [
+            ([Kind::Probs; 2], 300),
+            ([Kind::Logits; 2], 300),
+            ([Kind::LogProbs; 2], 32_000),
+            ([Kind::Probs, Kind::Logits], 300),
+        ] {
+            let (p, q) = (side(kinds[0], bins, 377), side(kinds[1], bins, 610));
+            let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+            let batch = batch.with_mass(Mass::Normalize);
             let job = Job::new(Divergence::CrossEntropy, &batch, None, [false; 2]);
             let mut place = q.clone();
             let mut into = [Target::Nowhere, Target::Row(place.row_mut(0))];
-            let row = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+            let row = made(&job, &mut into).unwrap();
             let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
             let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
-            assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kind}: {}", row.value);
+            assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kinds:?}: {}", row.value);
         }
     }
 
@@ -830,7 +868,7 @@ mod tests {
         let job = Job::new(divergence, &batch, None, [false; 2]);
         let mut places = [p.clone(), q.clone()];
         let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
-        job.row_in_f32(0, &mut Memory::default(), &mut into).map(|row| row.value)
+        made(&job, &mut into).map(|row| row.value)
     }
 
     /// The slopes of rows that have little in common are nearly the same wherever there is mass; most of it may be
@@ -895,19 +933,25 @@ mod tests {
             Divergence::Renyi(2.0),
             Divergence::ChiSquared,
             Divergence::TotalVariation,
+            Divergence::JensenShannon(0.3),
+            Divergence::Renyi(0.7),
+            Divergence::Alpha(-2.0),
         ] {
-            let kinds =
-                Kind::ALL.iter().flat_map(|&kind| [1, 16, 255, 32_000].map(|bins| (kind, bins)));
-            for (kind, bins) in kinds {
-                let (p, q) = (side(kind, bins, 377), side(kind, bins, 610));
-                let batch = Batch::of(kind, &p, kind, &q).unwrap().with_mass(Mass::Normalize);
+            let kinds = Kind::ALL.iter().map(|&kind| [kind; 2]);
+            let kinds = kinds.chain([[Kind::Probs, Kind::Logits], [Kind::LogProbs, Kind::Probs]]);
+            for (kinds, bins) in
+                kinds.flat_map(|kinds| [1, 16, 255, 32_000].map(|bins| (kinds, bins)))
+            {
+                let (p, q) = (side(kinds[0], bins, 377), side(kinds[1], bins, 610));
+                let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+                let batch = batch.with_mass(Mass::Normalize);
                 let job = Job::new(divergence, &batch, None, [false; 2]);
                 let mut places = [p.clone(), q.clone()];
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
-                let row = job.row_in_f32(0, &mut Memory::default(), &mut into);
+                let row = made(&job, &mut into);
                 // One bin is equal to another, and owes its digits to f64.
                 let is_fast = row.is_some_and(|row| row.value > 0.0);
-                assert_eq!(is_fast, bins > 1, "{divergence}, {bins} {kind}");
+                assert_eq!(is_fast, bins > 1, "{divergence}, {bins} {kinds:?}");
             }
         }
     }

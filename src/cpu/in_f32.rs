@@ -227,10 +227,11 @@ impl Row<'_> {
     pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
         let Row { divergence, sides: Sides { rule, p, q, look, logs, differences }, .. } = *self;
         let look = look.unwrap_or_else(|| Look::at(p, q, differences));
-        // What is too small for a number makes no difference beside a value that is not, unless the lack of it
-        // makes an infinite one.
-        if look.is_strange()
-            || self.sides.some_lost() && divergence.is_infinite([true; 2], look.both > 0)
+        // What is too small for a number makes no difference beside a value that is not, unless it may be what
+        // makes an infinite one, or the lack of it.
+        let lost = logs.map(|logs| logs.is_some_and(|logs| logs.some_lost));
+        let alone = [look.alone[0] || lost[0], look.alone[1] || lost[1]];
+        if look.is_strange() || lost.contains(&true) && divergence.is_infinite(alone, look.both > 0)
         {
             return None;
         }

@@ -56,6 +56,22 @@ impl Power {
         }
     }
 
+    /// The sides in the order in which they are raised.
+    #[inline(always)]
+    fn in_order(self, p: f32, q: f32, n: f32) -> (f32, f32, f32) {
+        if self.swapped { (q, p, -n) } else { (p, q, n) }
+    }
+
+    /// The slopes of P and Q from `((p/q)^(a−1) − 1)/(a − 1)` and `((p/q)^a − 1)/a` of the sides in that order,
+    /// or what differs from these by constants.
+    #[inline(always)]
+    fn slopes_of(self, by_first: f32, by_second: f32) -> [f32; 2] {
+        match self.swapped {
+            true => [self.less_1 * by_second, -self.less_1 * by_first],
+            false => [self.order * by_first, -self.order * by_second],
+        }
+    }
+
     /// `p·(p/q)^(a−1)` of a ratio of so many octaves, and what is left of its logarithm.
     #[inline(always)]
     fn raised<const FUSED: bool>(self, p: f32, octaves: f32, ln_rest: f32) -> f32 {
@@ -99,7 +115,7 @@ impl Form for Power {
     #[inline(always)]
     fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32 {
         let fma = mul_add::<FUSED>;
-        let (p, q, n) = if self.swapped { (q, p, -n) } else { (p, q, n) };
+        let (p, q, n) = self.in_order(p, q, n);
         let (octaves, s) = ratio_f32::<FUSED>(p.max(TINY), q.max(TINY), n);
         let ln_rest = ln_near_f32::<FUSED>(s);
         let l = fma(octaves, std::f32::consts::LN_2, ln_rest);
@@ -119,6 +135,44 @@ impl Form for Power {
         let of_p = if has_q & is_small { by_product } else { by_difference };
         let far = ((of_p - n) / self.order).max(0.0);
         if l.abs() <= self.near { near } else { far }
+    }
+
+    /// `a/(a−1)·((p/q)^(a−1) − 1)` and `1 − (p/q)^a`.
+    #[inline(always)]
+    fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        let fma = mul_add::<FUSED>;
+        let (p, q, n) = self.in_order(p, q, n);
+        let (octaves, s) = ratio_f32::<FUSED>(p, q, n);
+        let ln_rest = ln_near_f32::<FUSED>(s);
+        let l = fma(octaves, std::f32::consts::LN_2, ln_rest);
+        let power = self.raised::<FUSED>(1.0, octaves, ln_rest);
+        let (z, y) = (self.less_1 * l, self.order * l);
+        let near_z = l * fma(z, exp_curve::<FUSED>(-z), 1.0);
+        let near_y = l * fma(y, exp_curve::<FUSED>(-y), 1.0);
+        let (has_p, has_q) = (p > TINY, q > TINY);
+        let far_z = (if has_q { power } else { 0.0 } - 1.0) / self.less_1;
+        let far_y = fma(power, if has_p { p / q } else { 0.0 }, -1.0) / self.order;
+        let by_first = if has_q & (z.abs() <= 1.0) { near_z } else { far_z };
+        let by_second = if has_p & (y.abs() <= 1.0) { near_y } else { far_y };
+        self.slopes_of(by_first, by_second)
+    }
+
+    /// `a/(a−1)·(p/q)^(a−1)` and `−(p/q)^a`.
+    #[inline(always)]
+    fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
+        let (p, q, n) = self.in_order(p, q, n);
+        let (octaves, s) = ratio_f32::<FUSED>(p, q, n);
+        let power = self.raised::<FUSED>(1.0, octaves, ln_near_f32::<FUSED>(s));
+        let by_first = if q > TINY { power / self.less_1 } else { 0.0 };
+        let by_second = if p > TINY { power * (p / q) / self.order } else { 0.0 };
+        self.slopes_of(by_first, by_second)
+    }
+
+    fn largest(self) -> f64 {
+        match f64::from(self.order) {
+            order if order < 1.0 => 1.0 / (order * (1.0 - order)),
+            _ => f64::INFINITY,
+        }
     }
 }
 

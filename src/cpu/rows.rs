@@ -35,7 +35,7 @@ impl Backend for Cpu {
         batch: &Batch<'_, T>,
         _: Settings,
     ) -> Result<Outcome<T::Value>, Error> {
-        if divergence != Divergence::Kl {
+        if divergence != Divergence::Kl || ways::are_judged_in_f32(divergence, batch) {
             return Ok(ways::outcomes(&[divergence], batch)?.remove(0));
         }
         let mut outcome = Outcome::of(batch, "cpu")?;

@@ -40,6 +40,11 @@ impl Way {
     }
 }
 
+/// Whether the rows of a batch are judged in f32, by what [`in_f32`] has for a divergence.
+pub(super) fn are_judged_in_f32<T: Element>(divergence: Divergence, batch: &Batch<'_, T>) -> bool {
+    matches!(Way::of(divergence, batch), Way::InF32(_))
+}
+
 /// One outcome for each divergence.
 pub(super) fn outcomes<T: Element>(
     divergences: &[Divergence],
@@ -202,7 +207,7 @@ mod tests {
             assert_eq!(ways(logits, LONGEST, mass), all);
             assert_eq!(ways(probs, LONGEST + 1, mass), ["f64"; 5]);
         }
-        assert_eq!(ways(mixed, 2, Mass::Normalize), ["f64", "f64", "f32", "f32", "f64"]);
+        assert_eq!(ways(mixed, 2, Mass::Normalize), ["f32", "f32", "f32", "f32", "f64"]);
         assert_eq!(ways(mixed, 2, Mass::AsGiven), ["f64"; 5]);
         assert_eq!(ways(logits, 2, Mass::AsGiven), all);
         assert_eq!(ways(probs, 2, Mass::Generalized), ["f64"; 5]);

@@ -927,6 +927,11 @@ const IN_F32: &[Divergence] = &[
     Divergence::Alpha(2.0),
     Divergence::ChiSquared,
     Divergence::TotalVariation,
+    Divergence::JensenShannon(0.3),
+    Divergence::Renyi(0.7),
+    Divergence::Renyi(0.2),
+    Divergence::Tsallis(1.5),
+    Divergence::Alpha(-2.0),
 ];
 
 /// Rows of which fewer bins have most of the mass.
@@ -954,10 +959,16 @@ fn f32_is_as_good_as_f64_beside_the_largest() {
                 true => nearby(&probs, apart, 42),
                 false => steeper(&distributions(3, bins, 42), power),
             };
-            for &kind in Kind::ALL {
-                let mut p = of_kind::<f32>(kind, &probs, 1.0);
-                let q = of_kind::<f32>(kind, &others, 1.0);
-                if kind == Kind::Logits {
+            for [p_kind, q_kind] in [
+                [Kind::Probs; 2],
+                [Kind::LogProbs; 2],
+                [Kind::Logits; 2],
+                [Kind::Probs, Kind::Logits],
+                [Kind::Logits, Kind::Probs],
+            ] {
+                let mut p = of_kind::<f32>(p_kind, &probs, 1.0);
+                let q = of_kind::<f32>(q_kind, &others, 1.0);
+                if p_kind == Kind::Logits {
                     // Shifted, peaked and masked.
                     p.row_mut(0).mapv_inplace(|x| x + 100.0);
                     p[[1, bins / 2]] += 20.0;
@@ -970,10 +981,10 @@ fn f32_is_as_good_as_f64_beside_the_largest() {
                     asked(at).iter().map(move |&divergence| (engine, divergence))
                 }) {
                     // Some numbers of the steepest are beyond f32.
-                    let batch = Batch::of(kind, &p, kind, &q).unwrap();
+                    let batch = Batch::of(p_kind, &p, q_kind, &q).unwrap();
                     let batch = batch.with_on_invalid(OnInvalid::Nan);
                     let made = engine.gradient(divergence, &batch, Wanted::Both, None);
-                    let batch = Batch::of(kind, &wide_p, kind, &wide_q).unwrap();
+                    let batch = Batch::of(p_kind, &wide_p, q_kind, &wide_q).unwrap();
                     let wide = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None);
                     let (made, wide) = (made.unwrap(), wide.unwrap());
                     let is_beyond = |x: f64| x.abs() > f64::from(f32::MAX);
@@ -991,7 +1002,7 @@ fn f32_is_as_good_as_f64_beside_the_largest() {
                             }
                             let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
                             let off = error(&got, &want.to_vec(), ROUNDING[1], |_| false);
-                            let what = format!("{divergence}, {bins} {kind}, {apart:e}");
+                            let what = format!("{divergence}, {bins} {p_kind} {q_kind}, {apart:e}");
                             let what = format!("{what}, to the power {power}, row {row}");
                             let by = engine.backend();
                             assert!(off < 1e-5, "{by}: {what}: off by {off:e} of the largest");

@@ -25,8 +25,10 @@ const LEAST_BESIDE: f64 = 0.1;
 const MOST_APART: f64 = 1.0 / 3.0;
 /// Sums from here on may have overflowed.
 const MOST: f64 = 1e30;
-/// An overlap that is so much less than 1 has digits that its distance from 1 has not.
+/// An overlap that is so much less than 1 has digits that its distance from 1 has not, and is summed by itself.
 const FAR: f64 = 0.5;
+/// Beside one from here on, probabilities that f32 has not make no difference.
+const LEAST_OVERLAP: f64 = 1e-9;
 
 /// What is done with the form of a divergence, and with what its sums are to be multiplied by.
 pub(super) trait WithForm {
@@ -79,6 +81,12 @@ pub(super) trait Form: Copy + Send + Sync {
     #[inline(always)]
     fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
         self.slopes::<FUSED>(p, q, n)
+    }
+
+    /// What a bin adds to the overlap, which is `1 + a·(a − 1)` times the sum of an order a, if there is one.
+    #[inline(always)]
+    fn overlap<const FUSED: bool>(self, _p: f32, _q: f32) -> f32 {
+        0.0
     }
 
     /// Whether the slopes jump where p = q.
@@ -291,6 +299,11 @@ impl Form for Roots {
         s * s
     }
 
+    #[inline(always)]
+    fn overlap<const FUSED: bool>(self, p: f32, q: f32) -> f32 {
+        p.sqrt() * q.sqrt()
+    }
+
     /// `(√p − √q)/√p` and `(√q − √p)/√q`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {
@@ -419,7 +432,7 @@ impl Row<'_> {
             return None;
         }
         let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * sum::<F, FUSED>(form, p, q, differences, delta);
+        let sum = factor * per_mass * summed::<F, FUSED, false>(form, p, q, differences, delta);
         let distance = F::distance(sum);
         // By how much the overlap is larger than 1.
         let more = match divergence.integrands()[1] {
@@ -431,10 +444,17 @@ impl Row<'_> {
         let owes_digits = differences.is_none() && logs.iter().any(Option::is_some);
         let of_logs = if owes_digits { F::LEAST_OF_LOGS } else { LEAST };
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits || more <= -FAR || look.both == 0 {
+        if !has_digits || look.both == 0 {
             return None;
         }
-        let value = divergence.of_sums(sum, more.ln_1p(), Mass::Normalize);
+        let overlap = match more > -FAR {
+            true => 1.0 + more,
+            false => per_mass * summed::<F, FUSED, true>(form, p, q, differences, delta),
+        };
+        if overlap < LEAST_OVERLAP {
+            return None;
+        }
+        let value = divergence.of_sums(sum, overlap.ln(), Mass::Normalize);
         let judged = Judged { verdict: Verdict::Value(value), masses };
         let is_near_end = sum > 0.5 * form.largest();
         let is_full = look.both as usize == p.len();
@@ -442,9 +462,9 @@ impl Row<'_> {
     }
 }
 
-/// The sum over a row's bins, brought to the same mass.
+/// The sum over a row's bins, brought to the same mass; or that of their overlap.
 #[inline(always)]
-fn sum<F: Form, const FUSED: bool>(
+fn summed<F: Form, const FUSED: bool, const OVERLAP: bool>(
     form: F,
     p: &[f32],
     q: &[f32],
@@ -462,7 +482,11 @@ fn sum<F: Form, const FUSED: bool>(
             for lane in 0..LANES {
                 let (p, q) = (p[lane], q[lane]);
                 let n = mul_add::<FUSED>(-delta, p + q, n[lane]);
-                chain[lane] += form.bin::<FUSED>(p * p_by, q * q_by, n);
+                let (p, q) = (p * p_by, q * q_by);
+                chain[lane] += match OVERLAP {
+                    true => form.overlap::<FUSED>(p, q),
+                    false => form.bin::<FUSED>(p, q, n),
+                };
             }
         }
         for lane in 0..LANES {
@@ -497,8 +521,8 @@ mod tests {
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
             let Sum { p, q, form } = self;
             match S::IS_SCALAR {
-                true => sum::<F, false>(form, p, q, None, 1e-3),
-                false => sum::<F, true>(form, p, q, None, 1e-3),
+                true => summed::<F, false, false>(form, p, q, None, 1e-3),
+                false => summed::<F, true, false>(form, p, q, None, 1e-3),
             }
         }
     }
@@ -625,7 +649,8 @@ mod tests {
     fn compare_logs<F: Form>(divergence: Divergence, factor: f64) -> f64 {
         let mut worst = 0.0_f64;
         for bins in [2, 5, 33, 300, 4_000] {
-            for (at, apart) in [3.0, 1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-4].into_iter().enumerate() {
+            for (at, apart) in [3.0, 1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-4, 15.0].into_iter().enumerate()
+            {
                 let p = Array2::from_shape_fn((6, bins), |(row, bin)| 12.0 * noise(row, bin));
                 let by = |row: usize, bin: usize| apart * (2.0 * noise(row + 40 + at, bin) - 1.0);
                 let q = Array2::from_shape_fn((6, bins), |(row, bin)| p[[row, bin]] + by(row, bin));
@@ -690,6 +715,43 @@ mod tests {
             compare_logs::<Power>(Divergence::Alpha(-2.0), 1.0),
         ];
         println!("{worst:?}");
+    }
+
+    /// Most of the mass is in bins that the other side lacks: what stands for 0 there is not to be raised to a
+    /// power.
+    #[test]
+    fn overlaps_are_those_of_what_is_there() {
+        let p = ndarray::array![[0.7_f32, 0.3, 0.0], [0.999, 1e-3, 0.0], [0.5, 0.0, 0.5]];
+        let q = ndarray::array![[0.0_f32, 0.2, 0.8], [0.0, 1e-3, 0.999], [0.0, 0.98, 0.02]];
+        let batch = Batch::probs(&p, &q).unwrap();
+        for (order, row) in
+            [0.01, 0.3, 0.5, 0.7, 0.99].into_iter().flat_map(|a| [(a, 0), (a, 1), (a, 2)])
+        {
+            let divergence = Divergence::Renyi(order);
+            let judged = with_form(divergence, Judging { divergence, batch: &batch, row }).unwrap();
+            let (got, want) =
+                (judged.unwrap().verdict, closer_look(divergence, &batch, row).verdict);
+            let (Verdict::Value(got), Verdict::Value(want)) = (got, want) else {
+                panic!("{order}")
+            };
+            assert!((got - want).abs() < 1e-6 * want, "{order}, row {row}: {got:e}, not {want:e}");
+        }
+    }
+
+    /// The verdict on a row by whatever form a divergence has.
+    struct Judging<'a> {
+        divergence: Divergence,
+        batch: &'a Batch<'a, f32>,
+        row: usize,
+    }
+
+    impl WithForm for Judging<'_> {
+        type Output = Option<Judged>;
+
+        fn with<F: Form>(self, factor: f64) -> Option<Judged> {
+            let Judging { divergence, batch, row } = self;
+            judged_in_f32::<OfForm<F>>(divergence, factor, batch, row)
+        }
     }
 
     /// One number far above thousands that are equal, as logits of language models are: what rounding takes

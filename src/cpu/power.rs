@@ -137,6 +137,15 @@ impl Form for Power {
         if l.abs() <= self.near { near } else { far }
     }
 
+    #[inline(always)]
+    fn overlap<const FUSED: bool>(self, p: f32, q: f32) -> f32 {
+        let (p, q, _) = self.in_order(p, q, 0.0);
+        let (p_there, q_there) = (p.max(TINY), q.max(TINY));
+        let (octaves, s) = ratio_f32::<FUSED>(p_there, q_there, p_there - q_there);
+        let raised = self.raised::<FUSED>(p, octaves, ln_near_f32::<FUSED>(s));
+        if q > 0.0 { raised } else { 0.0 }
+    }
+
     /// `a/(a−1)·((p/q)^(a−1) − 1)` and `1 − (p/q)^a`.
     #[inline(always)]
     fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2] {

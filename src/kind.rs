@@ -37,6 +37,11 @@ impl Kind {
 }
 
 impl Kind {
+    /// What numbers of the kind are divided by, of a temperature for logits.
+    pub(crate) fn divided_by(self, temperature: f64) -> f64 {
+        if self == Kind::Logits { temperature } else { 1.0 }
+    }
+
     /// A number for a probability that is multiplied by the weight of its bin. What is left out is not
     /// looked at.
     pub(crate) fn weighted(self, x: f64, weight: f64, temperature: f64) -> f64 {

@@ -3,7 +3,8 @@
 //! `−ln q` has no digits where q is next to 1, as it is in the rows of confident models. There it is
 //! `−ln(1 − r)` of what all the other bins have, which is summed by itself.
 
-use super::in_f32::{CHAIN, Method, Row, Sides, add, block};
+use super::in_f32::{Asked, CHAIN, Known, Method, Numbers, PerLane, Row, Verdicts, add, block};
+use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::chain::tree_sum;
 use crate::term::{ln_ratio_f32, mul_add};
@@ -28,6 +29,11 @@ impl Method for CrossEntropy {
     fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
         judged::<FUSED, 1>(row)
     }
+
+    #[inline(always)]
+    fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
+        judged_side_by_side::<FUSED, 1>(asked, group)
+    }
 }
 
 impl Method for Entropy {
@@ -35,62 +41,97 @@ impl Method for Entropy {
     fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
         judged::<FUSED, 0>(row)
     }
+
+    #[inline(always)]
+    fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
+        judged_side_by_side::<FUSED, 0>(asked, group)
+    }
 }
 
 /// With the logarithms of one of the sides.
 #[inline(always)]
 fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
-    let (look, masses) = row.looked()?;
-    if row.divergence.is_infinite(look.alone, look.both > 0) {
+    let known = row.known();
+    let (masses, per_mass) = opened::<OF>(&row.asked, &known)?;
+    let sums = sums::<FUSED, OF, _>(row.sides.numbers, &per_mass);
+    closed(&row.asked, &known, masses, sums.map(tree_sum))
+}
+
+#[inline(always)]
+fn judged_side_by_side<const FUSED: bool, const OF: usize>(
+    asked: &Asked,
+    group: &Group<'_>,
+) -> Verdicts {
+    let (mut all, mut per_mass) = ([None; LANES], [0.0; LANES]);
+    for lane in 0..LANES {
+        all[lane] = group.known[lane].as_ref().and_then(|known| opened::<OF>(asked, known));
+        per_mass[lane] = all[lane].map_or(0.0, |(_, per_mass)| per_mass);
+    }
+    let [logs, top, others] = sums::<FUSED, OF, _>(group.numbers, &per_mass);
+    let mut verdicts = [None; LANES];
+    for lane in 0..LANES {
+        if let (Some(known), Some((masses, _))) = (&group.known[lane], all[lane]) {
+            let sums = [logs[lane], top[lane], others[lane]];
+            verdicts[lane] = closed(asked, known, masses, sums);
+        }
+    }
+    verdicts
+}
+
+/// The masses of a row that f32 may be right for, and what the numbers of a side are to be multiplied by.
+#[inline(always)]
+fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<([f64; 2], f32)> {
+    let (masses, mass) = (asked.masses(known)?, known.look.masses[OF]);
+    (mass <= LARGEST).then_some((masses, (1.0 / mass) as f32))
+}
+
+/// The verdict on a row whose sums were made.
+#[inline(always)]
+fn closed(
+    asked: &Asked,
+    known: &Known,
+    masses: [f64; 2],
+    [logs, top, others]: [f64; 3],
+) -> Option<Judged> {
+    if asked.divergence.is_infinite(known.look.alone, known.look.both > 0) {
         return Some(Judged { verdict: Verdict::Infinite, masses });
     }
-    let mass = look.masses[OF];
-    if mass > LARGEST {
-        return None;
-    }
-    let Sides { p, q, .. } = row.sides;
-    let Sums { logs, top, others } = Sums::of::<FUSED>(p, [p, q][OF], (1.0 / mass) as f32);
     let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
-    let value = (logs - of_top) / look.masses[0];
-    let has_digits = value >= LEAST || !row.sides.some_lost();
+    let value = (logs - of_top) / known.look.masses[0];
+    let has_digits = value >= LEAST || !known.some_lost();
     has_digits.then_some(Judged { verdict: Verdict::Value(value), masses })
 }
 
-struct Sums {
-    /// `−Σ p·ln q` without the bin in which q is most of its mass, if there is one.
-    logs: f64,
-    /// p in that bin.
-    top: f64,
-    /// `Σ q` of all the others.
-    others: f64,
-}
-
-impl Sums {
-    /// Of p as it is given, and q by its mass.
-    #[inline(always)]
-    fn of<const FUSED: bool>(p: &[f32], q: &[f32], per_mass: f32) -> Sums {
-        let mut sums = [[0.0_f64; LANES]; 3];
-        let mut first = 0;
-        while first < p.len() {
-            let mut chains = [[0.0_f32; LANES]; 3];
-            for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
-                let (p, q) = (block(p, at), block(q, at));
-                for lane in 0..LANES {
-                    let (p, q) = (p[lane], q[lane] * per_mass);
-                    let is_top = q > MOST;
-                    let ln = ln_ratio_f32::<FUSED>(q.max(f32::MIN_POSITIVE), 1.0);
-                    let [logs, top, others] = if is_top { [0.0, p, 0.0] } else { [p, 0.0, q] };
-                    chains[0][lane] = mul_add::<FUSED>(-logs, ln, chains[0][lane]);
-                    chains[1][lane] += top;
-                    chains[2][lane] += others;
-                }
+/// What is summed in all lanes: `−Σ p·ln q` without the bin in which q is most of its mass, if there is one; p in
+/// that bin; and `Σ q` of all the others.
+///
+/// Of p as it is given, and by its mass the side whose logarithms these are.
+#[inline(always)]
+fn sums<const FUSED: bool, const OF: usize, B: PerLane>(
+    Numbers { p, q, .. }: Numbers<'_>,
+    per_mass: &B,
+) -> [[f64; LANES]; 3] {
+    let q = [p, q][OF];
+    let mut sums = [[0.0_f64; LANES]; 3];
+    let mut first = 0;
+    while first < p.len() {
+        let mut chains = [[0.0_f32; LANES]; 3];
+        for at in (first..p.len().min(first + CHAIN * LANES)).step_by(LANES) {
+            let (p, q) = (block(p, at), block(q, at));
+            for lane in 0..LANES {
+                let (p, q) = (p[lane], q[lane] * per_mass.at(lane));
+                let is_top = q > MOST;
+                let ln = ln_ratio_f32::<FUSED>(q.max(f32::MIN_POSITIVE), 1.0);
+                let [logs, top, others] = if is_top { [0.0, p, 0.0] } else { [p, 0.0, q] };
+                chains[0][lane] = mul_add::<FUSED>(-logs, ln, chains[0][lane]);
+                chains[1][lane] += top;
+                chains[2][lane] += others;
             }
-            add(&mut sums, &chains);
-            first += CHAIN * LANES;
         }
-        let [logs, top, others] = sums.map(tree_sum);
-        Sums { logs, top, others }
+        add(&mut sums, &chains);
+        first += CHAIN * LANES;
     }
+    sums
 }
 
 #[cfg(test)]
@@ -194,11 +235,12 @@ mod tests {
         type Output = f64;
 
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
-            let Sums { logs, top, others } = match S::IS_SCALAR {
-                true => Sums::of::<false>(self.p, self.q, 0.5),
-                false => Sums::of::<true>(self.p, self.q, 0.5),
+            let numbers = Numbers { p: self.p, q: self.q, differences: None };
+            let sums = match S::IS_SCALAR {
+                true => sums::<false, 1, _>(numbers, &0.5),
+                false => sums::<true, 1, _>(numbers, &0.5),
             };
-            logs + top + others
+            sums.map(tree_sum).into_iter().sum()
         }
     }
 

@@ -7,8 +7,11 @@
 
 use std::marker::PhantomData;
 
-use super::in_f32::{CHAIN, Method, Row, Sides, Vector, block, differences_of};
+use super::in_f32::{
+    Asked, CHAIN, Known, Method, Numbers, PerLane, Row, Vector, Verdicts, block, differences_of,
+};
 use super::power::Power;
+use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Mass;
@@ -60,6 +63,34 @@ impl<F: Form> Method for OfForm<F> {
     #[inline(always)]
     fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged> {
         row.settled::<F, FUSED>().map(|settled| settled.judged)
+    }
+
+    #[inline(always)]
+    fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
+        let (form, numbers) = (F::of(asked.divergence), group.numbers);
+        let (mut opened, mut deltas) = ([const { None }; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            opened[lane] = group.known[lane].as_ref().and_then(|known| asked.opened(form, known));
+            deltas[lane] = opened[lane].as_ref().map_or(0.0, |opened: &Opened| opened.delta);
+        }
+        let by = ToOneMass::<Vector>::of(&deltas);
+        let sums = summed::<F, FUSED, false, _>(form, numbers, &by);
+        let mut are_far = false;
+        for (opened, sum) in opened.iter().zip(&sums) {
+            are_far |= opened.as_ref().is_some_and(|opened| asked.is_far(opened, *sum));
+        }
+        let overlaps = match are_far {
+            true => summed::<F, FUSED, true, _>(form, numbers, &by),
+            false => [0.0; LANES],
+        };
+        let mut verdicts = [None; LANES];
+        for (lane, opened) in opened.iter().enumerate() {
+            if let Some(opened) = opened {
+                let settled = asked.closed(form, opened, sums[lane], overlaps[lane]);
+                verdicts[lane] = settled.map(|settled| settled.judged);
+            }
+        }
+        verdicts
     }
 }
 
@@ -399,79 +430,161 @@ pub(super) struct Settled {
     pub distance: f64,
     /// Whether they are nearer to having no bin in common than to each other.
     pub is_near_end: bool,
-    /// Whether all bins have mass on both sides.
-    pub is_full: bool,
+    /// How many bins have mass on both sides.
+    pub both: u32,
 }
 
-impl Row<'_> {
-    /// The verdict on it, if f32 is right for it.
+/// What is known of a row before its sums are made.
+struct Opened<'a> {
+    known: &'a Known,
+    masses: [f64; 2],
+    /// δ, unless the row is infinite.
+    delta: f64,
+    is_infinite: bool,
+}
+
+impl Opened<'_> {
+    /// What a sum over the row, brought to the same mass, is to be multiplied by.
     #[inline(always)]
-    pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
-        let Row { divergence, factor, sides: Sides { p, q, logs, differences, .. } } = *self;
-        let (look, masses) = self.looked()?;
-        let sums = look.masses;
-        let form = F::of(divergence);
-        let some_lost = self.sides.some_lost() && look.alone != [false; 2];
-        if logs.iter().any(Option::is_some) && !form.takes_logs(some_lost) {
+    fn per_mass(&self) -> f64 {
+        let [p_mass, q_mass] = self.known.look.masses;
+        (p_mass + q_mass) / (2.0 * p_mass * q_mass)
+    }
+}
+
+impl Asked {
+    /// What its sums are to be made with, if f32 may be right for a row.
+    #[inline(always)]
+    fn opened<'a, F: Form>(&self, form: F, known: &'a Known) -> Option<Opened<'a>> {
+        let (masses, look) = (self.masses(known)?, &known.look);
+        let some_lost = known.some_lost() && look.alone != [false; 2];
+        if known.logs.iter().any(Option::is_some) && !form.takes_logs(some_lost) {
             return None;
         }
-        if divergence.is_infinite(look.alone, look.both > 0) {
-            let judged = Judged { verdict: Verdict::Infinite, masses };
-            return Some(Settled {
-                judged,
-                sums,
-                delta: 0.0,
-                distance: 0.0,
-                is_near_end: false,
-                is_full: false,
-            });
+        if self.divergence.is_infinite(look.alone, look.both > 0) {
+            return Some(Opened { known, masses, delta: 0.0, is_infinite: true });
         }
-        let [p_mass, q_mass] = sums;
-        let delta = look.difference / (p_mass + q_mass);
-        if delta.abs() > MOST_APART {
-            return None;
-        }
-        let per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass);
-        let sum = factor * per_mass * summed::<F, FUSED, false>(form, p, q, differences, delta);
-        let distance = F::distance(sum);
-        // By how much the overlap is larger than 1.
-        let more = match divergence.integrands()[1] {
+        let delta = look.difference / (look.masses[0] + look.masses[1]);
+        let opened = Opened { known, masses, delta, is_infinite: false };
+        (delta.abs() <= MOST_APART).then_some(opened)
+    }
+
+    /// By how much the overlap of a row is larger than 1.
+    #[inline(always)]
+    fn more_than_1(&self, sum: f64) -> f64 {
+        match self.divergence.integrands()[1] {
             Some(Integrand::Overlap(order)) => order * (order - 1.0) * sum,
             _ => 0.0,
+        }
+    }
+
+    /// Whether the overlap of a row is to be summed by itself.
+    #[inline(always)]
+    fn is_far(&self, opened: &Opened<'_>, summed: f64) -> bool {
+        self.more_than_1(self.factor * opened.per_mass() * summed) <= -FAR
+    }
+
+    /// What becomes of a row whose sum was made, and its overlap if it is far.
+    #[inline(always)]
+    fn closed<F: Form>(
+        &self,
+        form: F,
+        opened: &Opened<'_>,
+        summed: f64,
+        overlap: f64,
+    ) -> Option<Settled> {
+        let Opened { known, masses, delta, is_infinite } = *opened;
+        let Known { look, logs, has_differences } = known;
+        let settled = |verdict, distance, is_near_end| Settled {
+            judged: Judged { verdict, masses },
+            sums: look.masses,
+            delta,
+            distance,
+            is_near_end,
+            both: look.both,
         };
+        if is_infinite {
+            return Some(settled(Verdict::Infinite, 0.0, false));
+        }
+        let per_mass = opened.per_mass();
+        let sum = self.factor * per_mass * summed;
+        let distance = F::distance(sum);
         // What has an end has it to the last digit where rows have no bin in common. All that has a form is
         // divided by its mass, whatever the policy.
-        let owes_digits = differences.is_none() && logs.iter().any(Option::is_some);
+        let owes_digits = !has_differences && logs.iter().any(Option::is_some);
         let of_logs = if owes_digits { F::LEAST_OF_LOGS } else { LEAST };
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
         if !has_digits || look.both == 0 {
             return None;
         }
-        let overlap = match more > -FAR {
-            true => 1.0 + more,
-            false => per_mass * summed::<F, FUSED, true>(form, p, q, differences, delta),
-        };
+        let more = self.more_than_1(sum);
+        let overlap = if more <= -FAR { per_mass * overlap } else { 1.0 + more };
         if overlap < LEAST_OVERLAP {
             return None;
         }
-        let value = divergence.of_sums(sum, overlap.ln(), Mass::Normalize);
-        let judged = Judged { verdict: Verdict::Value(value), masses };
-        let is_near_end = sum > 0.5 * form.largest();
-        let is_full = look.both as usize == p.len();
-        Some(Settled { judged, sums, delta, distance, is_near_end, is_full })
+        // Nearer to 1 it comes of the sum.
+        let ln_overlap = if more.abs() < FAR { 0.0 } else { overlap.ln() };
+        let value = self.divergence.of_sums(sum, ln_overlap, Mass::Normalize);
+        Some(settled(Verdict::Value(value), distance, sum > 0.5 * form.largest()))
     }
 }
 
-/// The sum over a row's bins, brought to the same mass; or that of their overlap.
+impl Row<'_> {
+    /// What becomes of it, if f32 is right for it.
+    #[inline(always)]
+    pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
+        let Row { asked, sides } = self;
+        let (form, known) = (F::of(asked.divergence), self.known());
+        let opened = asked.opened(form, &known)?;
+        let by = ToOneMass::<f32>::of(opened.delta);
+        let sum = match opened.is_infinite {
+            true => 0.0,
+            false => tree_sum(summed::<F, FUSED, false, _>(form, sides.numbers, &by)),
+        };
+        let overlap = match asked.is_far(&opened, sum) {
+            true => tree_sum(summed::<F, FUSED, true, _>(form, sides.numbers, &by)),
+            false => 0.0,
+        };
+        asked.closed(form, &opened, sum, overlap)
+    }
+}
+
+/// What brings p and q to the same mass.
+struct ToOneMass<B> {
+    p: B,
+    q: B,
+    delta: B,
+}
+
+impl ToOneMass<f32> {
+    #[inline(always)]
+    fn of(delta: f64) -> ToOneMass<f32> {
+        let [p, q, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
+        ToOneMass { p, q, delta }
+    }
+}
+
+impl ToOneMass<Vector> {
+    /// Of the rows in all lanes.
+    #[inline(always)]
+    fn of(deltas: &[f64; LANES]) -> ToOneMass<Vector> {
+        let none = [0.0; LANES];
+        let mut by = ToOneMass { p: none, q: none, delta: none };
+        for (lane, &delta) in deltas.iter().enumerate() {
+            let ToOneMass { p, q, delta } = ToOneMass::<f32>::of(delta);
+            (by.p[lane], by.q[lane], by.delta[lane]) = (p, q, delta);
+        }
+        by
+    }
+}
+
+/// The sums of all lanes, brought to the same mass; or those of their overlaps.
 #[inline(always)]
-fn summed<F: Form, const FUSED: bool, const OVERLAP: bool>(
+fn summed<F: Form, const FUSED: bool, const OVERLAP: bool, B: PerLane>(
     form: F,
-    p: &[f32],
-    q: &[f32],
-    differences: Option<&[f32]>,
-    delta: f64,
-) -> f64 {
-    let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
+    Numbers { p, q, differences }: Numbers<'_>,
+    by: &ToOneMass<B>,
+) -> [f64; LANES] {
     let mut sums = [0.0_f64; LANES];
     let mut first = 0;
     while first < p.len() {
@@ -481,8 +594,8 @@ fn summed<F: Form, const FUSED: bool, const OVERLAP: bool>(
             let n = differences_of(differences, &p, &q, at);
             for lane in 0..LANES {
                 let (p, q) = (p[lane], q[lane]);
-                let n = mul_add::<FUSED>(-delta, p + q, n[lane]);
-                let (p, q) = (p * p_by, q * q_by);
+                let n = mul_add::<FUSED>(-by.delta.at(lane), p + q, n[lane]);
+                let (p, q) = (p * by.p.at(lane), q * by.q.at(lane));
                 chain[lane] += match OVERLAP {
                     true => form.overlap::<FUSED>(p, q),
                     false => form.bin::<FUSED>(p, q, n),
@@ -494,7 +607,7 @@ fn summed<F: Form, const FUSED: bool, const OVERLAP: bool>(
         }
         first += CHAIN * LANES;
     }
-    tree_sum(sums)
+    sums
 }
 
 #[cfg(test)]
@@ -520,10 +633,12 @@ mod tests {
 
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
             let Sum { p, q, form } = self;
-            match S::IS_SCALAR {
-                true => summed::<F, false, false>(form, p, q, None, 1e-3),
-                false => summed::<F, true, false>(form, p, q, None, 1e-3),
-            }
+            let numbers = Numbers { p, q, differences: None };
+            let by = ToOneMass::<f32>::of(1e-3);
+            tree_sum(match S::IS_SCALAR {
+                true => summed::<F, false, false, _>(form, numbers, &by),
+                false => summed::<F, true, false, _>(form, numbers, &by),
+            })
         }
     }
 

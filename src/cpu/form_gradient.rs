@@ -11,7 +11,7 @@
 use std::marker::PhantomData;
 
 use super::form::{Form, TINY, WithForm, with_form};
-use super::in_f32::{self, CHAIN, Row, Sides, add, block, differences_of, put};
+use super::in_f32::{self, Asked, CHAIN, Numbers, Row, Sides, add, block, differences_of, put};
 use super::logs::larger;
 use super::sums::LANES;
 use crate::Divergence;
@@ -65,7 +65,7 @@ impl WithForm for Written<'_> {
 
     fn with<F: Form>(self, factor: f64) -> Self::Output {
         let Written { divergence, sides, into } = self;
-        let row = Row { divergence, factor, sides };
+        let row = Row { asked: Asked { divergence, factor, rule: sides.rule }, sides };
         pulp::Arch::new().dispatch(Write { row, into, form: PhantomData::<F> })
     }
 }
@@ -93,7 +93,8 @@ fn write<F: Form, const FUSED: bool>(
     row: &Row<'_>,
     into: Destination<'_>,
 ) -> Option<(Judged, [bool; 2])> {
-    let Row { divergence, sides: Sides { rule, p, q, logs, differences, .. }, .. } = *row;
+    let Row { asked: Asked { divergence, rule, .. }, sides: Sides { numbers, logs, .. } } = *row;
+    let Numbers { p, q, differences } = numbers;
     let settled = row.settled::<F, FUSED>()?;
     let Verdict::Value(value) = settled.judged.verdict else { return None };
     if settled.judged.row::<f32>().status != Status::Ok {
@@ -122,10 +123,10 @@ fn write<F: Form, const FUSED: bool>(
         let mass = settled.sums[side];
         let mean = (sums[side] / mass) as f32;
         let kind = rule.kinds[side];
-        let per_number = if kind == Kind::Logits { temperature } else { 1.0 };
+        let per_number = kind.divided_by(temperature);
         let by = (factor / (mass * per_number)) as f32;
         // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
-        let has_slopes = settled.is_full || logs[side].is_some();
+        let has_slopes = settled.both as usize == p.len() || logs[side].is_some();
         let is_sound = has_slopes && by.is_normal() && mean.is_finite();
         are_made[side] = is_sound
             && match kind {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use super::entropy::{CrossEntropy, Entropy};
 use super::form::{self, Form, OfForm, WithForm};
 use super::logs::{self, Exponentials};
+use super::side_by_side::Group;
 use super::sums::LANES;
 use super::widen;
 use crate::Divergence;
@@ -25,9 +26,6 @@ pub(super) const CHAIN: usize = 8;
 /// The most bins of a row: one thread goes through all of them.
 pub(super) const LONGEST: usize = 1 << 18;
 
-/// Larger logarithms of masses have not the digits for a difference of two.
-const LARGEST_LN: f64 = 65_536.0;
-
 pub(super) type Vector = [f32; LANES];
 
 /// Whether the rows of a batch are of this sort.
@@ -39,21 +37,28 @@ pub(super) fn takes<T: Element>(batch: &Batch<'_, T>) -> bool {
     in_f32 && divided && batch.bin_weights().is_none() && batch.bins() <= LONGEST
 }
 
-/// How a divergence is made of a row.
+/// How a divergence is made of a row, and of rows side by side.
 pub(super) trait Method {
     /// The verdict on the row, if f32 is right for it.
     fn judged<const FUSED: bool>(row: &Row<'_>) -> Option<Judged>;
+
+    /// The same of each row of a group.
+    fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts;
 }
+
+/// Those on the rows of a group, as far as f32 is right for them.
+pub(super) type Verdicts = [Option<Judged>; LANES];
 
 /// A divergence that has a method.
 #[derive(Clone, Copy)]
 pub(super) struct Judge {
     divergence: Divergence,
-    /// See [`Row::factor`].
+    /// See [`Asked::factor`].
     factor: f64,
-    /// See [`Sides::differences`].
+    /// See [`Numbers::differences`].
     pub needs_differences: bool,
     method: fn(&Row<'_>) -> Option<Judged>,
+    side_by_side: fn(&Asked, &Group<'_>) -> Verdicts,
 }
 
 impl Judge {
@@ -67,13 +72,22 @@ impl Judge {
     }
 
     fn by<M: Method>(divergence: Divergence, factor: f64, needs_differences: bool) -> Judge {
-        Judge { divergence, factor, needs_differences, method: judged::<M> }
+        let (method, side_by_side) = (judged::<M>, judged_side_by_side::<M>);
+        Judge { divergence, factor, needs_differences, method, side_by_side }
     }
 
     /// The verdict on a row, if f32 is right for it.
     pub(super) fn judged(&self, sides: Sides<'_>) -> Option<Judged> {
-        let Judge { divergence, factor, method, .. } = *self;
-        method(&Row { divergence, factor, sides })
+        (self.method)(&Row { asked: self.asked(sides.rule), sides })
+    }
+
+    /// The verdicts on the rows of a group.
+    pub(super) fn judged_side_by_side(&self, group: &Group<'_>) -> Verdicts {
+        (self.side_by_side)(&self.asked(group.rule), group)
+    }
+
+    fn asked(&self, rule: MassRule) -> Asked {
+        Asked { divergence: self.divergence, factor: self.factor, rule }
     }
 }
 
@@ -105,27 +119,92 @@ impl<M: Method> pulp::WithSimd for By<'_, M> {
     }
 }
 
-/// A row of which a divergence is asked.
+fn judged_side_by_side<M: Method>(asked: &Asked, group: &Group<'_>) -> Verdicts {
+    pulp::Arch::new().dispatch(BySides { asked, group, method: PhantomData::<M> })
+}
+
+struct BySides<'a, M> {
+    asked: &'a Asked,
+    group: &'a Group<'a>,
+    method: PhantomData<M>,
+}
+
+impl<M: Method> pulp::WithSimd for BySides<'_, M> {
+    type Output = Verdicts;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Verdicts {
+        let BySides { asked, group, .. } = self;
+        match S::IS_SCALAR {
+            true => M::judged_side_by_side::<false>(asked, group),
+            false => M::judged_side_by_side::<true>(asked, group),
+        }
+    }
+}
+
+/// What is asked of a row, whatever its numbers.
 #[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
+pub(super) struct Asked {
     pub divergence: Divergence,
     /// What the sums of its form are to be multiplied by.
     pub factor: f64,
+    pub rule: MassRule,
+}
+
+/// A row of which a divergence is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub asked: Asked,
     pub sides: Sides<'a>,
+}
+
+/// The probabilities of a row; or those of rows side by side, `LANES` of each bin.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    pub p: &'a [f32],
+    pub q: &'a [f32],
+    /// `p − q` of each bin with more digits than the two have, where both were made of logarithms.
+    pub differences: Option<&'a [f32]>,
 }
 
 /// The two sides of a row as probabilities.
 #[derive(Clone, Copy)]
 pub(super) struct Sides<'a> {
     pub rule: MassRule,
-    pub p: &'a [f32],
-    pub q: &'a [f32],
+    pub numbers: Numbers<'a>,
     /// What a look at them found, unless each divergence is to look for itself.
     look: Option<Look>,
     /// What logarithms were, that the probabilities were made of.
     pub logs: [Option<Exponentials>; 2],
-    /// `p − q` of each bin with more digits than the two have, where both were made of logarithms.
-    pub differences: Option<&'a [f32]>,
+}
+
+/// What is known of a row besides its numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub look: Look,
+    /// See [`Sides::logs`].
+    pub logs: [Option<Exponentials>; 2],
+    /// Whether there are [`Numbers::differences`].
+    pub has_differences: bool,
+}
+
+/// A number for all lanes, or one for each.
+pub(super) trait PerLane: Copy {
+    fn at(&self, lane: usize) -> f32;
+}
+
+impl PerLane for f32 {
+    #[inline(always)]
+    fn at(&self, _: usize) -> f32 {
+        *self
+    }
+}
+
+impl PerLane for Vector {
+    #[inline(always)]
+    fn at(&self, lane: usize) -> f32 {
+        self[lane]
+    }
 }
 
 /// Memory for the numbers of a row.
@@ -153,7 +232,8 @@ impl<'a> Sides<'a> {
         let made = &mut space.made;
         if batch.is_probs() && !are_several {
             let [p, q] = numbers;
-            return Some(Sides { rule, p, q, look: None, logs: [None; 2], differences: None });
+            let numbers = Numbers { p, q, differences: None };
+            return Some(Sides { rule, numbers, look: None, logs: [None; 2] });
         }
         let differences =
             (needs_differences && logs::take(batch)).then_some(&mut space.differences);
@@ -189,18 +269,18 @@ impl<'a> Making<'a> {
         let logs = [p_logs, q_logs];
         let differences = match (differences, logs) {
             (Some(into), [Some(p_logs), Some(q_logs)])
-                if p_logs.ln_mass.abs().max(q_logs.ln_mass.abs()) <= LARGEST_LN =>
+                if logs.into_iter().flatten().all(|logs| logs.has_small_ln_mass()) =>
             {
-                let ln_ratio = p_logs.ln_mass - q_logs.ln_mass;
-                let temperature = if rule.kinds[0] == Kind::Logits { temperature } else { 1.0 };
+                let temperature = rule.kinds[0].divided_by(temperature);
+                let reference = logs::reference([p_logs, q_logs], temperature);
                 into.resize(p.len(), 0.0);
-                logs::differences::<FUSED>(numbers, [p, q], ln_ratio, temperature, into);
+                logs::differences::<FUSED, _>(numbers, [p, q], &reference, temperature, into);
                 Some(&**into)
             }
             _ => None,
         };
-        let look = Some(Look::at(p, q, differences));
-        Some(Sides { rule, p, q, look, logs, differences })
+        let numbers = Numbers { p, q, differences };
+        Some(Sides { rule, numbers, look: Some(Looks::at(numbers).at_one_row()), logs })
     }
 }
 
@@ -211,22 +291,29 @@ fn made_probabilities<'a, const FUSED: bool>(
     numbers: &'a [f32],
     into: &'a mut Vec<f32>,
 ) -> Option<(&'a [f32], Option<Exponentials>)> {
-    let (temperature, is_logits) = match kind {
-        Kind::Probs => return Some((numbers, None)),
-        Kind::LogProbs => (1.0, false),
-        Kind::Logits => (temperature, true),
-    };
+    if kind == Kind::Probs {
+        return Some((numbers, None));
+    }
     into.resize(numbers.len(), 0.0);
-    let made = logs::probabilities::<FUSED>(numbers, temperature, into)?;
-    Some((into, Some(if is_logits { Exponentials { mass: 1.0, ..made } } else { made })))
+    let made = logs::probabilities::<FUSED>(numbers, kind.divided_by(temperature), into)?;
+    Some((into, Some(made.of_kind(kind))))
 }
 
 impl Row<'_> {
-    /// What a look at it finds, and its masses, if f32 may be right for it.
+    /// What is known of it, once it was looked at.
     #[inline(always)]
-    pub(super) fn looked(&self) -> Option<(Look, [f64; 2])> {
-        let Row { divergence, sides: Sides { rule, p, q, look, logs, differences }, .. } = *self;
-        let look = look.unwrap_or_else(|| Look::at(p, q, differences));
+    pub(super) fn known(&self) -> Known {
+        let Sides { numbers, look, logs, .. } = self.sides;
+        let look = look.unwrap_or_else(|| Looks::at(numbers).at_one_row());
+        Known { look, logs, has_differences: numbers.differences.is_some() }
+    }
+}
+
+impl Asked {
+    /// The masses of a row, if f32 may be right for it.
+    #[inline(always)]
+    pub(super) fn masses(&self, known: &Known) -> Option<[f64; 2]> {
+        let (Asked { divergence, rule, .. }, Known { look, logs, .. }) = (self, known);
         // What is too small for a number makes no difference beside a value that is not, unless it may be what
         // makes an infinite one, or the lack of it.
         let lost = logs.map(|logs| logs.is_some_and(|logs| logs.some_lost));
@@ -241,11 +328,11 @@ impl Row<'_> {
         let on_the_edge = rule.policy == Mass::Check && masses.into_iter().any(doubtful);
         let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
         let is_sound = !on_the_edge && !faint && rule.refuses(masses).is_none();
-        is_sound.then_some((look, masses))
+        is_sound.then_some(masses)
     }
 }
 
-impl Sides<'_> {
+impl Known {
     /// Whether logarithms were of numbers that f32 has not.
     #[inline(always)]
     pub(super) fn some_lost(&self) -> bool {
@@ -268,11 +355,25 @@ pub(super) struct Look {
 }
 
 impl Look {
+    fn is_strange(&self) -> bool {
+        self.strange & f32::STRANGE != 0
+    }
+}
+
+/// What a look at numbers finds in each lane.
+pub(super) struct Looks {
+    /// Of p, of q and of their differences.
+    sums: [[f64; LANES]; 3],
+    /// Whether there are bins of P alone and of Q alone, and how many of both.
+    found: [[u32; LANES]; 3],
+    /// Bits that all numbers but 0 and the usual ones have.
+    strange: [u32; LANES],
+}
+
+impl Looks {
     #[inline(always)]
-    fn at(p: &[f32], q: &[f32], differences: Option<&[f32]>) -> Look {
+    pub(super) fn at(Numbers { p, q, differences }: Numbers<'_>) -> Looks {
         let mut sums = [[0.0_f64; LANES]; 3];
-        // Bits that all numbers but 0 and the usual ones have, and whether there are bins of P alone and of
-        // Q alone, and how many of both.
         let (mut strange, mut found) = ([0_u32; LANES], [[0_u32; LANES]; 3]);
         let mut first = 0;
         while first < p.len() {
@@ -295,6 +396,13 @@ impl Look {
             add(&mut sums, &chains);
             first += CHAIN * LANES;
         }
+        Looks { sums, found, strange }
+    }
+
+    /// What was found in a row that all lanes are of.
+    #[inline(always)]
+    pub(super) fn at_one_row(self) -> Look {
+        let Looks { sums, found, strange } = self;
         let any = |lanes: &[u32; LANES]| lanes.iter().fold(0, |any, lane| any | lane);
         Look {
             masses: [tree_sum(sums[0]), tree_sum(sums[1])],
@@ -305,8 +413,17 @@ impl Look {
         }
     }
 
-    fn is_strange(&self) -> bool {
-        self.strange & f32::STRANGE != 0
+    /// What was found in the row of a lane.
+    #[inline(always)]
+    pub(super) fn in_lane(&self, lane: usize) -> Look {
+        let Looks { sums, found, strange } = self;
+        Look {
+            masses: [sums[0][lane], sums[1][lane]],
+            difference: sums[2][lane],
+            alone: [found[0][lane] != 0, found[1][lane] != 0],
+            both: found[2][lane],
+            strange: strange[lane],
+        }
     }
 }
 
@@ -372,5 +489,5 @@ pub(super) fn judged_in_f32<M: Method>(
     let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
     let mut space = Space::default();
     let sides = Sides::of(batch, [&p, &q], &mut space, false, true)?;
-    M::judged::<true>(&Row { divergence, factor, sides })
+    M::judged::<true>(&Row { asked: Asked { divergence, factor, rule: sides.rule }, sides })
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::in_f32::{add, block, put};
+use super::in_f32::{PerLane, add, block, put};
 use super::widen;
 use crate::batch::Batch;
 use crate::chain::{self, Node, tree_sum};
@@ -647,6 +647,28 @@ pub(super) struct Exponentials {
     pub some_lost: bool,
 }
 
+impl Exponentials {
+    /// Of exponentials in units of the largest number's.
+    #[inline(always)]
+    fn new(sum: f64, top: f32, temperature: f64, lost: u32) -> Exponentials {
+        let scale = f64::from(top) / temperature;
+        let ln_mass = sum.ln() + scale;
+        Exponentials { mass: sum * scale.exp(), ln_mass, some_lost: lost > 0 }
+    }
+
+    /// The same of numbers of a kind: logits have a mass of 1, whatever their own.
+    #[inline(always)]
+    pub(super) fn of_kind(self, kind: Kind) -> Exponentials {
+        if kind == Kind::Logits { Exponentials { mass: 1.0, ..self } } else { self }
+    }
+
+    /// Whether the logarithm has the digits for a difference of two.
+    #[inline(always)]
+    pub(super) fn has_small_ln_mass(&self) -> bool {
+        self.ln_mass.abs() <= 65_536.0
+    }
+}
+
 /// The exponentials of a side's numbers, divided by their sum, in f32 to some 1.5e-7 of each. Nothing if a
 /// number is none of a logarithm, or none has a probability; nor without fused products, whose rounding
 /// would take digits.
@@ -656,9 +678,54 @@ pub(super) fn probabilities<const FUSED: bool>(
     temperature: f64,
     into: &mut [f32],
 ) -> Option<Exponentials> {
-    if !FUSED {
+    let (tops, wrong) = largest(numbers);
+    let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if !FUSED || top == f32::NEG_INFINITY || any(&wrong) {
         return None;
     }
+    let (sums, lost) = exponentials::<FUSED, _>(numbers, &top, temperature, into);
+    let sum = tree_sum(sums);
+    let by = (1.0 / sum) as f32;
+    into.iter_mut().for_each(|weight| *weight *= by);
+    Some(Exponentials::new(sum, top, temperature, u32::from(any(&lost))))
+}
+
+/// The same of rows side by side.
+#[inline(always)]
+pub(super) fn probabilities_side_by_side<const FUSED: bool>(
+    numbers: &[f32],
+    temperature: f64,
+    into: &mut [f32],
+) -> [Option<Exponentials>; LANES] {
+    let (mut tops, wrong) = largest(numbers);
+    let mut made = [None; LANES];
+    if !FUSED {
+        return made;
+    }
+    let mut are_sound = [true; LANES];
+    for lane in 0..LANES {
+        are_sound[lane] = (wrong[lane] == 0) & (tops[lane] > f32::NEG_INFINITY);
+        tops[lane] = if are_sound[lane] { tops[lane] } else { 0.0 };
+    }
+    let (sums, lost) = exponentials::<FUSED, _>(numbers, &tops, temperature, into);
+    let mut by = [0.0; LANES];
+    for lane in 0..LANES {
+        by[lane] = (1.0 / sums[lane]) as f32;
+        if are_sound[lane] {
+            made[lane] = Some(Exponentials::new(sums[lane], tops[lane], temperature, lost[lane]));
+        }
+    }
+    for weights in into.as_chunks_mut::<LANES>().0 {
+        for lane in 0..LANES {
+            weights[lane] *= by[lane];
+        }
+    }
+    made
+}
+
+/// The largest number of each lane, and whether one is none of a logarithm.
+#[inline(always)]
+fn largest(numbers: &[f32]) -> ([f32; LANES], [u32; LANES]) {
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
     for at in 0..numbers.len().div_ceil(LANES) {
         let block = numbers_of(numbers, at);
@@ -667,17 +734,25 @@ pub(super) fn probabilities<const FUSED: bool>(
             wrong[lane] |= u32::from(block[lane].is_nan() | (block[lane] == f32::INFINITY));
         }
     }
-    let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    if top == f32::NEG_INFINITY || wrong.into_iter().any(|wrong| wrong > 0) {
-        return None;
-    }
-    let terms = Terms::new([top; 2], 0.0, 1.0, temperature);
+    (tops, wrong)
+}
+
+/// The exponentials of numbers in units of that of the largest, their sums in all lanes, and whether numbers
+/// other than −inf have none.
+#[inline(always)]
+fn exponentials<const FUSED: bool, B: PerLane>(
+    numbers: &[f32],
+    top: &B,
+    temperature: f64,
+    into: &mut [f32],
+) -> ([f64; LANES], [u32; LANES]) {
+    let terms = Terms::new([0.0; 2], 0.0, 1.0, temperature);
     let (mut sums, mut lost) = ([[0.0_f64; LANES]], [0_u32; LANES]);
     for (at, place) in into.chunks_mut(LANES).enumerate() {
         let block = numbers_of(numbers, at);
         let mut weights = [0.0; LANES];
         for lane in 0..LANES {
-            let x = block[lane];
+            let (x, top) = (block[lane], top.at(lane));
             let below = x - top;
             // What rounding took from the difference is itself a number, and this one (Knuth 1969).
             let top_seen = below - x;
@@ -691,15 +766,7 @@ pub(super) fn probabilities<const FUSED: bool>(
         add(&mut sums, &[std::hint::black_box(weights)]);
     }
     let [sums] = sums;
-    let sum = tree_sum(sums);
-    let by = (1.0 / sum) as f32;
-    into.iter_mut().for_each(|weight| *weight *= by);
-    let scale = f64::from(top) / temperature;
-    Some(Exponentials {
-        mass: sum * scale.exp(),
-        ln_mass: sum.ln() + scale,
-        some_lost: lost.into_iter().any(|lost| lost > 0),
-    })
+    (sums, lost)
 }
 
 /// `p − q` of the probabilities that were made of both sides' numbers, from the differences of these, which
@@ -707,25 +774,33 @@ pub(super) fn probabilities<const FUSED: bool>(
 /// logarithm of the masses' ratio is taken from the numbers' difference. Swapping P and Q changes its sign
 /// and nothing else.
 #[inline(always)]
-pub(super) fn differences<const FUSED: bool>(
+pub(super) fn differences<const FUSED: bool, B: PerLane>(
     numbers: [&[f32]; 2],
     probabilities: [&[f32]; 2],
-    ln_ratio: f64,
+    reference: &[B; 2],
     temperature: f64,
     into: &mut [f32],
 ) {
-    let terms = Terms::new([0.0; 2], ln_ratio * temperature, 1.0, temperature);
+    let per_temperature = (1.0 / temperature) as f32;
     for (at, place) in into.chunks_mut(LANES).enumerate() {
         let (a, b) = (numbers_of(numbers[0], at), numbers_of(numbers[1], at));
         let (p, q) = (block(probabilities[0], at * LANES), block(probabilities[1], at * LANES));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
-            let l = terms.ln_ratio(a[lane], b[lane]);
+            let reference = [reference[0].at(lane), reference[1].at(lane)];
+            let l = ln_ratio(a[lane], b[lane], reference) * per_temperature;
             let near = (p[lane] + q[lane]) * tanh_half::<FUSED>(l);
             lanes[lane] = if l.abs() <= 1.0 { near } else { p[lane] - q[lane] };
         }
         put(&lanes, place);
     }
+}
+
+/// What [`differences`] takes from the numbers': the logarithm of the ratio of the masses, in the units of the
+/// numbers and in two parts.
+#[inline(always)]
+pub(super) fn reference(logs: [Exponentials; 2], temperature: f64) -> [f32; 2] {
+    in_two_parts((logs[0].ln_mass - logs[1].ln_mass) * temperature)
 }
 
 /// `tanh(y/2)` for `|y| ≤ 1`: a fit as that of [`exp2`]; relative error below 4e-9 before rounding.
@@ -970,12 +1045,18 @@ impl Terms {
     /// `ln(p/q)` of a bin.
     #[inline(always)]
     fn ln_ratio(&self, a: f32, b: f32) -> f32 {
-        // What rounding took from the difference is itself a number, and this one (Knuth 1969).
-        let d = a - b;
-        let b_seen = d - a;
-        let lost = (a - (d - b_seen)) - (b + b_seen);
-        ((d - self.reference[0]) + (lost - self.reference[1])) * self.per_temperature
+        ln_ratio(a, b, self.reference) * self.per_temperature
     }
+}
+
+/// By how much one number is more above another than a reference.
+#[inline(always)]
+fn ln_ratio(a: f32, b: f32, reference: [f32; 2]) -> f32 {
+    // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+    let d = a - b;
+    let b_seen = d - a;
+    let lost = (a - (d - b_seen)) - (b + b_seen);
+    (d - reference[0]) + (lost - reference[1])
 }
 
 /// Fills a block with its derivatives, and returns the largest magnitude.

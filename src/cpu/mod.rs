@@ -15,6 +15,7 @@ pub(crate) mod pairing;
 mod plain;
 mod power;
 pub(crate) mod rows;
+mod side_by_side;
 mod sums;
 pub(crate) mod tile;
 mod usual;

@@ -2,17 +2,22 @@
 //! stay in the cache while each divergence is computed in the way that is right for it. Where f32 is not, all
 //! that are left of a row are made in f64 together.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bins::Reading;
 use super::family::{Family, Work, each};
-use super::in_f32::{self, Judge, Sides, Space};
+use super::in_f32::{self, Judge, Sides};
 use super::logs;
 use super::rows::{fill_in, rows_per_task};
+use super::side_by_side::{self, Group, rows_together};
+use super::sums::LANES;
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
 use crate::outcome::{Slots, in_common_tasks};
+use crate::pairs::blocks;
+use crate::verdict::Judged;
 use crate::{Divergence, Error, Outcome};
 
 /// How a divergence of the rows of a batch is computed.
@@ -96,46 +101,71 @@ impl<T: Element> Rows<'_, '_, '_, T> {
     /// Fills in what has no loops of its own. None of it takes a closer look: what f32 is not right for is in
     /// f64 like all that has no other way.
     fn fill_in(mut self) {
-        let (mut space, mut in_f64) = (Space::default(), None);
-        let mut left = Vec::with_capacity(self.ways.len());
-        for at in 0..self.slots.first().map_or(0, |slots| slots.values.len()) {
+        let (mut spaces, mut in_f64) = (Spaces::default(), None);
+        let (mut left, mut places) = (Vec::new(), Vec::new());
+        let rows = self.slots.first().map_or(0, |slots| slots.values.len());
+        for group in blocks(0..rows, rows_together(self.batch.bins())) {
             left.clear();
-            let places = 0..self.ways.len();
-            left.extend(places.filter(|&place| matches!(self.ways[place], Way::InF64)));
-            if self.ways.iter().any(|way| matches!(way, Way::InF32(_))) {
-                self.judge(at, &mut space, &mut left);
+            left.extend(self.ways.iter().map(|way| [matches!(way, Way::InF64); LANES]));
+            if self.judges().next().is_some() {
+                self.judge(group.clone(), &mut spaces, &mut left);
             }
-            if !left.is_empty() {
+            for (lane, at) in group.enumerate() {
+                places.clear();
+                places.extend((0..left.len()).filter(|&place| left[place][lane]));
+                if places.is_empty() {
+                    continue;
+                }
                 let Rows { divergences, batch, first, ref mut slots, .. } = self;
-                let in_f64 = InF64::of(&mut in_f64, &left, divergences, batch);
+                let in_f64 = InF64::of(&mut in_f64, &places, divergences, batch);
                 each(&in_f64.family, batch, first + at, &mut in_f64.work, |which, judged| {
-                    slots[left[which]].put(at, judged.row());
+                    slots[places[which]].put(at, judged.row());
                 });
             }
         }
     }
 
-    /// Fills in what f32 is right for, and tells which places are left.
-    fn judge(&mut self, at: usize, space: &mut Space, left: &mut Vec<usize>) {
+    fn judges(&self) -> impl Iterator<Item = &'_ Judge> {
+        self.ways.iter().filter_map(|way| match way {
+            Way::InF32(judge) => Some(judge),
+            _ => None,
+        })
+    }
+
+    /// Fills in what f32 is right for of some rows, and tells which places of each are left.
+    fn judge(&mut self, rows: Range<usize>, spaces: &mut Spaces, left: &mut [[bool; LANES]]) {
+        let needs_differences = self.judges().any(|judge| judge.needs_differences);
+        let are_several = self.judges().count() > 1;
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
-        let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
-        let numbers = numbers.each_ref().map(|side| &**side);
-        let judges = || {
-            ways.iter().filter_map(|way| match way {
-                Way::InF32(judge) => Some(judge),
-                _ => None,
-            })
+        let mut put = |place: usize, lane: usize, judged: Option<Judged>| match judged {
+            Some(judged) => drop(slots[place].put(rows.start + lane, judged.row())),
+            None => left[place][lane] = true,
         };
-        let needs_differences = judges().any(|judge| judge.needs_differences);
-        let sides = Sides::of(batch, numbers, space, judges().count() > 1, needs_differences);
+        let in_batch = first + rows.start..first + rows.end;
+        if rows_together(batch.bins()) > 1 {
+            let group = Group::of(batch, in_batch, &mut spaces.group, needs_differences);
+            for (place, way) in ways.iter().enumerate() {
+                let Way::InF32(judge) = way else { continue };
+                let judged = judge.judged_side_by_side(&group).into_iter().take(rows.len());
+                judged.enumerate().for_each(|(lane, judged)| put(place, lane, judged));
+            }
+            return;
+        }
+        let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, in_batch.start));
+        let numbers = numbers.each_ref().map(|side| &**side);
+        let sides = Sides::of(batch, numbers, &mut spaces.row, are_several, needs_differences);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
-            match sides.and_then(|sides| judge.judged(sides)) {
-                Some(judged) => drop(slots[place].put(at, judged.row())),
-                None => left.push(place),
-            }
+            put(place, 0, sides.and_then(|sides| judge.judged(sides)));
         }
     }
+}
+
+/// Memory for the numbers of a row, or of rows side by side.
+#[derive(Default)]
+struct Spaces {
+    row: in_f32::Space,
+    group: side_by_side::Space,
 }
 
 /// The divergences in some places, in f64.

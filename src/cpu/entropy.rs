@@ -52,9 +52,12 @@ impl Method for Entropy {
 #[inline(always)]
 fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
     let known = row.known();
-    let (masses, per_mass) = opened::<OF>(&row.asked, &known)?;
+    let per_mass = opened::<OF>(&row.asked, &known)?;
     let sums = sums::<FUSED, OF, _>(row.sides.numbers, &per_mass);
-    closed(&row.asked, &known, masses, sums.map(tree_sum))
+    let value = closed(&row.asked, &known, sums.map(tree_sum))?;
+    let is_infinite = value == f64::INFINITY;
+    let verdict = if is_infinite { Verdict::Infinite } else { Verdict::Value(value) };
+    Some(Judged { verdict, masses: known.masses() })
 }
 
 #[inline(always)]
@@ -62,44 +65,39 @@ fn judged_side_by_side<const FUSED: bool, const OF: usize>(
     asked: &Asked,
     group: &Group<'_>,
 ) -> Verdicts {
-    let (mut all, mut per_mass) = ([None; LANES], [0.0; LANES]);
+    let (mut are_open, mut per_mass) = ([false; LANES], [0.0; LANES]);
     for lane in 0..LANES {
-        all[lane] = group.known[lane].as_ref().and_then(|known| opened::<OF>(asked, known));
-        per_mass[lane] = all[lane].map_or(0.0, |(_, per_mass)| per_mass);
+        let Some(known) = group.known(lane) else { continue };
+        if let Some(by) = opened::<OF>(asked, &known) {
+            (are_open[lane], per_mass[lane]) = (true, by);
+        }
     }
     let [logs, top, others] = sums::<FUSED, OF, _>(group.numbers, &per_mass);
-    let mut verdicts = [None; LANES];
+    let mut verdicts = Verdicts::none();
     for lane in 0..LANES {
-        if let (Some(known), Some((masses, _))) = (&group.known[lane], all[lane]) {
-            let sums = [logs[lane], top[lane], others[lane]];
-            verdicts[lane] = closed(asked, known, masses, sums);
+        if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
+            verdicts.put(lane, closed(asked, &known, [logs[lane], top[lane], others[lane]]));
         }
     }
     verdicts
 }
 
-/// The masses of a row that f32 may be right for, and what the numbers of a side are to be multiplied by.
+/// What the numbers of a side are to be multiplied by, if f32 may be right for a row.
 #[inline(always)]
-fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<([f64; 2], f32)> {
-    let (masses, mass) = (asked.masses(known)?, known.look.masses[OF]);
-    (mass <= LARGEST).then_some((masses, (1.0 / mass) as f32))
+fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<f32> {
+    let mass = known.look.masses[OF];
+    (asked.takes(known) && mass <= LARGEST).then_some((1.0 / mass) as f32)
 }
 
-/// The verdict on a row whose sums were made.
+/// The value of a row whose sums were made, which may be infinite.
 #[inline(always)]
-fn closed(
-    asked: &Asked,
-    known: &Known,
-    masses: [f64; 2],
-    [logs, top, others]: [f64; 3],
-) -> Option<Judged> {
+fn closed(asked: &Asked, known: &Known, [logs, top, others]: [f64; 3]) -> Option<f64> {
     if asked.divergence.is_infinite(known.look.alone, known.look.both > 0) {
-        return Some(Judged { verdict: Verdict::Infinite, masses });
+        return Some(f64::INFINITY);
     }
     let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
     let value = (logs - of_top) / known.look.masses[0];
-    let has_digits = value >= LEAST || !known.some_lost();
-    has_digits.then_some(Judged { verdict: Verdict::Value(value), masses })
+    (value >= LEAST || !known.some_lost()).then_some(value)
 }
 
 /// What is summed in all lanes: `−Σ p·ln q` without the bin in which q is most of its mass, if there is one; p in

@@ -8,7 +8,8 @@
 use std::marker::PhantomData;
 
 use super::in_f32::{
-    Asked, CHAIN, Known, Method, Numbers, PerLane, Row, Vector, Verdicts, block, differences_of,
+    Asked, CHAIN, Known, Look, Method, Numbers, PerLane, Row, Vector, Verdicts, block,
+    differences_of,
 };
 use super::power::Power;
 use super::side_by_side::Group;
@@ -68,26 +69,31 @@ impl<F: Form> Method for OfForm<F> {
     #[inline(always)]
     fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
         let (form, numbers) = (F::of(asked.divergence), group.numbers);
-        let (mut opened, mut deltas) = ([const { None }; LANES], [0.0; LANES]);
+        // Numbers in arrays of their own: what is known of a row as a whole is a copy at a time.
+        let (mut are_open, mut deltas) = ([false; LANES], [0.0; LANES]);
         for lane in 0..LANES {
-            opened[lane] = group.known[lane].as_ref().and_then(|known| asked.opened(form, known));
-            deltas[lane] = opened[lane].as_ref().map_or(0.0, |opened: &Opened| opened.delta);
+            let Some(known) = group.known(lane) else { continue };
+            if let Some(delta) = asked.opened(form, &known) {
+                (are_open[lane], deltas[lane]) = (true, delta);
+            }
         }
         let by = ToOneMass::<Vector>::of(&deltas);
         let sums = summed::<F, FUSED, false, _>(form, numbers, &by);
         let mut are_far = false;
-        for (opened, sum) in opened.iter().zip(&sums) {
-            are_far |= opened.as_ref().is_some_and(|opened| asked.is_far(opened, *sum));
+        for lane in 0..LANES {
+            if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
+                are_far |= asked.is_far(&known, sums[lane]);
+            }
         }
         let overlaps = match are_far {
             true => summed::<F, FUSED, true, _>(form, numbers, &by),
             false => [0.0; LANES],
         };
-        let mut verdicts = [None; LANES];
-        for (lane, opened) in opened.iter().enumerate() {
-            if let Some(opened) = opened {
-                let settled = asked.closed(form, opened, sums[lane], overlaps[lane]);
-                verdicts[lane] = settled.map(|settled| settled.judged);
+        let mut verdicts = Verdicts::none();
+        for lane in 0..LANES {
+            if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
+                let closed = asked.closed(form, &known, deltas[lane], sums[lane], overlaps[lane]);
+                verdicts.put(lane, closed.map(|closed| closed.value));
             }
         }
         verdicts
@@ -420,7 +426,7 @@ impl Form for ChiSquared {
     }
 }
 
-/// What is known of a row that f32 is right for.
+/// What becomes of a row that f32 is right for.
 pub(super) struct Settled {
     pub judged: Judged,
     /// The masses of the probabilities, and δ of them.
@@ -434,39 +440,37 @@ pub(super) struct Settled {
     pub both: u32,
 }
 
-/// What is known of a row before its sums are made.
-struct Opened<'a> {
-    known: &'a Known,
-    masses: [f64; 2],
-    /// δ, unless the row is infinite.
-    delta: f64,
-    is_infinite: bool,
+/// The value of a row, and how far apart its sides are.
+struct Closed {
+    value: f64,
+    distance: f64,
+    is_near_end: bool,
 }
 
-impl Opened<'_> {
+impl Known {
     /// What a sum over the row, brought to the same mass, is to be multiplied by.
     #[inline(always)]
     fn per_mass(&self) -> f64 {
-        let [p_mass, q_mass] = self.known.look.masses;
+        let [p_mass, q_mass] = self.look.masses;
         (p_mass + q_mass) / (2.0 * p_mass * q_mass)
     }
 }
 
 impl Asked {
-    /// What its sums are to be made with, if f32 may be right for a row.
     #[inline(always)]
-    fn opened<'a, F: Form>(&self, form: F, known: &'a Known) -> Option<Opened<'a>> {
-        let (masses, look) = (self.masses(known)?, &known.look);
+    fn is_infinite(&self, known: &Known) -> bool {
+        self.divergence.is_infinite(known.look.alone, known.look.both > 0)
+    }
+
+    /// δ of a row, if f32 may be right for it.
+    #[inline(always)]
+    fn opened<F: Form>(&self, form: F, known: &Known) -> Option<f64> {
+        let Known { look, logs, .. } = known;
         let some_lost = known.some_lost() && look.alone != [false; 2];
-        if known.logs.iter().any(Option::is_some) && !form.takes_logs(some_lost) {
-            return None;
-        }
-        if self.divergence.is_infinite(look.alone, look.both > 0) {
-            return Some(Opened { known, masses, delta: 0.0, is_infinite: true });
-        }
+        let takes_logs = logs.iter().all(Option::is_none) || form.takes_logs(some_lost);
         let delta = look.difference / (look.masses[0] + look.masses[1]);
-        let opened = Opened { known, masses, delta, is_infinite: false };
-        (delta.abs() <= MOST_APART).then_some(opened)
+        let is_near = delta.abs() <= MOST_APART || self.is_infinite(known);
+        (self.takes(known) && takes_logs && is_near).then_some(delta)
     }
 
     /// By how much the overlap of a row is larger than 1.
@@ -480,8 +484,8 @@ impl Asked {
 
     /// Whether the overlap of a row is to be summed by itself.
     #[inline(always)]
-    fn is_far(&self, opened: &Opened<'_>, summed: f64) -> bool {
-        self.more_than_1(self.factor * opened.per_mass() * summed) <= -FAR
+    fn is_far(&self, known: &Known, summed: f64) -> bool {
+        self.more_than_1(self.factor * known.per_mass() * summed) <= -FAR
     }
 
     /// What becomes of a row whose sum was made, and its overlap if it is far.
@@ -489,32 +493,23 @@ impl Asked {
     fn closed<F: Form>(
         &self,
         form: F,
-        opened: &Opened<'_>,
+        known: &Known,
+        delta: f64,
         summed: f64,
         overlap: f64,
-    ) -> Option<Settled> {
-        let Opened { known, masses, delta, is_infinite } = *opened;
-        let Known { look, logs, has_differences } = known;
-        let settled = |verdict, distance, is_near_end| Settled {
-            judged: Judged { verdict, masses },
-            sums: look.masses,
-            delta,
-            distance,
-            is_near_end,
-            both: look.both,
-        };
-        if is_infinite {
-            return Some(settled(Verdict::Infinite, 0.0, false));
+    ) -> Option<Closed> {
+        if self.is_infinite(known) {
+            return Some(Closed { value: f64::INFINITY, distance: 0.0, is_near_end: false });
         }
-        let per_mass = opened.per_mass();
+        let per_mass = known.per_mass();
         let sum = self.factor * per_mass * summed;
         let distance = F::distance(sum);
         // What has an end has it to the last digit where rows have no bin in common. All that has a form is
         // divided by its mass, whatever the policy.
-        let owes_digits = !has_differences && logs.iter().any(Option::is_some);
+        let owes_digits = !known.has_differences && known.logs.iter().any(Option::is_some);
         let of_logs = if owes_digits { F::LEAST_OF_LOGS } else { LEAST };
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits || look.both == 0 {
+        if !has_digits || known.look.both == 0 {
             return None;
         }
         let more = self.more_than_1(sum);
@@ -525,7 +520,7 @@ impl Asked {
         // Nearer to 1 it comes of the sum.
         let ln_overlap = if more.abs() < FAR { 0.0 } else { overlap.ln() };
         let value = self.divergence.of_sums(sum, ln_overlap, Mass::Normalize);
-        Some(settled(Verdict::Value(value), distance, sum > 0.5 * form.largest()))
+        Some(Closed { value, distance, is_near_end: sum > 0.5 * form.largest() })
     }
 }
 
@@ -535,17 +530,23 @@ impl Row<'_> {
     pub(super) fn settled<F: Form, const FUSED: bool>(&self) -> Option<Settled> {
         let Row { asked, sides } = self;
         let (form, known) = (F::of(asked.divergence), self.known());
-        let opened = asked.opened(form, &known)?;
-        let by = ToOneMass::<f32>::of(opened.delta);
-        let sum = match opened.is_infinite {
+        let delta = asked.opened(form, &known)?;
+        let is_infinite = asked.is_infinite(&known);
+        let by = ToOneMass::<f32>::of(delta);
+        let sum = match is_infinite {
             true => 0.0,
             false => tree_sum(summed::<F, FUSED, false, _>(form, sides.numbers, &by)),
         };
-        let overlap = match asked.is_far(&opened, sum) {
+        let overlap = match asked.is_far(&known, sum) {
             true => tree_sum(summed::<F, FUSED, true, _>(form, sides.numbers, &by)),
             false => 0.0,
         };
-        asked.closed(form, &opened, sum, overlap)
+        let Closed { value, distance, is_near_end } =
+            asked.closed(form, &known, delta, sum, overlap)?;
+        let verdict = if is_infinite { Verdict::Infinite } else { Verdict::Value(value) };
+        let judged = Judged { verdict, masses: known.masses() };
+        let Look { masses: sums, both, .. } = known.look;
+        Some(Settled { judged, sums, delta, distance, is_near_end, both })
     }
 }
 

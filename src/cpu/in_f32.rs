@@ -46,8 +46,25 @@ pub(super) trait Method {
     fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts;
 }
 
-/// Those on the rows of a group, as far as f32 is right for them.
-pub(super) type Verdicts = [Option<Judged>; LANES];
+/// Those on the rows of a group.
+pub(super) struct Verdicts {
+    /// Infinite ones among them.
+    pub values: [f64; LANES],
+    /// Whether f32 is right for a row.
+    pub are_right: [bool; LANES],
+}
+
+impl Verdicts {
+    #[inline(always)]
+    pub(super) fn none() -> Verdicts {
+        Verdicts { values: [0.0; LANES], are_right: [false; LANES] }
+    }
+
+    #[inline(always)]
+    pub(super) fn put(&mut self, lane: usize, value: Option<f64>) {
+        (self.values[lane], self.are_right[lane]) = (value.unwrap_or(0.0), value.is_some());
+    }
+}
 
 /// A divergence that has a method.
 #[derive(Clone, Copy)]
@@ -310,29 +327,33 @@ impl Row<'_> {
 }
 
 impl Asked {
-    /// The masses of a row, if f32 may be right for it.
+    /// Whether f32 may be right for a row.
     #[inline(always)]
-    pub(super) fn masses(&self, known: &Known) -> Option<[f64; 2]> {
+    pub(super) fn takes(&self, known: &Known) -> bool {
         let (Asked { divergence, rule, .. }, Known { look, logs, .. }) = (self, known);
         // What is too small for a number makes no difference beside a value that is not, unless it may be what
         // makes an infinite one, or the lack of it.
-        let lost = logs.map(|logs| logs.is_some_and(|logs| logs.some_lost));
+        let lost = [0, 1].map(|side: usize| logs[side].is_some_and(|logs| logs.some_lost));
         let alone = [look.alone[0] || lost[0], look.alone[1] || lost[1]];
         if look.is_strange() || lost.contains(&true) && divergence.is_infinite(alone, look.both > 0)
         {
-            return None;
+            return false;
         }
-        let sums = look.masses;
-        let masses = [0, 1].map(|side: usize| logs[side].map_or(sums[side], |logs| logs.mass));
+        let masses = known.masses();
         let doubtful = |mass: f64| ((mass - 1.0).abs() - rule.tolerance).abs() < DOUBT;
         let on_the_edge = rule.policy == Mass::Check && masses.into_iter().any(doubtful);
-        let faint = sums.into_iter().any(|sum| sum < f32::FAINT);
-        let is_sound = !on_the_edge && !faint && rule.refuses(masses).is_none();
-        is_sound.then_some(masses)
+        let faint = look.masses.into_iter().any(|sum| sum < f32::FAINT);
+        !on_the_edge && !faint && rule.refuses(masses).is_none()
     }
 }
 
 impl Known {
+    /// Those of the sides as they were given.
+    #[inline(always)]
+    pub(super) fn masses(&self) -> [f64; 2] {
+        [0, 1].map(|side: usize| self.logs[side].map_or(self.look.masses[side], |logs| logs.mass))
+    }
+
     /// Whether logarithms were of numbers that f32 has not.
     #[inline(always)]
     pub(super) fn some_lost(&self) -> bool {

@@ -690,37 +690,57 @@ pub(super) fn probabilities<const FUSED: bool>(
     Some(Exponentials::new(sum, top, temperature, u32::from(any(&lost))))
 }
 
-/// The same of rows side by side.
+/// What a side of rows side by side was.
+pub(super) struct LaneLogs {
+    masses: [f64; LANES],
+    ln_masses: [f64; LANES],
+    lost: [u32; LANES],
+    are_sound: [bool; LANES],
+}
+
+impl LaneLogs {
+    /// That of a lane, unless its numbers have no probabilities.
+    #[inline(always)]
+    pub(super) fn in_lane(&self, lane: usize) -> Option<Exponentials> {
+        let LaneLogs { masses, ln_masses, lost, are_sound } = self;
+        are_sound[lane].then_some(Exponentials {
+            mass: masses[lane],
+            ln_mass: ln_masses[lane],
+            some_lost: lost[lane] > 0,
+        })
+    }
+}
+
+/// The same of rows side by side, of numbers of a kind.
 #[inline(always)]
 pub(super) fn probabilities_side_by_side<const FUSED: bool>(
+    kind: Kind,
     numbers: &[f32],
     temperature: f64,
     into: &mut [f32],
-) -> [Option<Exponentials>; LANES] {
+) -> LaneLogs {
     let (mut tops, wrong) = largest(numbers);
-    let mut made = [None; LANES];
-    if !FUSED {
-        return made;
-    }
-    let mut are_sound = [true; LANES];
+    let mut are_sound = [FUSED; LANES];
     for lane in 0..LANES {
-        are_sound[lane] = (wrong[lane] == 0) & (tops[lane] > f32::NEG_INFINITY);
+        are_sound[lane] &= (wrong[lane] == 0) & (tops[lane] > f32::NEG_INFINITY);
         tops[lane] = if are_sound[lane] { tops[lane] } else { 0.0 };
     }
     let (sums, lost) = exponentials::<FUSED, _>(numbers, &tops, temperature, into);
     let mut by = [0.0; LANES];
     for lane in 0..LANES {
         by[lane] = (1.0 / sums[lane]) as f32;
-        if are_sound[lane] {
-            made[lane] = Some(Exponentials::new(sums[lane], tops[lane], temperature, lost[lane]));
-        }
     }
     for weights in into.as_chunks_mut::<LANES>().0 {
         for lane in 0..LANES {
             weights[lane] *= by[lane];
         }
     }
-    made
+    let (mut masses, mut ln_masses) = ([1.0; LANES], [0.0; LANES]);
+    for lane in 0..LANES {
+        let made = Exponentials::new(sums[lane], tops[lane], temperature, lost[lane]);
+        (masses[lane], ln_masses[lane]) = (made.of_kind(kind).mass, made.ln_mass);
+    }
+    LaneLogs { masses, ln_masses, lost, are_sound }
 }
 
 /// The largest number of each lane, and whether one is none of a logarithm.

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::in_f32::{Known, Looks, Numbers, Vector};
-use super::logs::{self, Exponentials};
+use super::logs::{self, LaneLogs};
 use super::sums::LANES;
 use super::widen;
 use crate::batch::Batch;
@@ -26,8 +26,9 @@ pub(super) fn rows_together(bins: usize) -> usize {
 pub(super) struct Group<'a> {
     pub rule: MassRule,
     pub numbers: Numbers<'a>,
-    /// Nothing of rows that are not for f32, and of lanes without a row.
-    pub known: [Option<Known>; LANES],
+    looks: Looks,
+    /// What logarithms were, that the probabilities were made of.
+    logs: [Option<LaneLogs>; 2],
 }
 
 /// Memory for the numbers of a group.
@@ -55,8 +56,29 @@ impl<'a> Group<'a> {
         let differences = (needs_differences && logs::take(batch)).then_some(differences);
         let (rule, temperature) = (MassRule::of(batch), batch.temperature());
         let given = given.each_ref().map(|side| &side[..]);
-        let making = Making { rule, rows: rows.len(), given, temperature, made, differences };
-        pulp::Arch::new().dispatch(making)
+        pulp::Arch::new().dispatch(Making { rule, given, temperature, made, differences })
+    }
+
+    /// What is known of the row in a lane, unless it is not for f32.
+    #[inline(always)]
+    pub(super) fn known(&self, lane: usize) -> Option<Known> {
+        let has_differences = self.numbers.differences.is_some();
+        let mut logs = [None; 2];
+        for side in 0..2 {
+            if let Some(of_side) = &self.logs[side] {
+                let found = of_side.in_lane(lane)?;
+                if has_differences && !found.has_small_ln_mass() {
+                    return None;
+                }
+                logs[side] = Some(found);
+            }
+        }
+        Some(Known { look: self.looks.in_lane(lane), logs, has_differences })
+    }
+
+    /// The masses of the row in a lane, of which something is known.
+    pub(super) fn masses(&self, lane: usize) -> [f64; 2] {
+        self.known(lane).map_or([f64::NAN; 2], |known| known.masses())
     }
 }
 
@@ -73,7 +95,6 @@ fn interleave(rows: &[f32], bins: usize, count: usize, into: &mut Vec<f32>) {
 /// A group that is to be made probabilities, where it is logarithms.
 struct Making<'a> {
     rule: MassRule,
-    rows: usize,
     given: [&'a [f32]; 2],
     temperature: f64,
     made: &'a mut [Vec<f32>; 2],
@@ -89,13 +110,10 @@ impl<'a> pulp::WithSimd for Making<'a> {
     }
 }
 
-/// What logarithms were in each lane, if they were.
-type Logs = Option<[Option<Exponentials>; LANES]>;
-
 impl<'a> Making<'a> {
     #[inline(always)]
     fn made<const FUSED: bool>(self) -> Group<'a> {
-        let Making { rule, rows, given, temperature, made: [p_made, q_made], differences } = self;
+        let Making { rule, given, temperature, made: [p_made, q_made], differences } = self;
         let of = |side: Side| (rule.kinds[side as usize], temperature);
         let (p, p_logs) = made_probabilities::<FUSED>(of(Side::P), given[0], p_made);
         let (q, q_logs) = made_probabilities::<FUSED>(of(Side::Q), given[1], q_made);
@@ -110,19 +128,7 @@ impl<'a> Making<'a> {
             _ => None,
         };
         let numbers = Numbers { p, q, differences };
-        let looks = Looks::at(numbers);
-        let mut known = [None; LANES];
-        for (lane, known) in known.iter_mut().enumerate().take(rows) {
-            let logs = [&p_logs, &q_logs].map(|logs| logs.as_ref().map(|logs| logs[lane]));
-            let are_numbers = logs.iter().flatten().all(Option::is_some);
-            let logs = logs.map(Option::flatten);
-            let has_digits = logs.iter().flatten().all(Exponentials::has_small_ln_mass);
-            if are_numbers && (has_digits || differences.is_none()) {
-                let (look, has_differences) = (looks.in_lane(lane), differences.is_some());
-                *known = Some(Known { look, logs, has_differences });
-            }
-        }
-        Group { rule, numbers, known }
+        Group { rule, numbers, looks: Looks::at(numbers), logs: [p_logs, q_logs] }
     }
 }
 
@@ -132,27 +138,22 @@ fn made_probabilities<'a, const FUSED: bool>(
     (kind, temperature): (Kind, f64),
     given: &'a [f32],
     into: &'a mut Vec<f32>,
-) -> (&'a [f32], Logs) {
+) -> (&'a [f32], Option<LaneLogs>) {
     if kind == Kind::Probs {
         return (given, None);
     }
     into.resize(given.len(), 0.0);
     let temperature = kind.divided_by(temperature);
-    let mut made = logs::probabilities_side_by_side::<FUSED>(given, temperature, into);
-    made.iter_mut().flatten().for_each(|made| *made = made.of_kind(kind));
+    let made = logs::probabilities_side_by_side::<FUSED>(kind, given, temperature, into);
     (into, Some(made))
 }
 
 /// What the differences of each lane are held against, in two parts.
 #[inline(always)]
-fn references(
-    p: &[Option<Exponentials>; LANES],
-    q: &[Option<Exponentials>; LANES],
-    temperature: f64,
-) -> [Vector; 2] {
+fn references(p: &LaneLogs, q: &LaneLogs, temperature: f64) -> [Vector; 2] {
     let mut references = [[0.0; LANES]; 2];
     for lane in 0..LANES {
-        if let (Some(p), Some(q)) = (p[lane], q[lane]) {
+        if let (Some(p), Some(q)) = (p.in_lane(lane), q.in_lane(lane)) {
             let [high, low] = logs::reference([p, q], temperature);
             (references[0][lane], references[1][lane]) = (high, low);
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bins::Reading;
 use super::family::{Family, Work, each};
-use super::in_f32::{self, Judge, Sides};
+use super::in_f32::{self, Judge, Sides, Verdicts};
 use super::logs;
 use super::rows::{fill_in, rows_per_task};
 use super::side_by_side::{self, Group, rows_together};
@@ -17,7 +17,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::outcome::{Slots, in_common_tasks};
 use crate::pairs::blocks;
-use crate::verdict::Judged;
+use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
 
 /// How a divergence of the rows of a batch is computed.
@@ -137,17 +137,23 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         let needs_differences = self.judges().any(|judge| judge.needs_differences);
         let are_several = self.judges().count() > 1;
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
-        let mut put = |place: usize, lane: usize, judged: Option<Judged>| match judged {
-            Some(judged) => drop(slots[place].put(rows.start + lane, judged.row())),
-            None => left[place][lane] = true,
-        };
         let in_batch = first + rows.start..first + rows.end;
         if rows_together(batch.bins()) > 1 {
             let group = Group::of(batch, in_batch, &mut spaces.group, needs_differences);
             for (place, way) in ways.iter().enumerate() {
                 let Way::InF32(judge) = way else { continue };
-                let judged = judge.judged_side_by_side(&group).into_iter().take(rows.len());
-                judged.enumerate().for_each(|(lane, judged)| put(place, lane, judged));
+                let Verdicts { values, are_right } = judge.judged_side_by_side(&group);
+                for (lane, at) in rows.clone().enumerate() {
+                    let verdict = match values[lane] {
+                        f64::INFINITY => Verdict::Infinite,
+                        value => Verdict::Value(value),
+                    };
+                    let judged = Judged { verdict, masses: group.masses(lane) };
+                    match are_right[lane] {
+                        true => drop(slots[place].put(at, judged.row())),
+                        false => left[place][lane] = true,
+                    }
+                }
             }
             return;
         }
@@ -156,7 +162,10 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         let sides = Sides::of(batch, numbers, &mut spaces.row, are_several, needs_differences);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
-            put(place, 0, sides.and_then(|sides| judge.judged(sides)));
+            match sides.and_then(|sides| judge.judged(sides)) {
+                Some(judged) => drop(slots[place].put(rows.start, judged.row())),
+                None => left[place][0] = true,
+            }
         }
     }
 }

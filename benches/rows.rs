@@ -117,7 +117,7 @@ fn divergences(criterion: &mut Criterion) {
     let more = [Divergence::JensenShannon(0.3), Divergence::Renyi(0.7), Divergence::Renyi(3.0)];
     let divergences = [Divergence::ALL, &more].concat();
     let engines = engines();
-    for bins in [16, 256, 32_000] {
+    for bins in [4, 16, 256, 32_000] {
         let (p, q) = (distributions(BINS / bins, bins, 1), distributions(BINS / bins, bins, 2));
         let batch = Batch::probs(&p, &q).expect("the shapes match");
         let mut group = criterion.benchmark_group(format!("divergences of {bins} bins"));

@@ -64,14 +64,13 @@ impl<'a> Group<'a> {
     pub(super) fn known(&self, lane: usize) -> Option<Known> {
         let has_differences = self.numbers.differences.is_some();
         let mut logs = [None; 2];
-        for side in 0..2 {
-            if let Some(of_side) = &self.logs[side] {
-                let found = of_side.in_lane(lane)?;
-                if has_differences && !found.has_small_ln_mass() {
-                    return None;
-                }
-                logs[side] = Some(found);
+        for (found, of_side) in logs.iter_mut().zip(&self.logs) {
+            let Some(of_side) = of_side else { continue };
+            let of_lane = of_side.in_lane(lane)?;
+            if has_differences && !of_lane.has_small_ln_mass() {
+                return None;
             }
+            *found = Some(of_lane);
         }
         Some(Known { look: self.looks.in_lane(lane), logs, has_differences })
     }
@@ -151,12 +150,11 @@ fn made_probabilities<'a, const FUSED: bool>(
 /// What the differences of each lane are held against, in two parts.
 #[inline(always)]
 fn references(p: &LaneLogs, q: &LaneLogs, temperature: f64) -> [Vector; 2] {
-    let mut references = [[0.0; LANES]; 2];
+    let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
     for lane in 0..LANES {
         if let (Some(p), Some(q)) = (p.in_lane(lane), q.in_lane(lane)) {
-            let [high, low] = logs::reference([p, q], temperature);
-            (references[0][lane], references[1][lane]) = (high, low);
+            [high[lane], low[lane]] = logs::reference([p, q], temperature);
         }
     }
-    references
+    [high, low]
 }

@@ -286,3 +286,95 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
     let is_sound = doubtful.into_iter().all(|doubtful| doubtful == 0);
     is_sound.then(|| sums.map(tree_sum))
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use crate::{Batch, Divergence, Engine, Kind, Mass, Wanted};
+
+    /// Numbers from 0 to 1 that have no order.
+    fn noise(row: usize, bin: usize) -> f64 {
+        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
+    }
+
+    /// Rows that are so far apart, with bins that are masked on one side or the other, as numbers of a kind.
+    fn side(kind: Kind, at: usize, bins: usize, apart: f64, masked: bool) -> Array2<f32> {
+        let mut side = Array2::from_shape_fn((6, bins), |(row, bin)| {
+            5.0 * noise(row, bin) + at as f64 * apart * noise(row + 50, bin)
+        });
+        for (row, mut numbers) in side.rows_mut().into_iter().enumerate() {
+            if masked && row % 3 == at {
+                numbers.iter_mut().skip(at).step_by(3).for_each(|x| *x = f64::NEG_INFINITY);
+            }
+            let mass: f64 = numbers.iter().map(|x| x.exp()).sum();
+            numbers.mapv_inplace(|x| match kind {
+                Kind::Probs => x.exp() / mass,
+                Kind::LogProbs => x - mass.ln(),
+                Kind::Logits => x + 2.0,
+            });
+        }
+        side.mapv(|x| x as f32)
+    }
+
+    /// Against the same numbers in f64, by the largest derivative of a row.
+    fn check(divergence: Divergence, kinds: [Kind; 2], [p, q]: [&Array2<f32>; 2], what: &str) {
+        let made = Batch::of(kinds[0], p, kinds[1], q).unwrap().with_mass(Mass::Normalize);
+        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let wide = Batch::of(kinds[0], &wide_p, kinds[1], &wide_q).unwrap();
+        let wide = wide.with_mass(Mass::Normalize);
+        let engine = Engine::cpu();
+        let got = engine.gradient(divergence, &made, Wanted::Both, None).unwrap();
+        let want = engine.gradient(divergence, &wide, Wanted::Both, None).unwrap();
+        for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+            let (got, want) = (got.unwrap(), want.unwrap());
+            for (row, (got, want)) in got.rows().into_iter().zip(want.rows()).enumerate() {
+                let finite = want.iter().filter(|x| x.is_finite());
+                let largest = finite.fold(0.0_f64, |largest, x| largest.max(x.abs()));
+                for (got, want) in got.iter().map(|&x| f64::from(x)).zip(want) {
+                    // Beyond f32 they are infinite, or there is no value.
+                    let is_beyond = largest > f32::MAX.into();
+                    let alike = is_beyond || got == *want || got.is_nan() && want.is_nan();
+                    // The rounding of f64 is a part of what is so much less than its slopes.
+                    let off = (got - want).abs() / largest.max(1e-9);
+                    assert!(alike || off < 1e-5, "{what}, row {row}: {got:e}, not {want:e}");
+                }
+            }
+        }
+    }
+
+    /// Near each other, far off and with next to nothing in common: the number that stands for 0 is not seen.
+    #[test]
+    fn derivatives_are_as_good_as_in_f64() {
+        let asked = [
+            Divergence::Kl,
+            Divergence::ReverseKl,
+            Divergence::Jeffreys,
+            Divergence::JensenShannon(0.5),
+            Divergence::JensenShannon(0.2),
+            Divergence::Renyi(0.1),
+            Divergence::Renyi(0.999),
+            Divergence::Tsallis(0.7),
+            Divergence::Alpha(2.5),
+            Divergence::Alpha(-1.5),
+            Divergence::Hellinger,
+            Divergence::Bhattacharyya,
+            Divergence::ChiSquared,
+        ];
+        let [probs, log_probs, logits] = [Kind::Probs, Kind::LogProbs, Kind::Logits];
+        for kinds in [[probs; 2], [log_probs; 2], [logits; 2], [probs, logits], [logits, probs]] {
+            for (bins, apart) in
+                [2, 40, 600].into_iter().flat_map(|n| [(n, 0.01), (n, 2.0), (n, 60.0)])
+            {
+                for masked in [false, true] {
+                    let [p, q] = [0, 1].map(|at| side(kinds[at], at, bins, apart, masked));
+                    for divergence in asked {
+                        let what = format!("{divergence}, {bins} of {kinds:?}, {apart}, {masked}");
+                        check(divergence, kinds, [&p, &q], &what);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -158,3 +158,172 @@ fn references(p: &LaneLogs, q: &LaneLogs, temperature: f64) -> [Vector; 2] {
     }
     [high, low]
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Axis};
+
+    use super::super::family::closer_look;
+    use super::super::in_f32::{Judge, Verdicts};
+    use super::*;
+    use crate::verdict::Verdict;
+    use crate::{Divergence, Engine, Mass, OnInvalid};
+
+    const ASKED: &[Divergence] = &[
+        Divergence::Kl,
+        Divergence::ReverseKl,
+        Divergence::Jeffreys,
+        Divergence::JensenShannon(0.5),
+        Divergence::JensenShannon(0.2),
+        Divergence::Renyi(0.5),
+        Divergence::Renyi(0.8),
+        Divergence::Tsallis(2.0),
+        Divergence::Hellinger,
+        Divergence::TotalVariation,
+        Divergence::CrossEntropy,
+        Divergence::Entropy,
+    ];
+
+    /// Numbers from 0 to 1 that have no order.
+    fn noise(row: usize, bin: usize) -> f64 {
+        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
+    }
+
+    /// More rows than a group has, each like none of its neighbours: near each other and far off, with zeros, with
+    /// masses that are off, and with numbers that are none.
+    fn sides(kinds: [Kind; 2], bins: usize) -> [Array2<f32>; 2] {
+        let logits = |side: usize| {
+            Array2::from_shape_fn((37, bins), |(row, bin)| {
+                let apart = [3.0, 1e-3, 20.0, 0.3][row % 4];
+                8.0 * noise(row, bin) + side as f64 * apart * noise(row + 40, bin)
+            })
+        };
+        [0, 1].map(|side| {
+            let mut numbers = logits(side);
+            for (at, mut row) in numbers.rows_mut().into_iter().enumerate() {
+                if at % 5 == side && bins > 1 {
+                    row[bins / 2] = f64::NEG_INFINITY;
+                }
+                let mass: f64 = row.iter().map(|x| x.exp()).sum();
+                let by = if at % 7 == 0 { 1.5 } else { 1.0 } / mass;
+                row.mapv_inplace(|x| match kinds[side] {
+                    Kind::Probs => x.exp() * by,
+                    Kind::LogProbs => x + by.ln(),
+                    Kind::Logits => x - 100.0,
+                });
+                if at % 11 == 3 {
+                    row[bins - 1] = [f64::NAN, f64::INFINITY][side];
+                }
+            }
+            numbers.mapv(|x| x as f32)
+        })
+    }
+
+    const KINDS: [[Kind; 2]; 5] = [
+        [Kind::Probs; 2],
+        [Kind::LogProbs; 2],
+        [Kind::Logits; 2],
+        [Kind::Probs, Kind::Logits],
+        [Kind::LogProbs, Kind::Probs],
+    ];
+
+    #[test]
+    fn rows_are_as_good_as_in_f64() {
+        for (kinds, bins) in KINDS.into_iter().flat_map(|kinds| [1, 2, 7, 64].map(|n| (kinds, n))) {
+            let [p, q] = sides(kinds, bins);
+            for (&divergence, mass) in
+                ASKED.iter().flat_map(|d| [Mass::Check, Mass::Normalize].map(|mass| (d, mass)))
+            {
+                let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap().with_mass(mass);
+                let (judge, mut fast) = (Judge::of(divergence).unwrap(), 0);
+                for rows in [0..LANES, LANES..2 * LANES, 2 * LANES..37] {
+                    let mut space = Space::default();
+                    let group = Group::of(&batch, rows.clone(), &mut space, true);
+                    let Verdicts { values, are_right } = judge.judged_side_by_side(&group);
+                    for (lane, row) in rows.enumerate().filter(|&(lane, _)| are_right[lane]) {
+                        let want = closer_look(divergence, &batch, row);
+                        let what = format!("{divergence}, {bins} of {kinds:?}, row {row}");
+                        let masses = group.masses(lane).into_iter().zip(want.masses);
+                        for (got, want) in masses {
+                            assert!((got - want).abs() < 1e-6 * want, "{what}: {got}, not {want}");
+                        }
+                        let got = values[lane];
+                        match want.verdict {
+                            Verdict::Value(want) => {
+                                let off = (got - want).abs() / want;
+                                assert!(got == want || off < 2e-6, "{what}: {got:e}, not {want:e}");
+                            }
+                            want => assert_eq!(
+                                (got, want),
+                                (f64::INFINITY, Verdict::Infinite),
+                                "{what}"
+                            ),
+                        }
+                        fast += 1;
+                    }
+                }
+                // Others are near each other, or no distributions. A bin by itself is the same on both sides.
+                let least = if bins > 1 { 12 } else { 0 };
+                assert!(fast >= least, "{divergence}, {bins} of {kinds:?}: {fast}");
+            }
+        }
+    }
+
+    /// Probabilities that are too small for f32 are there all the same.
+    #[test]
+    fn what_is_lost_makes_nothing_infinite_nor_finite() {
+        let p = ndarray::array![[0.0_f32, -1.0, -3.0], [0.0, -200.0, -1.0], [0.0, -200.0, -1.0]];
+        let none = f32::NEG_INFINITY;
+        let q = ndarray::array![[0.0_f32, -200.0, -1.0], [0.0, none, -1.0], [0.0, -2.0, -1.0]];
+        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let (batch, wide) =
+            (Batch::logits(&p, &q).unwrap(), Batch::logits(&wide_p, &wide_q).unwrap());
+        for &divergence in ASKED {
+            let got = Engine::cpu().rows(divergence, &batch).unwrap();
+            let want = Engine::cpu().rows(divergence, &wide).unwrap();
+            assert_eq!(got.statuses, want.statuses, "{divergence}");
+            for (&got, want) in got.values.iter().zip(want.values.mapv(|x| x as f32)) {
+                let off = (got - want).abs() / want;
+                assert!(got == want || off < 2e-6, "{divergence}: {got:e}, not {want:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn logarithms_of_large_masses_have_no_difference() {
+        let p = ndarray::array![[0.0_f32, 1.0], [0.0, 1.0]];
+        let q = ndarray::array![[65_000.0_f32, 65_001.0], [66_000.0, 66_001.0]];
+        let batch = Batch::logits(&p, &q).unwrap();
+        for (needs_differences, want) in [(true, [true, false]), (false, [true, true])] {
+            let mut space = Space::default();
+            let group = Group::of(&batch, 0..2, &mut space, needs_differences);
+            assert_eq!([0, 1].map(|lane| group.known(lane).is_some()), want);
+        }
+    }
+
+    /// Whatever stands beside it, wherever it stands, and whether the other side is repeated or not.
+    #[test]
+    fn a_row_has_the_same_bits_in_any_company() {
+        for (kinds, bins) in KINDS.into_iter().flat_map(|kinds| [2, 5, 64].map(|n| (kinds, n))) {
+            let [p, q] = sides(kinds, bins);
+            let of = |p: &Array2<f32>, q: &Array2<f32>| {
+                let batch = Batch::of(kinds[0], p, kinds[1], q).unwrap();
+                let batch = batch.with_on_invalid(OnInvalid::Nan).with_mass(Mass::Normalize);
+                let outcomes = Engine::cpu().several(ASKED, &batch).unwrap();
+                outcomes.into_iter().map(|outcome| outcome.values.mapv(f32::to_bits)).collect()
+            };
+            let all: Vec<_> = of(&p, &q);
+            let first_q = q.select(Axis(0), &[0]);
+            let repeated: Vec<_> = of(&p, &first_q);
+            for row in 0..p.nrows() {
+                let own = [&p, &q].map(|side| side.select(Axis(0), &[row]));
+                for (at, &divergence) in ASKED.iter().enumerate() {
+                    let what = format!("{divergence}, {bins} of {kinds:?}, row {row}");
+                    assert_eq!(of(&own[0], &own[1])[at][0], all[at][row], "{what}");
+                    assert_eq!(of(&own[0], &first_q)[at][0], repeated[at][row], "{what}");
+                }
+            }
+        }
+    }
+}

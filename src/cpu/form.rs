@@ -109,8 +109,8 @@ pub(super) trait Form: Copy + Send + Sync {
     fn bin<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> f32;
 
     /// How fast the sum grows with the probabilities of a bin: what the derivatives in p and in q are, but for a
-    /// constant that leaves 0 where p = q, and a factor of the row. In the place of 0 is [`TINY`], whose powers need
-    /// not be.
+    /// constant that leaves 0 where p = q, and a factor of the row. In the place of 0 is [`TINY`], of which not
+    /// every power is as small.
     fn slopes<const FUSED: bool>(self, p: f32, q: f32, n: f32) -> [f32; 2];
 
     /// The same, but for a constant that leaves 0 where the other number is 0: of rows that are nearly as far
@@ -352,8 +352,8 @@ impl Form for Roots {
     /// `−√q/√p` and `−√p/√q`.
     #[inline(always)]
     fn slopes_from_end<const FUSED: bool>(self, p: f32, q: f32, _: f32) -> [f32; 2] {
-        let root = |x: f32| if x > TINY { x.sqrt() } else { 0.0 };
-        [-root(q) / p.sqrt(), -root(p) / q.sqrt()]
+        let (p, q) = (p.sqrt(), q.sqrt());
+        [-q / p, -p / q]
     }
 
     fn largest(self) -> f64 {

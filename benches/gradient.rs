@@ -19,23 +19,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `cargo test --benches` and `cargo bench -- --test` only want to know that it runs.
     let numbers =
         if std::env::args().any(|argument| argument == "--bench") { 1 << 24 } else { 1 << 18 };
-    println!("{:<48} {:>9} {:>9} {:>7}", "", "seconds", "memory", "ratio");
-    for (kind, bins, near) in
-        [(Kind::Logits, 32_000, false), (Kind::Logits, 32_000, true), (Kind::Probs, 1_024, false)]
-    {
-        let (p, mut q) =
-            (side(kind, numbers / bins, bins, 389), side(kind, numbers / bins, bins, 577));
+    println!("{:<52} {:>9} {:>9} {:>7}", "", "seconds", "memory", "ratio");
+    for (kinds, bins, near) in [
+        ([Kind::Logits; 2], 32_000, false),
+        ([Kind::Logits; 2], 32_000, true),
+        ([Kind::Probs, Kind::Logits], 32_000, false),
+        ([Kind::Probs; 2], 1_024, false),
+    ] {
+        let rows = numbers / bins;
+        let (p, mut q) = (side(kinds[0], rows, bins, 389), side(kinds[1], rows, bins, 577));
         if near {
             // A student's beside its teacher's.
             q.zip_mut_with(&p, |q, p| *q = p + 0.1 * (*q - 8.0));
         }
-        let batch = Batch::of(kind, &p, kind, &q)?;
+        let batch = Batch::of(kinds[0], &p, kinds[1], &q)?;
         let mut places = [Array2::zeros(p.dim()), Array2::zeros(q.dim())];
-        for divergence in [Divergence::Kl, Divergence::ReverseKl, Divergence::JensenShannon(0.5)] {
+        for divergence in [
+            Divergence::Kl,
+            Divergence::ReverseKl,
+            Divergence::JensenShannon(0.5),
+            Divergence::Renyi(0.7),
+        ] {
             for wanted in [Wanted::Q, Wanted::P, Wanted::Both] {
                 call(divergence, &batch, wanted, &mut places)?;
                 if divergence == Divergence::Kl {
-                    check(kind, &p, &q, wanted, &places);
+                    check(kinds, &p, &q, wanted, &places);
                 }
                 let mut seconds = [Vec::new(), Vec::new()];
                 for _ in 0..ROUNDS {
@@ -51,9 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                     seconds[ROUNDS / 2]
                 });
                 let far = if near { "near" } else { "far" };
+                let [p_kind, q_kind] = kinds;
+                let kinds = match p_kind == q_kind {
+                    true => p_kind.to_string(),
+                    false => format!("{p_kind} and {q_kind}"),
+                };
                 let what =
-                    format!("{divergence}, {bins} {far} {kind}, gradient in {}", wanted.name());
-                println!("{what:<48} {ours:>9.4} {memory:>9.4} {:>7.2}", ours / memory);
+                    format!("{divergence}, {bins} {far} {kinds}, gradient in {}", wanted.name());
+                println!("{what:<52} {ours:>9.4} {memory:>9.4} {:>7.2}", ours / memory);
             }
         }
     }
@@ -127,17 +140,21 @@ fn side(kind: Kind, rows: usize, bins: usize, step: usize) -> Array2<f32> {
 }
 
 /// Holds some rows against the formulas in f64.
-fn check(kind: Kind, p: &Array2<f32>, q: &Array2<f32>, wanted: Wanted, places: &[Array2<f32>; 2]) {
+fn check(
+    kinds: [Kind; 2],
+    p: &Array2<f32>,
+    q: &Array2<f32>,
+    wanted: Wanted,
+    places: &[Array2<f32>; 2],
+) {
+    let are_probs = kinds.map(|kind| kind == Kind::Probs);
     for row in (0..p.nrows()).step_by(p.nrows().div_ceil(5)) {
-        let [p, q] = [p, q].map(|side| distribution(kind, side.row(row)));
+        let (p, q) = (distribution(kinds[0], p.row(row)), distribution(kinds[1], q.row(row)));
         let logs = || p.iter().zip(&q).map(|(p, q)| (p / q).ln());
         let kl: f64 = p.iter().zip(logs()).map(|(p, l)| p * l).sum();
-        let in_p = p
-            .iter()
-            .zip(logs())
-            .map(|(p, l)| if kind == Kind::Probs { l - kl } else { p * (l - kl) });
-        let in_q =
-            p.iter().zip(&q).map(|(p, q)| if kind == Kind::Probs { 1.0 - p / q } else { q - p });
+        let in_p =
+            p.iter().zip(logs()).map(|(p, l)| if are_probs[0] { l - kl } else { p * (l - kl) });
+        let in_q = p.iter().zip(&q).map(|(p, q)| if are_probs[1] { 1.0 - p / q } else { q - p });
         if wanted != Wanted::Q {
             assert_close(places[0].row(row), in_p.collect());
         }

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kullback::{Batch, Divergence, Engine};
+use kullback::{Batch, Divergence, Engine, Kind};
 use ndarray::Array2;
 
 #[path = "contest/src/memory.rs"]
@@ -89,14 +89,21 @@ fn probs(criterion: &mut Criterion, name: &str, p: &Array2<f32>, q: &Array2<f32>
     group.finish();
 }
 
-/// Logits of a language model's kind: read once, and nothing of a softmax written down.
+/// Logits of a language model's kind, beside a teacher's or their like: read once, and nothing of a softmax
+/// written down.
 fn logits(criterion: &mut Criterion) {
     let engines = engines();
-    for bins in [64, 1024, 32_000] {
-        let side = |seed| distributions(BINS / bins, bins, seed).mapv(|p| 20.0 * p * bins as f32);
-        let (p, q) = (side(1), side(2));
-        let batch = Batch::logits(&p, &q).expect("the shapes match");
-        let mut group = criterion.benchmark_group(format!("rows of {bins} logits"));
+    for (bins, p_kind) in
+        [64, 1024, 32_000].into_iter().flat_map(|bins| [(bins, Kind::Logits), (bins, Kind::Probs)])
+    {
+        let logits = |seed| distributions(BINS / bins, bins, seed).mapv(|p| 20.0 * p * bins as f32);
+        let q = logits(2);
+        let (p, what) = match p_kind {
+            Kind::Probs => (distributions(BINS / bins, bins, 1), "logits beside probs"),
+            _ => (logits(1), "logits"),
+        };
+        let batch = Batch::of(p_kind, &p, Kind::Logits, &q).expect("the shapes match");
+        let mut group = criterion.benchmark_group(format!("rows of {bins} {what}"));
         group.throughput(Throughput::Bytes(((p.len() + q.len()) * size_of::<f32>()) as u64));
         group.sample_size(10);
         group.bench_function("read", |bencher| {

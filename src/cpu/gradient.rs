@@ -295,11 +295,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     ) -> Option<(Row<T::Value>, [bool; 2])> {
         let Memory { kl: kl_space, form: form_space, places: space } = memory;
         let (in_f32, weight, bins) = (self.in_f32?, self.weight(row), self.batch.bins());
-        if weight == 0.0 {
-            return None;
-        }
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
         let places = match self.values {
+            // Of a row that does not count only the value is made.
+            _ if weight == 0.0 => [&mut [][..], &mut []],
             Some(_) => [&mut [][..], q.in_f32(bins, q_space)],
             None => [p.in_f32(bins, p_space), q.in_f32(bins, q_space)],
         };
@@ -321,9 +320,14 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         };
         are_made[0] &= self.values.is_none() || into[0].len(bins) == 0;
         for (side, (into, space)) in into.iter_mut().zip(space).enumerate() {
-            if are_made[side] {
-                into.put_space(space);
+            match are_made[side] {
+                _ if weight == 0.0 => into.fill(0.0),
+                true => into.put_space(space),
+                false => {}
             }
+        }
+        if weight == 0.0 {
+            are_made = [true; 2];
         }
         Some((values.map_or(results, |values| values.row()), are_made))
     }
@@ -777,6 +781,28 @@ mod tests {
                 let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
                 let row = made(&job, &mut into);
                 assert!(row.is_some_and(|row| row.value > 0.0), "{bins} bins of {kind}, {mass}");
+            }
+        }
+    }
+
+    /// Rows that are left out by their weight, as those of padding are.
+    #[test]
+    fn nor_are_rows_that_do_not_count() {
+        for kinds in [[Kind::Probs; 2], [Kind::Logits; 2], [Kind::Probs, Kind::Logits]] {
+            let (p, q) = (side(kinds[0], 300, 377), side(kinds[1], 300, 610));
+            let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+            let batch = batch.with_mass(Mass::Normalize);
+            for divergence in [Divergence::Kl, Divergence::CrossEntropy, Divergence::Hellinger] {
+                let (none, one) = (array![0.0], array![1.0]);
+                let value = |weights: &ndarray::Array1<f32>| {
+                    let job = Job::new(divergence, &batch, Some(weights.view()), [false; 2]);
+                    let mut place = q.clone();
+                    let mut into = [Target::Nowhere, Target::Row(place.row_mut(0))];
+                    let row = made(&job, &mut into).unwrap();
+                    (row.value, place.iter().all(|&x| x == 0.0))
+                };
+                assert_eq!(value(&none).0, value(&one).0, "{divergence}");
+                assert_eq!((value(&none).1, value(&one).1), (true, false), "{divergence}");
             }
         }
     }

@@ -159,7 +159,7 @@ impl Slope {
     }
 
     /// What the slopes of the f32 forms ([`cpu::form`](crate::cpu)) are yet to be multiplied by: those of orders
-    /// ½ and 2 are of powers of p/q that are not divided by the overlap.
+    /// are of powers of p/q that are not divided by the overlap.
     pub(crate) fn factor_of_form(&self) -> f64 {
         match self.divergence {
             Divergence::Renyi(a) => ((1.0 - a) * self.value).exp(),

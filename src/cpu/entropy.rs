@@ -92,7 +92,7 @@ fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<f32> {
 /// The value of a row whose sums were made, which may be infinite.
 #[inline(always)]
 fn closed(asked: &Asked, known: &Known, [logs, top, others]: [f64; 3]) -> Option<f64> {
-    if asked.divergence.is_infinite(known.look.alone, known.look.both > 0) {
+    if asked.is_infinite(known) {
         return Some(f64::INFINITY);
     }
     let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };

@@ -134,7 +134,8 @@ pub(super) trait Form: Copy + Send + Sync {
         f64::INFINITY
     }
 
-    /// The least distance of two rows of which one is of logarithms, and the other is not.
+    /// The least distance of two rows of which one is of logarithms, and the other is not; twice that of rows
+    /// of two kinds of logarithms.
     const LEAST_OF_LOGS: f64 = 0.06;
 
     /// About how far apart rows are that have a sum. Sums are of second order in that.
@@ -457,11 +458,6 @@ impl Known {
 }
 
 impl Asked {
-    #[inline(always)]
-    fn is_infinite(&self, known: &Known) -> bool {
-        self.divergence.is_infinite(known.look.alone, known.look.both > 0)
-    }
-
     /// δ of a row, if f32 may be right for it.
     #[inline(always)]
     fn opened<F: Form>(&self, form: F, known: &Known) -> Option<f64> {
@@ -506,15 +502,17 @@ impl Asked {
         let distance = F::distance(sum);
         // What has an end has it to the last digit where rows have no bin in common. All that has a form is
         // divided by its mass, whatever the policy.
-        let owes_digits = !known.has_differences && known.logs.iter().any(Option::is_some);
-        let of_logs = if owes_digits { F::LEAST_OF_LOGS } else { LEAST };
+        let owe_digits =
+            if known.has_differences { 0 } else { known.logs.iter().flatten().count() };
+        let of_logs = LEAST.max(owe_digits as f64 * F::LEAST_OF_LOGS);
         let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
         if !has_digits || known.look.both == 0 {
             return None;
         }
         let more = self.more_than_1(sum);
         let overlap = if more <= -FAR { per_mass * overlap } else { 1.0 + more };
-        if overlap < LEAST_OVERLAP {
+        let has_all = overlap > 0.0 && !known.some_lost();
+        if !(has_all || overlap >= LEAST_OVERLAP) {
             return None;
         }
         // Nearer to 1 it comes of the sum.

@@ -102,20 +102,28 @@ fn write<F: Form, const FUSED: bool>(
     }
     let (form, delta) = (F::of(divergence), settled.delta);
     let Destination { weight, temperature, places: [of_p, of_q] } = into;
+    // Beside a large δ single differences have not the digits that their sum has; nor has what is left of slopes that
+    // are nearly the same, where probabilities that f32 has not have slopes without bounds.
+    let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
+    let has_digits = settled.distance >= delta.abs() && !(settled.is_near_end && some_lost);
+    // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
+    let is_full = settled.both as usize == p.len();
+    let has_slopes = |side: usize| has_digits && (is_full || logs[side].is_some());
+    let mut are_made = [of_p.is_empty() || has_slopes(0), of_q.is_empty() || has_slopes(1)];
+    let of_p = if are_made[0] { of_p } else { &mut [] };
+    let of_q = if are_made[1] { of_q } else { &mut [] };
     let into = [&mut *of_p, &mut *of_q];
     let sums = match settled.is_near_end {
         true => slopes_if_wanted::<F, FUSED, true>(form, [p, q], differences, delta, into),
         false => slopes_if_wanted::<F, FUSED, false>(form, [p, q], differences, delta, into),
     };
-    // Beside a large δ single differences have not the digits that their sum has.
-    let Some(sums) = sums.filter(|_| settled.distance >= delta.abs()) else {
+    let Some(sums) = sums else {
         return Some((settled.judged, [false; 2]));
     };
     let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
     // What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their
     // last places if they are held against the end, or made of differences that have their digits.
     let rounding = if settled.is_near_end || differences.is_some() { 0.0 } else { 1.0 };
-    let mut are_made = [true; 2];
     for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
         if into.is_empty() {
             continue;
@@ -125,10 +133,8 @@ fn write<F: Form, const FUSED: bool>(
         let kind = rule.kinds[side];
         let per_number = kind.divided_by(temperature);
         let by = (factor / (mass * per_number)) as f32;
-        // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
-        let has_slopes = settled.both as usize == p.len() || logs[side].is_some();
-        let is_sound = has_slopes && by.is_normal() && mean.is_finite();
-        are_made[side] = is_sound
+        are_made[side] = by.is_normal()
+            && mean.is_finite()
             && match kind {
                 Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
                     into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
@@ -340,6 +346,26 @@ mod tests {
                     let off = (got - want).abs() / largest.max(1e-9);
                     assert!(alike || off < 1e-5, "{what}, row {row}: {got:e}, not {want:e}");
                 }
+            }
+        }
+    }
+
+    /// What f32 has not of one side is seen in the root of its product with the other.
+    #[test]
+    fn what_is_lost_is_not_lost_on_derivatives() {
+        let p = ndarray::array![[0.0_f32, -88.0, -60.0], [0.0, -60.0, -89.0]];
+        let q = ndarray::array![[-40.0_f32, 0.0, -60.0], [-200.0, -60.0, 0.0]];
+        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let engine = Engine::cpu();
+        for divergence in [Divergence::Bhattacharyya, Divergence::Renyi(0.5)] {
+            let batch = Batch::logits(&p, &q).unwrap();
+            let got = engine.gradient(divergence, &batch, Wanted::P, None).unwrap().p.unwrap();
+            let batch = Batch::logits(&wide_p, &wide_q).unwrap();
+            let want = engine.gradient(divergence, &batch, Wanted::P, None).unwrap().p.unwrap();
+            let largest = want.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+            for (&got, want) in got.iter().zip(&want) {
+                let off = (f64::from(got) - want).abs();
+                assert!(off <= 1e-5 * largest, "{divergence}: {got:e}, not {want:e}");
             }
         }
     }

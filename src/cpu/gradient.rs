@@ -302,20 +302,23 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             Some(_) => [&mut [][..], q.in_f32(bins, q_space)],
             None => [p.in_f32(bins, p_space), q.in_f32(bins, q_space)],
         };
-        let values = match self.values {
-            Some(own) => Some(self.with_sides(row, form_space, false, |sides| own.judged(sides))?),
-            None => None,
-        };
-        let (results, mut are_made) = match in_f32 {
-            InF32::Kl(manner) => {
+        let (results, mut are_made) = match (in_f32, self.values) {
+            (InF32::Kl(manner), None) => {
                 (manner.row(self.batch, row, weight, kl_space, places)?, [true; 2])
             }
-            InF32::Form(divergence) => {
+            (InF32::Kl(manner), Some(own)) => {
+                let values = self.with_sides(row, form_space, false, |sides| own.judged(sides))?;
+                manner.row(self.batch, row, weight, kl_space, places)?;
+                (values.row(), [true; 2])
+            }
+            (InF32::Form(divergence), own) => {
                 let temperature = self.batch.temperature();
                 let into = Destination { weight, temperature, places };
-                let write = |sides: Sides<'_>| form_gradient::row(divergence, sides, into);
-                let (judged, are_made) = self.with_sides(row, form_space, true, write)?;
-                (judged.row(), are_made)
+                self.with_sides(row, form_space, true, |sides| {
+                    let (judged, are_made) = form_gradient::row(divergence, sides, into)?;
+                    let judged = own.map_or(Some(judged), |own| own.judged(sides))?;
+                    Some((judged.row(), are_made))
+                })?
             }
         };
         are_made[0] &= self.values.is_none() || into[0].len(bins) == 0;
@@ -329,7 +332,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         if weight == 0.0 {
             are_made = [true; 2];
         }
-        Some((values.map_or(results, |values| values.row()), are_made))
+        Some((results, are_made))
     }
 
     /// Does something with the probabilities of a row in f32, if it has them.

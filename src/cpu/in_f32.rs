@@ -327,12 +327,18 @@ impl Row<'_> {
 }
 
 impl Asked {
+    /// Whether a row is infinite, by the bins that have mass.
+    #[inline(always)]
+    pub(super) fn is_infinite(&self, known: &Known) -> bool {
+        self.divergence.is_infinite(known.look.alone, known.look.both > 0)
+    }
+
     /// Whether f32 may be right for a row.
     #[inline(always)]
     pub(super) fn takes(&self, known: &Known) -> bool {
         let (Asked { divergence, rule, .. }, Known { look, logs, .. }) = (self, known);
-        // What is too small for a number makes no difference beside a value that is not, unless it may be what
-        // makes an infinite one, or the lack of it.
+        // Probabilities that f32 has not make no difference to a value, unless it is infinite by them, or by their
+        // lack.
         let lost = [0, 1].map(|side: usize| logs[side].is_some_and(|logs| logs.some_lost));
         let alone = [look.alone[0] || lost[0], look.alone[1] || lost[1]];
         if look.is_strange() || lost.contains(&true) && divergence.is_infinite(alone, look.both > 0)

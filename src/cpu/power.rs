@@ -178,9 +178,9 @@ impl Form for Power {
     }
 
     fn largest(self) -> f64 {
-        match f64::from(self.order) {
-            order if order < 1.0 => 1.0 / (order * (1.0 - order)),
-            _ => f64::INFINITY,
+        match self.less_1 < 0.0 {
+            true => 1.0 / (f64::from(self.order) * f64::from(-self.less_1)),
+            false => f64::INFINITY,
         }
     }
 }

@@ -126,6 +126,9 @@ pub(super) trait Form: Copy + Send + Sync {
         0.0
     }
 
+    /// Whether the slopes are powers of small numbers, and not their logarithms.
+    const HAS_STEEP_SLOPES: bool = false;
+
     /// Whether the slopes jump where p = q.
     const HAS_KINK: bool = false;
 
@@ -327,6 +330,8 @@ impl Form for Jeffreys {
 struct Roots;
 
 impl Form for Roots {
+    const HAS_STEEP_SLOPES: bool = true;
+
     fn of(_: Divergence) -> Roots {
         Roots
     }

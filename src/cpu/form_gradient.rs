@@ -103,9 +103,10 @@ fn write<F: Form, const FUSED: bool>(
     let (form, delta) = (F::of(divergence), settled.delta);
     let Destination { weight, temperature, places: [of_p, of_q] } = into;
     // Beside a large δ single differences have not the digits that their sum has; nor has what is left of slopes that
-    // are nearly the same, where probabilities that f32 has not have slopes without bounds.
+    // are nearly the same, where it is of the size of what was lost, times its slopes.
     let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
-    let has_digits = settled.distance >= delta.abs() && !(settled.is_near_end && some_lost);
+    let is_buried = F::HAS_STEEP_SLOPES && settled.is_near_end && some_lost;
+    let has_digits = settled.distance >= delta.abs() && !is_buried;
     // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
     let is_full = settled.both as usize == p.len();
     let has_slopes = |side: usize| has_digits && (is_full || logs[side].is_some());

@@ -8,7 +8,7 @@ use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::chain::tree_sum;
 use crate::term::{ln_ratio_f32, mul_add};
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::Judged;
 
 /// `−Σ p·ln q`.
 pub(super) struct CrossEntropy;
@@ -55,9 +55,7 @@ fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
     let per_mass = opened::<OF>(&row.asked, &known)?;
     let sums = sums::<FUSED, OF, _>(row.sides.numbers, &per_mass);
     let value = closed(&row.asked, &known, sums.map(tree_sum))?;
-    let is_infinite = value == f64::INFINITY;
-    let verdict = if is_infinite { Verdict::Infinite } else { Verdict::Value(value) };
-    Some(Judged { verdict, masses: known.masses() })
+    Some(Judged { verdict: Asked::verdict(value), masses: known.masses() })
 }
 
 #[inline(always)]
@@ -139,8 +137,9 @@ mod tests {
     use super::super::in_f32::judged_in_f32;
     use super::*;
     use crate::cpu::family::closer_look;
-    use crate::cpu::tests::on_every_vector_unit;
+    use crate::cpu::tests::{noise, on_every_vector_unit};
     use crate::kind::Kind;
+    use crate::verdict::Verdict;
     use crate::{Batch, Divergence, Mass};
 
     fn both(batch: &Batch<'_, f32>, row: usize) -> [(Option<Judged>, Judged); 2] {
@@ -161,12 +160,6 @@ mod tests {
             let off = (got - want).abs() / want.abs();
             assert!(got == want || off < 1e-6, "{what}, row {row}, {of}: {got:e}, not {want:e}");
         }
-    }
-
-    /// Numbers from 0 to 1 that have no order.
-    fn noise(row: usize, bin: usize) -> f64 {
-        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
     }
 
     /// From rows that are flat to those of which one bin has nearly all.

@@ -8,8 +8,7 @@
 use std::marker::PhantomData;
 
 use super::in_f32::{
-    Asked, CHAIN, Known, Look, Method, Numbers, PerLane, Row, Vector, Verdicts, block,
-    differences_of,
+    Asked, CHAIN, Known, Method, Numbers, PerLane, Row, Vector, Verdicts, block, differences_of,
 };
 use super::power::Power;
 use super::side_by_side::Group;
@@ -19,7 +18,7 @@ use crate::batch::Mass;
 use crate::chain::tree_sum;
 use crate::integrand::Integrand;
 use crate::term::{bregman_f32, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::Judged;
 
 /// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
 /// beside δ.
@@ -69,7 +68,7 @@ impl<F: Form> Method for OfForm<F> {
     #[inline(always)]
     fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
         let (form, numbers) = (F::of(asked.divergence), group.numbers);
-        // Numbers in arrays of their own: what is known of a row as a whole is a copy at a time.
+        // In arrays, and made again where it is asked for: records that are copied wait for what was just written.
         let (mut are_open, mut deltas) = ([false; LANES], [0.0; LANES]);
         for lane in 0..LANES {
             let Some(known) = group.known(lane) else { continue };
@@ -435,15 +434,13 @@ impl Form for ChiSquared {
 /// What becomes of a row that f32 is right for.
 pub(super) struct Settled {
     pub judged: Judged,
-    /// The masses of the probabilities, and δ of them.
-    pub sums: [f64; 2],
+    pub known: Known,
+    /// δ of the masses of the probabilities.
     pub delta: f64,
     /// About how far apart its sides are; 0 if that is not known.
     pub distance: f64,
     /// Whether they are nearer to having no bin in common than to each other.
     pub is_near_end: bool,
-    /// How many bins have mass on both sides.
-    pub both: u32,
 }
 
 /// The value of a row, and how far apart its sides are.
@@ -534,9 +531,8 @@ impl Row<'_> {
         let Row { asked, sides } = self;
         let (form, known) = (F::of(asked.divergence), self.known());
         let delta = asked.opened(form, &known)?;
-        let is_infinite = asked.is_infinite(&known);
         let by = ToOneMass::<f32>::of(delta);
-        let sum = match is_infinite {
+        let sum = match asked.is_infinite(&known) {
             true => 0.0,
             false => tree_sum(summed::<F, FUSED, false, _>(form, sides.numbers, &by)),
         };
@@ -546,23 +542,21 @@ impl Row<'_> {
         };
         let Closed { value, distance, is_near_end } =
             asked.closed(form, &known, delta, sum, overlap)?;
-        let verdict = if is_infinite { Verdict::Infinite } else { Verdict::Value(value) };
-        let judged = Judged { verdict, masses: known.masses() };
-        let Look { masses: sums, both, .. } = known.look;
-        Some(Settled { judged, sums, delta, distance, is_near_end, both })
+        let judged = Judged { verdict: Asked::verdict(value), masses: known.masses() };
+        Some(Settled { judged, known, delta, distance, is_near_end })
     }
 }
 
 /// What brings p and q to the same mass.
-struct ToOneMass<B> {
-    p: B,
-    q: B,
-    delta: B,
+pub(super) struct ToOneMass<B> {
+    pub p: B,
+    pub q: B,
+    pub delta: B,
 }
 
 impl ToOneMass<f32> {
     #[inline(always)]
-    fn of(delta: f64) -> ToOneMass<f32> {
+    pub(super) fn of(delta: f64) -> ToOneMass<f32> {
         let [p, q, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
         ToOneMass { p, q, delta }
     }
@@ -623,8 +617,9 @@ mod tests {
     use super::*;
     use crate::Batch;
     use crate::cpu::family::closer_look;
-    use crate::cpu::tests::on_every_vector_unit;
+    use crate::cpu::tests::{noise, on_every_vector_unit};
     use crate::kind::Kind;
+    use crate::verdict::Verdict;
 
     struct Sum<'a, F> {
         p: &'a [f32],
@@ -652,12 +647,6 @@ mod tests {
         };
         let (p, q) = (side(37), side(53));
         on_every_vector_unit(|| Sum { p: &p, q: &q, form: F::of(divergence) }, |sum| *sum);
-    }
-
-    /// Numbers from 0 to 1 that have no order.
-    fn noise(row: usize, bin: usize) -> f64 {
-        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
     }
 
     /// Holds rows against f64, to which only those may be left that are near each other.

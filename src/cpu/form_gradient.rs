@@ -10,7 +10,7 @@
 
 use std::marker::PhantomData;
 
-use super::form::{Form, TINY, WithForm, with_form};
+use super::form::{Form, TINY, ToOneMass, WithForm, with_form};
 use super::in_f32::{self, Asked, CHAIN, Numbers, Row, Sides, add, block, differences_of, put};
 use super::logs::larger;
 use super::sums::LANES;
@@ -104,11 +104,10 @@ fn write<F: Form, const FUSED: bool>(
     let Destination { weight, temperature, places: [of_p, of_q] } = into;
     // Beside a large δ single differences have not the digits that their sum has; nor has what is left of slopes that
     // are nearly the same, where it is of the size of what was lost, times its slopes.
-    let some_lost = logs.iter().flatten().any(|logs| logs.some_lost);
-    let is_buried = F::HAS_STEEP_SLOPES && settled.is_near_end && some_lost;
+    let is_buried = F::HAS_STEEP_SLOPES && settled.is_near_end && settled.known.some_lost();
     let has_digits = settled.distance >= delta.abs() && !is_buried;
     // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
-    let is_full = settled.both as usize == p.len();
+    let is_full = settled.known.look.both as usize == p.len();
     let has_slopes = |side: usize| has_digits && (is_full || logs[side].is_some());
     let mut are_made = [of_p.is_empty() || has_slopes(0), of_q.is_empty() || has_slopes(1)];
     let of_p = if are_made[0] { of_p } else { &mut [] };
@@ -129,7 +128,7 @@ fn write<F: Form, const FUSED: bool>(
         if into.is_empty() {
             continue;
         }
-        let mass = settled.sums[side];
+        let mass = settled.known.look.masses[side];
         let mean = (sums[side] / mass) as f32;
         let kind = rule.kinds[side];
         let per_number = kind.divided_by(temperature);
@@ -251,7 +250,7 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
     delta: f64,
     [of_p, of_q]: [&mut [f32]; 2],
 ) -> Option<[f64; 2]> {
-    let [p_by, q_by, delta] = [1.0 - delta, 1.0 + delta, delta].map(|by| by as f32);
+    let by = ToOneMass::<f32>::of(delta);
     let (mut sums, mut doubtful) = ([[0.0_f64; LANES]; 2], [0_u32; LANES]);
     let mut first = 0;
     while first < p.len() {
@@ -262,9 +261,9 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
             let mut found = [[0.0_f32; LANES]; 2];
             for lane in 0..LANES {
                 let (p, q) = (p_block[lane], q_block[lane]);
-                let n = mul_add::<FUSED>(-delta, p + q, n_block[lane]);
+                let n = mul_add::<FUSED>(-by.delta, p + q, n_block[lane]);
                 // Behind the last bin there is none, and no slope.
-                let (p_there, q_there) = ((p * p_by).max(TINY), (q * q_by).max(TINY));
+                let (p_there, q_there) = ((p * by.p).max(TINY), (q * by.q).max(TINY));
                 let [u, v] = match FROM_END {
                     true => form.slopes_from_end::<FUSED>(p_there, q_there, n),
                     false => form.slopes::<FUSED>(p_there, q_there, n),
@@ -298,13 +297,8 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
 mod tests {
     use ndarray::Array2;
 
+    use crate::cpu::tests::noise;
     use crate::{Batch, Divergence, Engine, Kind, Mass, Wanted};
-
-    /// Numbers from 0 to 1 that have no order.
-    fn noise(row: usize, bin: usize) -> f64 {
-        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
-    }
 
     /// Rows that are so far apart, with bins that are masked on one side or the other, as numbers of a kind.
     fn side(kind: Kind, at: usize, bins: usize, apart: f64, masked: bool) -> Array2<f32> {

@@ -321,16 +321,15 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 })?
             }
         };
+        if weight == 0.0 {
+            into.iter_mut().for_each(|into| into.fill(0.0));
+            return Some((results, [true; 2]));
+        }
         are_made[0] &= self.values.is_none() || into[0].len(bins) == 0;
         for (side, (into, space)) in into.iter_mut().zip(space).enumerate() {
-            match are_made[side] {
-                _ if weight == 0.0 => into.fill(0.0),
-                true => into.put_space(space),
-                false => {}
+            if are_made[side] {
+                into.put_space(space);
             }
-        }
-        if weight == 0.0 {
-            are_made = [true; 2];
         }
         Some((results, are_made))
     }

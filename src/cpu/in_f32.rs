@@ -1,7 +1,8 @@
 //! Rows in f32, for those that it is right for: of numbers of at most 32 bits that are divided by their
 //! masses. Logarithms are made probabilities first, which takes a digit or two of their differences: where both
 //! sides are logarithms these are made by themselves. A row is looked at, and gone through once more by the
-//! [`Method`] of each divergence, from the cache. What lacks digits in f32 is left to [`family`](super::family).
+//! [`Method`] of each divergence, from the cache; of short rows so are many
+//! [side by side](super::side_by_side). What lacks digits in f32 is left to [`family`](super::family).
 
 use std::marker::PhantomData;
 
@@ -19,7 +20,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::sums::DOUBT;
 use crate::term::Term;
-use crate::verdict::{Judged, MassRule};
+use crate::verdict::{Judged, MassRule, Verdict};
 
 /// Blocks of lanes that are added one after the other, before f64 takes over.
 pub(super) const CHAIN: usize = 8;
@@ -327,6 +328,11 @@ impl Row<'_> {
 }
 
 impl Asked {
+    /// The verdict on a row of this value, which is infinite where the divergence is: others are far below.
+    pub(super) fn verdict(value: f64) -> Verdict {
+        if value == f64::INFINITY { Verdict::Infinite } else { Verdict::Value(value) }
+    }
+
     /// Whether a row is infinite, by the bins that have mass.
     #[inline(always)]
     pub(super) fn is_infinite(&self, known: &Known) -> bool {

@@ -30,6 +30,12 @@ pub(crate) struct Cpu;
 mod tests {
     use std::fmt::Debug;
 
+    /// Numbers from 0 to 1 that have no order.
+    pub(super) fn noise(row: usize, bin: usize) -> f64 {
+        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
+    }
+
     /// Holds the vector units of this machine against each other: all that fuse products and sums
     /// give the same bits, and the arithmetic without vectors a value that is as good.
     pub(super) fn on_every_vector_unit<O>(op: impl Fn() -> O, value: impl Fn(&O::Output) -> f64)

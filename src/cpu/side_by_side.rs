@@ -166,6 +166,7 @@ mod tests {
     use super::super::family::closer_look;
     use super::super::in_f32::{Judge, Verdicts};
     use super::*;
+    use crate::cpu::tests::noise;
     use crate::verdict::Verdict;
     use crate::{Divergence, Engine, Mass, OnInvalid};
 
@@ -183,12 +184,6 @@ mod tests {
         Divergence::CrossEntropy,
         Divergence::Entropy,
     ];
-
-    /// Numbers from 0 to 1 that have no order.
-    fn noise(row: usize, bin: usize) -> f64 {
-        let mixed = (row as u64 * 0x9e37_79b9 + bin as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        ((mixed >> 40) as f64 + 1.0) / f64::from(1 << 24)
-    }
 
     /// More rows than a group has, each like none of its neighbours: near each other and far off, with zeros, with
     /// masses that are off, and with numbers that are none.

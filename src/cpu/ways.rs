@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bins::Reading;
 use super::family::{Family, Work, each};
-use super::in_f32::{self, Judge, Sides, Verdicts};
+use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
 use super::logs;
 use super::rows::{fill_in, rows_per_task};
 use super::side_by_side::{self, Group, rows_together};
@@ -17,7 +17,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::outcome::{Slots, in_common_tasks};
 use crate::pairs::blocks;
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::Judged;
 use crate::{Divergence, Error, Outcome};
 
 /// Up to so many bins, rows of logarithms side by side take less time than one after the other in
@@ -139,36 +139,52 @@ impl<T: Element> Rows<'_, '_, '_, T> {
     /// Fills in what f32 is right for of some rows, and tells which places of each are left.
     fn judge(&mut self, rows: Range<usize>, spaces: &mut Spaces, left: &mut [[bool; LANES]]) {
         let needs_differences = self.judges().any(|judge| judge.needs_differences);
+        match rows_together(self.batch.bins()) {
+            1 => self.judge_row(rows.start, &mut spaces.row, needs_differences, left),
+            _ => self.judge_group(rows, &mut spaces.group, needs_differences, left),
+        }
+    }
+
+    fn judge_row(
+        &mut self,
+        at: usize,
+        space: &mut in_f32::Space,
+        needs_differences: bool,
+        left: &mut [[bool; LANES]],
+    ) {
         let are_several = self.judges().count() > 1;
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
-        let in_batch = first + rows.start..first + rows.end;
-        if rows_together(batch.bins()) > 1 {
-            let group = Group::of(batch, in_batch, &mut spaces.group, needs_differences);
-            for (place, way) in ways.iter().enumerate() {
-                let Way::InF32(judge) = way else { continue };
-                let Verdicts { values, are_right } = judge.judged_side_by_side(&group);
-                for (lane, at) in rows.clone().enumerate() {
-                    let verdict = match values[lane] {
-                        f64::INFINITY => Verdict::Infinite,
-                        value => Verdict::Value(value),
-                    };
-                    let judged = Judged { verdict, masses: group.masses(lane) };
-                    match are_right[lane] {
-                        true => drop(slots[place].put(at, judged.row())),
-                        false => left[place][lane] = true,
-                    }
-                }
-            }
-            return;
-        }
-        let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, in_batch.start));
+        let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
         let numbers = numbers.each_ref().map(|side| &**side);
-        let sides = Sides::of(batch, numbers, &mut spaces.row, are_several, needs_differences);
+        let sides = Sides::of(batch, numbers, space, are_several, needs_differences);
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
             match sides.and_then(|sides| judge.judged(sides)) {
-                Some(judged) => drop(slots[place].put(rows.start, judged.row())),
+                Some(judged) => drop(slots[place].put(at, judged.row())),
                 None => left[place][0] = true,
+            }
+        }
+    }
+
+    fn judge_group(
+        &mut self,
+        rows: Range<usize>,
+        space: &mut side_by_side::Space,
+        needs_differences: bool,
+        left: &mut [[bool; LANES]],
+    ) {
+        let Rows { ways, batch, first, ref mut slots, .. } = *self;
+        let in_batch = first + rows.start..first + rows.end;
+        let group = Group::of(batch, in_batch, space, needs_differences);
+        for (place, way) in ways.iter().enumerate() {
+            let Way::InF32(judge) = way else { continue };
+            let Verdicts { values, are_right } = judge.judged_side_by_side(&group);
+            for (lane, at) in rows.clone().enumerate() {
+                left[place][lane] = !are_right[lane];
+                if are_right[lane] {
+                    let verdict = Asked::verdict(values[lane]);
+                    slots[place].put(at, Judged { verdict, masses: group.masses(lane) }.row());
+                }
             }
         }
     }

@@ -154,7 +154,9 @@ fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> 
         Mass::AsGiven if p == 0.0 => 0.0,
         Mass::AsGiven => p * (node.divergence() + ln_ratio),
         Mass::Generalized if p == 0.0 => q,
-        Mass::Generalized if ln_ratio.abs() <= 2.0 => p * (node.divergence() + exp_tail(-ln_ratio)),
+        Mass::Generalized if ln_ratio.abs() <= 2.0 => {
+            p * (node.divergence() + exp_tail::<false>(-ln_ratio))
+        }
         Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
     }
 }
@@ -248,18 +250,25 @@ impl<const N: usize> pulp::WithSimd for Block<'_, N> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Node {
+        if S::IS_SCALAR { self.node::<false>() } else { self.node::<true>() }
+    }
+}
+
+impl<const N: usize> Block<'_, N> {
+    #[inline(always)]
+    fn node<const FUSED: bool>(self) -> Node {
         let Block { reading: Reading { kinds, temperature }, p, q } = self;
-        p.read(kinds[0], temperature);
-        q.read(kinds[1], temperature);
+        p.read::<FUSED>(kinds[0], temperature);
+        q.read::<FUSED>(kinds[1], temperature);
         let mut leaves = Leaves::<N>::new(p.len);
         let bins = leaves.padded();
-        let scales = [p.weigh(bins, &mut leaves.w), q.weigh(bins, &mut leaves.v)];
+        let scales = [p.weigh::<FUSED>(bins, &mut leaves.w), q.weigh::<FUSED>(bins, &mut leaves.v)];
         for bin in 0..bins {
             let (apart, lost) = difference_in_two(p.high[bin], q.high[bin]);
             leaves.high[bin] = apart;
             leaves.low[bin] = lost + ((p.low[bin] - scales[0].1) - (q.low[bin] - scales[1].1));
         }
-        leaves.node(scales, p.invalid || q.invalid)
+        leaves.node::<FUSED>(scales, p.invalid || q.invalid)
     }
 }
 
@@ -285,7 +294,7 @@ impl<const N: usize> Logs<N> {
     }
 
     #[inline(always)]
-    fn read(&mut self, kind: Kind, temperature: f64) {
+    fn read<const FUSED: bool>(&mut self, kind: Kind, temperature: f64) {
         let Logs { len, high, low, .. } = self;
         let (high, mut valid) = (&mut high[..*len], true);
         for log in high.iter() {
@@ -295,7 +304,7 @@ impl<const N: usize> Logs<N> {
         if kind == Kind::Probs {
             for log in high {
                 valid &= *log >= 0.0;
-                *log = ln(*log);
+                *log = ln::<FUSED>(*log);
             }
         } else if kind == Kind::Logits && temperature != 1.0 {
             for (high, low) in high.iter_mut().zip(low) {
@@ -312,7 +321,7 @@ impl<const N: usize> Logs<N> {
 
     /// The first probabilities in units of the largest, whose logarithm is returned.
     #[inline(always)]
-    fn weigh(&self, bins: usize, weights: &mut [f64; N]) -> InTwo {
+    fn weigh<const FUSED: bool>(&self, bins: usize, weights: &mut [f64; N]) -> InTwo {
         let (high, low) = (&self.high[..bins], &self.low[..bins]);
         let mut tops = [f64::NEG_INFINITY; LANES];
         for logs in high.as_chunks::<LANES>().0 {
@@ -333,7 +342,7 @@ impl<const N: usize> Logs<N> {
         let rest = rests.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let rest = if rest > f64::NEG_INFINITY { rest } else { 0.0 };
         for ((weight, high), low) in weights.iter_mut().zip(high).zip(low) {
-            *weight = exp((high - scale) + (low - rest));
+            *weight = exp::<FUSED>((high - scale) + (low - rest));
         }
         (scale, rest)
     }
@@ -366,7 +375,7 @@ impl<const N: usize> Leaves<N> {
 
     /// The node above them, with what the chain rule adds to the divergences within them.
     #[inline(always)]
-    fn node(&self, [p_scale, q_scale]: [InTwo; 2], invalid: bool) -> Node {
+    fn node<const FUSED: bool>(&self, [p_scale, q_scale]: [InTwo; 2], invalid: bool) -> Node {
         let masses = [self.sum(&self.w), self.sum(&self.v)];
         let (scales, scale_rests) = ([p_scale.0, q_scale.0], [p_scale.1, q_scale.1]);
         let mut node = Node { masses, scales, scale_rests, invalid, ..Node::default() };
@@ -386,7 +395,7 @@ impl<const N: usize> Leaves<N> {
                 let high = self.high[at];
                 let y = ((high - apart) - beyond) + (self.low[at] - lost);
                 let near = y.abs() <= 2.0;
-                let tail = exp_tail(if near { -y } else { 0.0 });
+                let tail = exp_tail::<FUSED>(if near { -y } else { 0.0 });
                 let far_u = self.v[at] * to_p - self.w[at];
                 let far_g = far_u + self.w[at] * if high.abs() < f64::INFINITY { y } else { 0.0 };
                 g[lane] += if near { self.w[at] * tail } else { far_g };
@@ -455,7 +464,7 @@ pub(crate) fn merged(nodes: &[Node]) -> Node {
             [false, false] => [f64::NAN, 0.0],
         };
     }
-    let node = leaves.node(scales, nodes.iter().any(|node| node.invalid));
+    let node = leaves.node::<false>(scales, nodes.iter().any(|node| node.invalid));
     let infinite = node.infinite || nodes.iter().any(|node| node.infinite);
     Node { g: node.g + g, infinite, ..node }
 }

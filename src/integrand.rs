@@ -204,7 +204,7 @@ impl Term for ChiSquared {
     fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
         // Of logarithms, which l is there of, also where there is no number of q. Beside 1 the rest of the
         // square is nothing there.
-        let far = exp_of(bin.ln_p + bin.l) * UNIT;
+        let far = exp_of::<FUSED>(bin.ln_p + bin.l) * UNIT;
         if bin.l > 40.0 { far } else { bin.n * (bin.n / bin.q) }
     }
 }
@@ -220,7 +220,7 @@ impl Term for Overlap {
         let order = self.0;
         let (of, z) =
             if order < 0.5 { (bin.q, order * bin.l) } else { (bin.p, (order - 1.0) * bin.l) };
-        grown(of, z, bin.ln_p + (order - 1.0) * bin.l)
+        grown::<FUSED>(of, z, bin.ln_p + (order - 1.0) * bin.l)
     }
 }
 
@@ -317,11 +317,11 @@ impl Term for Power {
         let z = delta * bin.l;
         // p·(e^z − 1)/δ, which is p·l in the limit.
         let small = z.abs() <= 1.0;
-        let tail = exp_tail(if small { z } else { 0.0 });
+        let tail = exp_tail::<FUSED>(if small { z } else { 0.0 });
         let near_one = bin.p * bin.l * (1.0 + if z == 0.0 || !small { 0.0 } else { tail / z });
-        let far_off = (grown(bin.p, z, bin.ln_p + z) - bin.p) / delta;
+        let far_off = (grown::<FUSED>(bin.p, z, bin.ln_p + z) - bin.p) / delta;
         let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
-        let series = horner(&self.series, bin.l);
+        let series = horner::<FUSED>(&self.series, bin.l);
         // The largest orders have no series.
         let near = if bin.l == 0.0 { 0.0 } else { bin.q * (bin.l * bin.l) * series };
         // What is no number stays none.
@@ -331,21 +331,21 @@ impl Term for Power {
 }
 
 #[inline(always)]
-fn horner(series: &[f64; 10], x: f64) -> f64 {
+fn horner<const FUSED: bool>(series: &[f64; 10], x: f64) -> f64 {
     let mut sum = series[9];
     for at in (0..9).rev() {
-        sum = sum * x + series[at];
+        sum = mul_add_f64::<FUSED>(sum, x, series[at]);
     }
     sum
 }
 
 /// `x·eᶻ` of a probability in units; where that is too small for a number, from the logarithm of the result.
 #[inline(always)]
-fn grown(x: f64, z: f64, ln: f64) -> f64 {
+fn grown<const FUSED: bool>(x: f64, z: f64, ln: f64) -> f64 {
     // One comparison in the place of two, which vectors take better.
     let up = if x > FLOOR { z } else { f64::INFINITY };
     let (of, by) = if up < 700.0 { (x, up) } else { (UNIT, ln) };
-    of * exp_of(by)
+    of * exp_of::<FUSED>(by)
 }
 
 /// What stands for a probability, in units, where there is none or one that is too small for a number.
@@ -356,8 +356,8 @@ pub(crate) const UNIT: f64 = 1152921504606846976.0; // 2^60
 
 /// `eˣ`, +inf beyond the range of f64.
 #[inline(always)]
-pub(crate) fn exp_of(x: f64) -> f64 {
+pub(crate) fn exp_of<const FUSED: bool>(x: f64) -> f64 {
     let inside = x < 709.0;
-    let e = exp(if inside { x } else { 0.0 });
+    let e = exp::<FUSED>(if inside { x } else { 0.0 });
     if inside { e } else { f64::INFINITY }
 }

@@ -63,15 +63,17 @@ impl Slope {
             }
             Divergence::Renyi(a) => {
                 let ln_overlap = (a - 1.0) * self.value;
-                bins.each(|bin| power(bin, a, ln_overlap, [a / (a - 1.0), 1.0]));
+                bins.each(|bin| power::<FUSED>(bin, a, ln_overlap, [a / (a - 1.0), 1.0]));
             }
             Divergence::Bhattacharyya => {
-                bins.each(|bin| power(bin, 0.5, -self.value, [-0.5, 0.5]));
+                bins.each(|bin| power::<FUSED>(bin, 0.5, -self.value, [-0.5, 0.5]));
             }
             Divergence::Tsallis(0.0) => bins.each(|_| [0.0, 0.0]),
-            Divergence::Tsallis(a) => bins.each(|bin| power(bin, a, 0.0, [a / (a - 1.0), 1.0])),
+            Divergence::Tsallis(a) => {
+                bins.each(|bin| power::<FUSED>(bin, a, 0.0, [a / (a - 1.0), 1.0]))
+            }
             Divergence::Alpha(a) => {
-                bins.each(|bin| power(bin, a, 0.0, [1.0 / (a - 1.0), 1.0 / a]));
+                bins.each(|bin| power::<FUSED>(bin, a, 0.0, [1.0 / (a - 1.0), 1.0 / a]));
             }
             Divergence::Hellinger => bins.each(|Bin { p, q, n, .. }| {
                 let (p, q) = (p.sqrt(), q.sqrt());
@@ -216,19 +218,19 @@ fn to_mixture_at_end(l: f64, w: f64) -> [f64; 2] {
 /// `by·p·(e^((a−1)·l − s) − 1)` and `−by·q·(e^(a·l − s) − 1)`: with S the sum of `g = pᵃ·q¹⁻ᵃ` and s its
 /// logarithm these are multiples of `g/S − p` and `q − g/S`.
 #[inline(always)]
-fn power(bin: Bin, a: f64, s: f64, [by_u, by_v]: [f64; 2]) -> [f64; 2] {
+fn power<const FUSED: bool>(bin: Bin, a: f64, s: f64, [by_u, by_v]: [f64; 2]) -> [f64; 2] {
     let Bin { p, q, l, ln_p, .. } = bin;
     let (of_p, of_q) = ((a - 1.0) * l - s, a * l - s);
-    let g = exp_of(ln_p + of_p) * UNIT;
-    [by_u * times_expm1(p, of_p, g), -by_v * times_expm1(q, of_q, g)]
+    let g = exp_of::<FUSED>(ln_p + of_p) * UNIT;
+    [by_u * times_expm1::<FUSED>(p, of_p, g), -by_v * times_expm1::<FUSED>(q, of_q, g)]
 }
 
 /// `p·(eˣ − 1)` with `g = p·eˣ`, which it is the difference from where that is far off.
 #[inline(always)]
-fn times_expm1(p: f64, x: f64, g: f64) -> f64 {
+fn times_expm1<const FUSED: bool>(p: f64, x: f64, g: f64) -> f64 {
     let near = x.abs() <= 1.0;
     let x = if near { x } else { 0.0 };
-    if near { p * (x + exp_tail(x)) } else { g - p }
+    if near { p * (x + exp_tail::<FUSED>(x)) } else { g - p }
 }
 
 /// ½ with the sign of a number; 0 of 0.

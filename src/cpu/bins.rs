@@ -265,7 +265,7 @@ impl Columns {
 impl Look {
     /// Looks at some bins.
     #[inline(always)]
-    pub(super) fn at(
+    pub(super) fn at<const FUSED: bool>(
         numbers: &dyn Numbers,
         reading: &Reading,
         row: usize,
@@ -287,7 +287,8 @@ impl Look {
         }
         let mut sides = [columns[0].folded(), columns[1].folded()];
         if !reading.is_probs() {
-            let [largest, rest] = exponentials(numbers, reading, row, bins, window, &sides);
+            let [largest, rest] =
+                exponentials::<FUSED>(numbers, reading, row, bins, window, &sides);
             for side in 0..2 {
                 if reading.kinds[side] != Kind::Probs {
                     (sides[side].sum, sides[side].rest) =
@@ -308,7 +309,10 @@ impl Look {
             let in_units = |look: SideLook| match kind {
                 _ if kind == Kind::Probs || look.top == top => (look.sum, look.rest),
                 _ if look.sum == 0.0 => (0.0, 0.0),
-                _ => (0.0, (look.sum + look.rest) * exp((look.top - top) * reading.by[side])),
+                _ => (
+                    0.0,
+                    (look.sum + look.rest) * exp::<false>((look.top - top) * reading.by[side]),
+                ),
             };
             let (one_is, other_is) = (in_units(one), in_units(other));
             // Nor is the smaller of two largest probabilities.
@@ -369,7 +373,7 @@ impl Look {
 /// `Σ e^((x − top)·by)` of both sides by columns, of which those of probabilities have no meaning: of those
 /// that are the largest, and of all others.
 #[inline(always)]
-fn exponentials(
+fn exponentials<const FUSED: bool>(
     numbers: &dyn Numbers,
     reading: &Reading,
     row: usize,
@@ -386,7 +390,7 @@ fn exponentials(
             for at in 0..window.vectors {
                 for lane in 0..LANES {
                     let x = window.sides[side][at][lane] - tops[side];
-                    let exp = exp(x * reading.by[side]);
+                    let exp = exp::<FUSED>(x * reading.by[side]);
                     largest[side][lane] += if x == 0.0 { 1.0 } else { 0.0 };
                     rest[side][lane] += if x == 0.0 { 0.0 } else { exp };
                 }
@@ -525,7 +529,7 @@ impl Scale {
         match self.reading.kinds[side] {
             Kind::Probs => (given > 0.0).then_some(given),
             _ if given == f64::NEG_INFINITY => None,
-            _ => Some(exp_of(self.ln(side, given)) * UNIT),
+            _ => Some(exp_of::<false>(self.ln(side, given)) * UNIT),
         }
     }
 
@@ -545,7 +549,7 @@ impl Scale {
         let given = window.sides[side].as_flattened()[bin];
         match self.reading.kinds[side] {
             Kind::Probs if given > 0.0 => {
-                self.ln_of(side, given, given * self.by[side] / self.masses[side])
+                self.ln_of::<false>(side, given, given * self.by[side] / self.masses[side])
             }
             Kind::Probs => f64::NEG_INFINITY,
             _ if given == f64::NEG_INFINITY => given,
@@ -555,12 +559,12 @@ impl Scale {
 
     /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
     #[inline(always)]
-    fn ln_of(&self, side: usize, given: f64, x: f64) -> f64 {
+    fn ln_of<const FUSED: bool>(&self, side: usize, given: f64, x: f64) -> f64 {
         // A quotient too small for a number has its digits in the number that it was made of. Of none it
         // is whatever: nobody looks.
         let is_small = x < FLOOR * UNIT;
         let of = if is_small { given } else { x / UNIT };
-        let ln = ln(of) + if is_small { self.ln_per_mass[side] } else { 0.0 };
+        let ln = ln::<FUSED>(of) + if is_small { self.ln_per_mass[side] } else { 0.0 };
         if given == self.tops[side] { -self.ln_beyond[side] } else { ln }
     }
 
@@ -681,7 +685,7 @@ impl Block {
         if scale.reading.is_probs() {
             self.take_probs::<FUSED>(scale, at, p, q);
         } else {
-            self.take_logs(scale, at, p, q);
+            self.take_logs::<FUSED>(scale, at, p, q);
         }
     }
 
@@ -721,8 +725,8 @@ impl Block {
         if reading.needs_logs {
             let (mut ln_p, mut ln_q) = (none, none);
             for lane in 0..LANES {
-                ln_p[lane] = scale.ln_of(0, p[lane], x[lane]);
-                ln_q[lane] = scale.ln_of(1, q[lane], y[lane]);
+                ln_p[lane] = scale.ln_of::<FUSED>(0, p[lane], x[lane]);
+                ln_q[lane] = scale.ln_of::<FUSED>(1, q[lane], y[lane]);
             }
             self.put_logs(at, [p, q], &x, [&ln_p, &ln_q]);
         }
@@ -734,7 +738,7 @@ impl Block {
     fn take_small(&mut self, scale: &Scale, at: usize, given: [&Vector; 2], x: [&Vector; 2]) {
         for lane in (0..LANES).filter(|&lane| self.both[at][lane] == 1.0) {
             if x[0][lane].min(x[1][lane]) < FLOOR {
-                let ln = |side: usize| scale.ln_of(side, given[side][lane], x[side][lane]);
+                let ln = |side: usize| scale.ln_of::<false>(side, given[side][lane], x[side][lane]);
                 self.l[at][lane] = ln(0) - ln(1);
             }
         }
@@ -742,8 +746,9 @@ impl Block {
 
     /// Logarithms on at least one side.
     #[inline(always)]
-    fn take_logs(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
-        let (p_side, q_side) = (LogSide::of(scale, 0, p), LogSide::of(scale, 1, q));
+    fn take_logs<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
+        let (p_side, q_side) =
+            (LogSide::of::<FUSED>(scale, 0, p), LogSide::of::<FUSED>(scale, 1, q));
         let Reading { kinds, by, .. } = scale.reading;
         let none = [0.0; LANES];
         let (mut l, mut n) = (none, none);
@@ -768,7 +773,7 @@ impl Block {
         for lane in 0..LANES {
             let both = p_side.on[lane].min(q_side.on[lane]) > 0.0;
             l[lane] = if both { l[lane] } else { 0.0 };
-            n[lane] = difference_of([x[lane], y[lane]], l[lane]);
+            n[lane] = difference_of::<FUSED>([x[lane], y[lane]], l[lane]);
         }
         let on = [&p_side.on, &q_side.on];
         self.put(at, on, [x, y], &n);
@@ -849,7 +854,7 @@ impl Block {
             l[lane] = if both { ratio } else { 0.0 };
             n[lane] = match reading.is_probs() {
                 true => (x[lane] - y[lane]) + (x_rest[lane] - y_rest[lane]),
-                false => difference_of([x[lane], y[lane]], l[lane]),
+                false => difference_of::<FUSED>([x[lane], y[lane]], l[lane]),
             };
         }
         let on = [&p_on, &q_on];
@@ -941,10 +946,10 @@ impl Block {
 
 /// `p − q` from the two, and `l = ln(p/q)`.
 #[inline(always)]
-fn difference_of([p, q]: [f64; 2], l: f64) -> f64 {
+fn difference_of<const FUSED: bool>([p, q]: [f64; 2], l: f64) -> f64 {
     let near = l.abs() <= 1.0;
     let size = if near { l.abs() } else { 0.0 };
-    let expm1 = size + exp_tail(size);
+    let expm1 = size + exp_tail::<FUSED>(size);
     let by_tanh = ((p + q) * (expm1 / (expm1 + 2.0))).copysign(l);
     if near { by_tanh } else { p - q }
 }
@@ -966,7 +971,7 @@ struct LogSide {
 
 impl LogSide {
     #[inline(always)]
-    fn of(scale: &Scale, side: usize, values: &Vector) -> LogSide {
+    fn of<const FUSED: bool>(scale: &Scale, side: usize, values: &Vector) -> LogSide {
         let none = [0.0; LANES];
         let (mut logs, mut x, mut on) = (none, none, none);
         let (by, mass) = (scale.by[side], scale.masses[side]);
@@ -974,14 +979,14 @@ impl LogSide {
             for lane in 0..LANES {
                 x[lane] = values[lane] * by / mass;
                 on[lane] = if values[lane] > 0.0 { 1.0 } else { 0.0 };
-                logs[lane] = scale.ln_of(side, values[lane], x[lane]);
+                logs[lane] = scale.ln_of::<FUSED>(side, values[lane], x[lane]);
             }
             return LogSide { ln: logs, x, on };
         }
         for lane in 0..LANES {
             let some = values[lane] > f64::NEG_INFINITY;
             let ln = scale.ln(side, if some { values[lane] } else { scale.tops[side] });
-            let exp = exp_of(ln) * UNIT;
+            let exp = exp_of::<FUSED>(ln) * UNIT;
             (logs[lane], x[lane]) = (ln, if some { exp } else { 0.0 });
             on[lane] = if some { 1.0 } else { 0.0 };
         }
@@ -996,7 +1001,7 @@ mod tests {
     use super::*;
 
     fn look(batch: &Batch<'_, f64>, bins: Range<usize>) -> Look {
-        Look::at(batch, &Reading::of(batch), 0, bins, &mut Window::new())
+        Look::at::<false>(batch, &Reading::of(batch), 0, bins, &mut Window::new())
     }
 
     fn scale(batch: &Batch<'_, f64>) -> Scale {

@@ -70,16 +70,23 @@ impl pulp::WithSimd for Make<'_> {
         if made.is_invalid {
             made.mass = f64::NAN;
         } else if reading.kind(side) == Kind::Probs {
-            made.of_probs(reading.divides(side));
+            match S::IS_SCALAR {
+                true => made.of_probs::<false>(reading.divides(side)),
+                false => made.of_probs::<true>(reading.divides(side)),
+            }
         } else {
-            made.of_logs(reading.by(side), reading.kind(side), reading.divides(side));
+            let (by, kind, divided) = (reading.by(side), reading.kind(side), reading.divides(side));
+            match S::IS_SCALAR {
+                true => made.of_logs::<false>(by, kind, divided),
+                false => made.of_logs::<true>(by, kind, divided),
+            }
         }
     }
 }
 
 impl Distribution {
     #[inline(always)]
-    fn of_probs(&mut self, divided: bool) {
+    fn of_probs<const FUSED: bool>(&mut self, divided: bool) {
         let (by, total) = in_range(&self.x);
         let (sum, sum_rest) = total.parts();
         self.mass = sum / by;
@@ -96,7 +103,7 @@ impl Distribution {
                 true => (raw, ln_per_mass),
                 false => (quotient, rest / mass / quotient),
             };
-            self.ln[at] = ln(of) + more;
+            self.ln[at] = ln::<FUSED>(of) + more;
             *x = quotient * UNIT;
             some_lost |= (raw > 0.0) & (*x < FLOOR);
         }
@@ -104,7 +111,7 @@ impl Distribution {
     }
 
     #[inline(always)]
-    fn of_logs(&mut self, by: f64, kind: Kind, divided: bool) {
+    fn of_logs<const FUSED: bool>(&mut self, by: f64, kind: Kind, divided: bool) {
         let top = self.x.iter().fold(f64::NEG_INFINITY, |top, &x| if x > top { x } else { top });
         // Of a masked side all exponentials are 0.
         let top = top.max(f64::MIN);
@@ -112,7 +119,7 @@ impl Distribution {
         for vector in self.x.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
                 let below = vector[lane] - top;
-                let exp = exp(below * by);
+                let exp = exp::<FUSED>(below * by);
                 largest[lane] += if below == 0.0 { 1.0 } else { 0.0 };
                 rest[lane] += if below == 0.0 { 0.0 } else { exp };
             }
@@ -134,7 +141,7 @@ impl Distribution {
             let (ln, rest) = difference_in_two(given, ln_beyond);
             self.ln_rest[at] = rest + lost;
             self.ln[at] = if some { ln } else { f64::NEG_INFINITY };
-            *x = if some { exp_of(ln) * UNIT } else { 0.0 };
+            *x = if some { exp_of::<FUSED>(ln) * UNIT } else { 0.0 };
         }
     }
 }

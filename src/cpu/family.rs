@@ -421,15 +421,19 @@ impl pulp::WithSimd for Summed<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Look {
+        if S::IS_SCALAR { self.summed::<false>() } else { self.summed::<true>() }
+    }
+}
+
+impl Summed<'_> {
+    #[inline(always)]
+    fn summed<const FUSED: bool>(self) -> Look {
         let Summed { family, part, sums, space } = self;
         let (reading, Part { numbers, row, bins }) = (family.reading, &part);
-        let look = Look::at(*numbers, &reading, *row, bins.clone(), &mut space.window);
+        let look = Look::at::<FUSED>(*numbers, &reading, *row, bins.clone(), &mut space.window);
         if look.is_usable(&reading) {
             let scale = Scale::new(reading, &look, *numbers, *row);
-            match S::IS_SCALAR {
-                true => sums.add::<false>(family, &scale, &part, space),
-                false => sums.add::<true>(family, &scale, &part, space),
-            }
+            sums.add::<FUSED>(family, &scale, &part, space);
         }
         look
     }
@@ -464,7 +468,11 @@ impl pulp::WithSimd for LookAt<'_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Look {
         let Part { numbers, row, bins } = self.part;
-        Look::at(*numbers, &self.reading, *row, bins.clone(), &mut Space::new().window)
+        let (bins, window) = (bins.clone(), &mut Space::new().window);
+        match S::IS_SCALAR {
+            true => Look::at::<false>(*numbers, &self.reading, *row, bins, window),
+            false => Look::at::<true>(*numbers, &self.reading, *row, bins, window),
+        }
     }
 }
 

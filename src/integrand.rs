@@ -48,7 +48,7 @@ pub(crate) struct Bin {
     pub n: f64,
     /// `ln(p/q)`, likewise.
     pub l: f64,
-    /// `ln p`; only what [needs](Integrand::needs_ln_p) it may look at it.
+    /// `ln p`; only what [needs](Needs::far) it may look at it.
     pub ln_p: f64,
 }
 
@@ -60,25 +60,35 @@ impl Bin {
     }
 }
 
-impl Integrand {
-    /// Whether the terms look at `ln p`, where `ln(p/q)` is there or not.
-    pub(crate) fn needs_ln_p(self, has_l: bool) -> bool {
-        match self {
-            Integrand::Power(order) | Integrand::Overlap(order) => order != 0.5,
-            Integrand::Entropy | Integrand::CrossEntropy => true,
-            // Far apart it goes by the logarithms, if there are any.
-            Integrand::ChiSquared => has_l,
-            _ => false,
-        }
-    }
+/// Logarithms that terms are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Whether they look at `ln(p/q)`, and at `ln q` by itself.
+    pub l: bool,
+    pub ln_q: bool,
+    /// From which magnitude of `ln(p/q)` on, and where a probability is too small for a number, they look at `ln p`:
+    /// 0 if they always do, infinite if never.
+    pub far: f64,
+}
 
-    /// Whether the terms look at `ln(p/q)`.
-    pub(crate) fn needs_l(self) -> bool {
+impl Integrand {
+    /// The logarithms that the terms look at, of bins that have `ln(p/q)` or not.
+    pub(crate) fn needs(self, has_l: bool) -> Needs {
+        let none = Needs { l: false, ln_q: false, far: f64::INFINITY };
         match self {
-            Integrand::Power(order) | Integrand::Overlap(order) => order != 0.5,
-            Integrand::JensenShannon(_) | Integrand::Unmatched => false,
-            Integrand::Variation | Integrand::ChiSquared | Integrand::Entropy => false,
-            _ => true,
+            Integrand::Kl | Integrand::ReverseKl | Integrand::Jeffreys | Integrand::Largest => {
+                Needs { l: true, ..none }
+            }
+            Integrand::Power(0.5) | Integrand::Overlap(0.5) => none,
+            Integrand::Power(order) | Integrand::Overlap(order) => {
+                let less_1 = if order < 0.5 { -order } else { order - 1.0 };
+                Needs { l: true, far: (MOST_LN - 1.0) / less_1.abs(), ..none }
+            }
+            Integrand::ChiSquared if has_l => Needs { far: FAR_OF_SQUARES, ..none },
+            Integrand::CrossEntropy => Needs { ln_q: true, ..none },
+            Integrand::Entropy => Needs { far: 0.0, ..none },
+            Integrand::JensenShannon(_) | Integrand::Unmatched => none,
+            Integrand::Variation | Integrand::ChiSquared => none,
         }
     }
 
@@ -205,7 +215,7 @@ impl Term for ChiSquared {
         // Of logarithms, which l is there of, also where there is no number of q. Beside 1 the rest of the
         // square is nothing there.
         let far = exp_of::<FUSED>(bin.ln_p + bin.l) * UNIT;
-        if bin.l > 40.0 { far } else { bin.n * (bin.n / bin.q) }
+        if bin.l > FAR_OF_SQUARES { far } else { bin.n * (bin.n / bin.q) }
     }
 }
 
@@ -341,12 +351,18 @@ fn horner<const FUSED: bool>(series: &[f64; 10], x: f64) -> f64 {
 
 /// `x·eᶻ` of a probability in units; where that is too small for a number, from the logarithm of the result.
 #[inline(always)]
-fn grown<const FUSED: bool>(x: f64, z: f64, ln: f64) -> f64 {
+pub(crate) fn grown<const FUSED: bool>(x: f64, z: f64, ln: f64) -> f64 {
     // One comparison in the place of two, which vectors take better.
     let up = if x > FLOOR { z } else { f64::INFINITY };
-    let (of, by) = if up < 700.0 { (x, up) } else { (UNIT, ln) };
+    let (of, by) = if up < MOST_LN { (x, up) } else { (UNIT, ln) };
     of * exp_of::<FUSED>(by)
 }
+
+/// From here on `e` to it counts as beyond the range.
+pub(crate) const MOST_LN: f64 = 700.0;
+
+/// From this `ln(p/q)` on a squared difference goes by the logarithms.
+const FAR_OF_SQUARES: f64 = 40.0;
 
 /// What stands for a probability, in units, where there is none or one that is too small for a number.
 pub(crate) const FLOOR: f64 = 1.0020841800044864e-292; // 2^-970

@@ -6,7 +6,7 @@
 //! where p = q, and nothing large has to cancel near there. What is formed are the products `p·u` and
 //! `q·v`, from the differences and logarithms of [`Bin`], which need no division by what may be 0.
 
-use crate::integrand::{Bin, UNIT, exp_of, ln_ratio};
+use crate::integrand::{Bin, MOST_LN, Needs, UNIT, grown, ln_ratio};
 use crate::term::exp_tail;
 use crate::{Divergence, Mass};
 
@@ -187,16 +187,27 @@ impl Slope {
         }
     }
 
-    /// Whether the products look at `ln(p/q)`, and whether at `ln p`.
-    pub(crate) fn needs_logs(&self) -> [bool; 2] {
+    /// The logarithms that the products look at.
+    pub(crate) fn needs(&self) -> Needs {
+        let none = Needs { l: false, ln_q: false, far: f64::INFINITY };
+        let power = |order: f64, ln_overlap: f64| Needs {
+            l: true,
+            far: ((MOST_LN - 1.0 - ln_overlap.abs()) / (order - 1.0).abs()).max(0.0),
+            ..none
+        };
         match self.divergence {
-            Divergence::Kl | Divergence::ReverseKl | Divergence::Jeffreys => [true, false],
-            Divergence::Renyi(f64::INFINITY) => [true, false],
-            Divergence::Renyi(0.0) | Divergence::Tsallis(0.0) => [false, false],
-            Divergence::JensenShannon(_) | Divergence::JsDistance => [false, false],
-            Divergence::Hellinger | Divergence::TotalVariation => [false, false],
-            Divergence::ChiSquared => [false, false],
-            _ => [true, true],
+            Divergence::Kl | Divergence::ReverseKl | Divergence::Jeffreys => {
+                Needs { l: true, ..none }
+            }
+            Divergence::Renyi(f64::INFINITY) => Needs { l: true, ..none },
+            Divergence::Renyi(0.0) | Divergence::Tsallis(0.0) => none,
+            Divergence::Renyi(a) => power(a, (a - 1.0) * self.value),
+            Divergence::Bhattacharyya => power(0.5, self.value),
+            Divergence::Tsallis(a) | Divergence::Alpha(a) => power(a, 0.0),
+            Divergence::JensenShannon(_) | Divergence::JsDistance => none,
+            Divergence::Hellinger | Divergence::TotalVariation | Divergence::ChiSquared => none,
+            Divergence::CrossEntropy => Needs { l: true, far: 0.0, ..none },
+            Divergence::Entropy => Needs { far: 0.0, ..none },
         }
     }
 }
@@ -221,7 +232,7 @@ fn to_mixture_at_end(l: f64, w: f64) -> [f64; 2] {
 fn power<const FUSED: bool>(bin: Bin, a: f64, s: f64, [by_u, by_v]: [f64; 2]) -> [f64; 2] {
     let Bin { p, q, l, ln_p, .. } = bin;
     let (of_p, of_q) = ((a - 1.0) * l - s, a * l - s);
-    let g = exp_of::<FUSED>(ln_p + of_p) * UNIT;
+    let g = grown::<FUSED>(p, of_p, ln_p + of_p);
     [by_u * times_expm1::<FUSED>(p, of_p, g), -by_v * times_expm1::<FUSED>(q, of_q, g)]
 }
 

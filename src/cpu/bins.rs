@@ -1,5 +1,4 @@
-//! The bins of a row as two distributions, in f64 and block by block, whatever the input is: what the
-//! terms of every divergence are made of.
+//! What it takes to make distributions of the bins of a row, in f64, whatever the input is.
 //!
 //! A row is gone through twice: once for the masses, once for the terms, the second time from a cache
 //! unless it is very long. With masses `P` and `Q` and `δ = (P − Q)/(P + Q)`, which comes of the sum of the
@@ -16,42 +15,40 @@ use std::ops::Range;
 
 use ndarray::Axis;
 
-use super::distribution::Distribution;
 use crate::batch::{Batch, Mass};
 use crate::chain::tree_sum;
 use crate::element::Element;
 use crate::error::Side;
-use crate::integrand::{Bin, FLOOR, UNIT, exp_of, ln_ratio};
+use crate::integrand::{FLOOR, Needs, UNIT, exp_of};
 use crate::kind::Kind;
 use crate::pairs::blocks;
-use crate::term::{difference_in_two, exp, exp_tail, ln, mul_add_f64};
+use crate::term::{exp, greater, lesser, ln};
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 pub(super) const LANES: usize = 16;
-/// Vectors of columns in a block, which fits into the nearest cache.
-pub(super) const VECTORS: usize = 16;
-/// Bins of one block.
-pub(super) const BLOCK: usize = LANES * VECTORS;
-/// What stands for the logarithm of none: anything whose exponential is 0.
-const LN_FLOOR: f64 = -1000.0;
+/// Bins of one [block](super::block), all whose numbers fit into the nearest cache.
+pub(super) const BLOCK: usize = 8 * LANES;
 /// What logarithms further below the largest count as, −inf apart: times `FLOOR` it is nothing.
 pub(super) const LEAST_LN: f64 = -1e250;
 
 pub(super) type Vector = [f64; LANES];
+pub(super) type Values = [f64; BLOCK];
 
 /// How the rows of a batch are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    kinds: [Kind; 2],
+    pub kinds: [Kind; 2],
     /// What numbers are multiplied by: logits by the inverse of the temperature.
-    by: [f64; 2],
+    pub by: [f64; 2],
     /// What stands for a bin that is not there.
-    none: [f64; 2],
+    pub none: [f64; 2],
     /// Whether a side is divided by its mass.
     divided: [bool; 2],
-    /// Whether somebody asks for `ln(p/q)`, and for `ln p` and `ln q`.
-    needs_l: bool,
-    needs_logs: bool,
+    /// Whether somebody asks for `ln(p/q)`, and for `ln q`.
+    pub needs_l: bool,
+    pub needs_ln_q: bool,
+    /// See [`Needs::far`].
+    pub far: f64,
 }
 
 impl Reading {
@@ -65,15 +62,18 @@ impl Reading {
             none: kinds.map(|kind| if kind == Kind::Probs { 0.0 } else { f64::NEG_INFINITY }),
             divided: kinds.map(|kind| policy || kind == Kind::Logits),
             needs_l: false,
-            needs_logs: false,
+            needs_ln_q: false,
+            far: f64::INFINITY,
         }
     }
 
-    /// The same for one who asks for such logarithms.
-    pub(super) fn with(self, needs_l: bool, needs_logs: bool) -> Reading {
+    /// The same for one who needs such logarithms too.
+    pub(super) fn with(self, needs: Needs) -> Reading {
+        let is_far = 0.0 < needs.far && needs.far < f64::INFINITY;
         Reading {
-            needs_l: self.needs_l | needs_l | needs_logs,
-            needs_logs: self.needs_logs | needs_logs,
+            needs_l: self.needs_l | needs.l | is_far,
+            needs_ln_q: self.needs_ln_q | needs.ln_q,
+            far: self.far.min(needs.far),
             ..self
         }
     }
@@ -140,21 +140,22 @@ impl<T: Element> Numbers for Batch<'_, T> {
 
 /// Up to `BLOCK` bins of a row, as they are given.
 pub(super) struct Window {
-    sides: [[Vector; VECTORS]; 2],
-    vectors: usize,
+    sides: [Values; 2],
+    /// How many, with those that fill them up to whole vectors.
+    len: usize,
     /// The row and the bins that it shows, so that what is in it is not read again.
     shows: Option<(usize, Range<usize>)>,
 }
 
 impl Window {
     pub(super) fn new() -> Window {
-        Window { sides: [[[0.0; LANES]; VECTORS]; 2], vectors: 0, shows: None }
+        Window { sides: [[0.0; BLOCK]; 2], len: 0, shows: None }
     }
 
-    /// How many vectors of each side it fills.
+    /// The numbers of the two sides, in whole vectors.
     #[inline(always)]
-    pub(super) fn vectors(&self) -> usize {
-        self.vectors
+    pub(super) fn sides(&self) -> [&[f64]; 2] {
+        self.sides.each_ref().map(|side| &side[..self.len])
     }
 
     /// The bins of its row that it shows.
@@ -162,17 +163,23 @@ impl Window {
         self.shows.clone().map_or(0..0, |(_, bins)| bins)
     }
 
-    fn show(&mut self, numbers: &dyn Numbers, reading: &Reading, row: usize, bins: Range<usize>) {
+    pub(super) fn show(
+        &mut self,
+        numbers: &dyn Numbers,
+        reading: &Reading,
+        row: usize,
+        bins: Range<usize>,
+    ) {
         let shows = Some((row, bins.clone()));
         if self.shows == shows {
             return;
         }
         self.shows = shows;
-        self.vectors = bins.len().div_ceil(LANES);
+        self.len = bins.len().next_multiple_of(LANES);
         for (side, none) in [(Side::P, reading.none[0]), (Side::Q, reading.none[1])] {
-            let flat = self.sides[side as usize].as_flattened_mut();
-            numbers.read(side, row, bins.start, &mut flat[..bins.len()]);
-            flat[bins.len()..self.vectors * LANES].fill(none);
+            let into = &mut self.sides[side as usize];
+            numbers.read(side, row, bins.start, &mut into[..bins.len()]);
+            into[bins.len()..self.len].fill(none);
         }
     }
 }
@@ -222,9 +229,11 @@ impl Default for SideLook {
 /// The same by columns.
 #[derive(Clone, Copy)]
 struct Columns {
+    /// Of logarithms how many are the largest.
     sums: Vector,
+    /// Of logarithms the largest of all columns in each.
     tops: Vector,
-    /// The sums of numbers above 0 without the largest.
+    /// The sums of numbers above 0 without the largest; of logarithms those of the exponentials.
     rests: Vector,
     invalid: [u64; LANES],
 }
@@ -237,27 +246,86 @@ impl Columns {
         invalid: [0; LANES],
     };
 
-    /// `least` is the least number that is one of the side's kind, or would be.
-    #[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
+    /// Sees some numbers, of which `least` is the least that is one of their kind, or would be.
     #[inline(always)]
-    fn see(&mut self, values: &Vector, least: f64) {
-        for lane in 0..LANES {
-            let (x, top) = (values[lane], self.tops[lane]);
-            self.sums[lane] += x;
-            let (less, more) = if x > top { (top, x) } else { (x, top) };
-            self.rests[lane] += if less > 0.0 { less } else { 0.0 };
-            self.tops[lane] = more;
-            self.invalid[lane] |= u64::from(!((x >= least) & (x < f64::INFINITY)));
+    fn see<const FUSED: bool>(&mut self, kind: Kind, by: f64, values: &[f64]) {
+        match kind {
+            Kind::Probs => self.see_probs(values),
+            _ => self.see_logs::<FUSED>(by, values),
         }
     }
 
-    fn folded(&self) -> SideLook {
+    #[inline(always)]
+    fn see_probs(&mut self, values: &[f64]) {
+        let Columns { mut sums, mut tops, mut rests, mut invalid } = *self;
+        for vector in values.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                let (x, top) = (vector[lane], tops[lane]);
+                sums[lane] += x;
+                rests[lane] += greater(lesser(x, top), 0.0);
+                tops[lane] = greater(x, top);
+                invalid[lane] |= u64::from(!(0.0..f64::INFINITY).contains(&x));
+            }
+        }
+        *self = Columns { sums, tops, rests, invalid };
+    }
+
+    #[inline(always)]
+    fn see_logs<const FUSED: bool>(&mut self, by: f64, values: &[f64]) {
+        let Columns { mut tops, mut invalid, .. } = *self;
+        for vector in values.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                tops[lane] = greater(vector[lane], tops[lane]);
+                let is_valid = (f64::NEG_INFINITY..f64::INFINITY).contains(&vector[lane]);
+                invalid[lane] |= u64::from(!is_valid);
+            }
+        }
+        let top = tops.into_iter().fold(f64::NEG_INFINITY, greater);
+        if top > self.tops[0] {
+            self.raise::<FUSED>(by, top);
+        }
+        self.invalid = invalid;
+        self.add_exponentials::<FUSED>(by, values);
+    }
+
+    /// Takes a larger number for the largest: those that were belong to the rest.
+    #[inline(always)]
+    fn raise<const FUSED: bool>(&mut self, by: f64, top: f64) {
+        let unit = exp::<FUSED>((self.tops[0] - top) * by);
+        for lane in 0..LANES {
+            self.rests[lane] = (self.rests[lane] + self.sums[lane]) * unit;
+        }
+        (self.sums, self.tops) = ([0.0; LANES], [top; LANES]);
+    }
+
+    #[inline(always)]
+    fn add_exponentials<const FUSED: bool>(&mut self, by: f64, values: &[f64]) {
+        // Of masked sides all exponentials are 0.
+        let (top, mut made) = (greater(self.tops[0], f64::MIN), [0.0; BLOCK]);
+        let made = &mut made[..values.len()];
+        for bin in 0..values.len() {
+            made[bin] = exp::<FUSED>((values[bin] - top) * by);
+        }
+        let Columns { mut sums, mut rests, .. } = *self;
+        for (vector, made) in values.as_chunks::<LANES>().0.iter().zip(made.as_chunks::<LANES>().0)
+        {
+            for lane in 0..LANES {
+                let is_top = vector[lane] == top;
+                sums[lane] += if is_top { 1.0 } else { 0.0 };
+                rests[lane] += if is_top { 0.0 } else { made[lane] };
+            }
+        }
+        (self.sums, self.rests) = (sums, rests);
+    }
+
+    fn folded(&self, kind: Kind) -> SideLook {
+        let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
         let (mut rest, mut top) = (tree_sum(self.rests), f64::NEG_INFINITY);
         for other in self.tops {
-            rest += top.min(other).max(0.0);
+            // The smaller of two largest logarithms is no number beside others.
+            rest += if kind == Kind::Probs { top.min(other).max(0.0) } else { 0.0 };
             top = top.max(other);
         }
-        let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
         SideLook { sum, rest, top, invalid }
     }
 }
@@ -272,31 +340,19 @@ impl Look {
         bins: Range<usize>,
         window: &mut Window,
     ) -> Look {
-        let mut columns = [Columns::NONE; 2];
-        let mut difference = [0.0; LANES];
-        for bins in windows(bins.clone()) {
+        let (mut columns, mut differences) = ([Columns::NONE; 2], [0.0; LANES]);
+        for bins in windows(bins) {
             window.show(numbers, reading, row, bins);
-            for at in 0..window.vectors {
-                let (p, q) = (&window.sides[0][at], &window.sides[1][at]);
-                columns[0].see(p, reading.none[0]);
-                columns[1].see(q, reading.none[1]);
-                for lane in 0..LANES {
-                    difference[lane] += p[lane] - q[lane];
-                }
-            }
-        }
-        let mut sides = [columns[0].folded(), columns[1].folded()];
-        if !reading.is_probs() {
-            let [largest, rest] =
-                exponentials::<FUSED>(numbers, reading, row, bins, window, &sides);
+            let sides = window.sides();
             for side in 0..2 {
-                if reading.kinds[side] != Kind::Probs {
-                    (sides[side].sum, sides[side].rest) =
-                        (tree_sum(largest[side]), tree_sum(rest[side]));
-                }
+                columns[side].see::<FUSED>(reading.kinds[side], reading.by[side], sides[side]);
+            }
+            if reading.is_probs() {
+                add_differences(&mut differences, sides, [1.0; 2]);
             }
         }
-        Look { sides, difference: tree_sum(difference) }
+        let sides = [0, 1].map(|side| columns[side].folded(reading.kinds[side]));
+        Look { sides, difference: tree_sum(differences) }
     }
 
     /// Adds what later bins of the row have.
@@ -370,49 +426,23 @@ impl Look {
     }
 }
 
-/// `Σ e^((x − top)·by)` of both sides by columns, of which those of probabilities have no meaning: of those
-/// that are the largest, and of all others.
+/// Adds `p·a − q·b` of some bins by columns.
 #[inline(always)]
-fn exponentials<const FUSED: bool>(
-    numbers: &dyn Numbers,
-    reading: &Reading,
-    row: usize,
-    bins: Range<usize>,
-    window: &mut Window,
-    sides: &[SideLook; 2],
-) -> [[Vector; 2]; 2] {
-    // Of masked sides all exponentials are 0.
-    let tops = [0, 1].map(|side| sides[side].top.max(f64::MIN));
-    let (mut largest, mut rest) = ([[0.0; LANES]; 2], [[0.0; LANES]; 2]);
-    for bins in windows(bins) {
-        window.show(numbers, reading, row, bins);
-        for side in 0..2 {
-            for at in 0..window.vectors {
-                for lane in 0..LANES {
-                    let x = window.sides[side][at][lane] - tops[side];
-                    let exp = exp::<FUSED>(x * reading.by[side]);
-                    largest[side][lane] += if x == 0.0 { 1.0 } else { 0.0 };
-                    rest[side][lane] += if x == 0.0 { 0.0 } else { exp };
-                }
-            }
+fn add_differences(sums: &mut Vector, [p, q]: [&[f64]; 2], by: [f64; 2]) {
+    for (p, q) in p.as_chunks::<LANES>().0.iter().zip(q.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += p[lane] * by[0] - q[lane] * by[1];
         }
     }
-    [largest, rest]
 }
 
 /// `Σ (p·a − q·b)` of a row of probabilities.
-#[expect(clippy::needless_range_loop, reason = "several arrays are walked through at a time")]
 #[inline(always)]
 fn difference(numbers: &dyn Numbers, reading: &Reading, row: usize, by: [f64; 2]) -> f64 {
     let (mut sums, mut window) = ([0.0; LANES], Window::new());
     for bins in windows(0..numbers.bins()) {
         window.show(numbers, reading, row, bins);
-        for at in 0..window.vectors {
-            for lane in 0..LANES {
-                let (p, q) = (window.sides[0][at][lane], window.sides[1][at][lane]);
-                sums[lane] += p * by[0] - q * by[1];
-            }
-        }
+        add_differences(&mut sums, window.sides(), by);
     }
     tree_sum(sums)
 }
@@ -420,19 +450,19 @@ fn difference(numbers: &dyn Numbers, reading: &Reading, row: usize, by: [f64; 2]
 /// What makes distributions of the bins of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
-    reading: Reading,
+    pub reading: Reading,
     /// Of probabilities: exact factors that bring the masses next to each other, and what is to be
     /// divided by then, for probabilities in units.
-    by: [f64; 2],
-    masses: [f64; 2],
+    pub by: [f64; 2],
+    pub per: [f64; 2],
     /// `(P − Q)/(P + Q)`, and what brings differences to the units.
-    delta: f64,
-    per_mass: f64,
+    pub delta: f64,
+    pub per_mass: f64,
     /// Of sides that are divided by their mass: the largest number, and the logarithm of the mass in units of
     /// what that stands for. Apart, so that what is added to all logarithms of a side goes before anything
     /// is rounded, and that the logarithm of a probability next to 1 has its digits.
-    tops: [f64; 2],
-    ln_beyond: [f64; 2],
+    pub tops: [f64; 2],
+    pub ln_beyond: [f64; 2],
     /// Of probabilities: the logarithm of what brings a number to its probability.
     ln_per_mass: [f64; 2],
 }
@@ -444,7 +474,7 @@ impl Scale {
         let mut scale = Scale {
             reading,
             by: [1.0; 2],
-            masses: [1.0 / UNIT; 2],
+            per: [UNIT; 2],
             delta: 0.0,
             per_mass: UNIT,
             tops: [0.0; 2],
@@ -460,8 +490,8 @@ impl Scale {
                 _ if !reading.divided[side] => {}
                 Kind::Probs => {
                     let (by, mass) = in_range(look.sides[side], numbers, side, row);
-                    (scale.by[side], scale.masses[side]) = (by, mass / UNIT);
-                    scale.look_beyond(look, side);
+                    (scale.by[side], scale.per[side]) = (by, UNIT / mass);
+                    scale.look_beyond(look, side, mass);
                 }
                 _ => {
                     let look = look.sides[side];
@@ -486,22 +516,22 @@ impl Scale {
             false => difference(numbers, &self.reading, row, by),
         };
         self.by = by;
-        self.masses = [p_mass / UNIT, q_mass / UNIT];
+        self.per = [UNIT / p_mass, UNIT / q_mass];
         self.delta = d / (p_mass + q_mass);
         self.per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass) * UNIT;
-        self.look_beyond(look, 0);
-        self.look_beyond(look, 1);
+        self.look_beyond(look, 0, p_mass);
+        self.look_beyond(look, 1, q_mass);
     }
 
     /// Notes the largest number of a side of probabilities that is divided by its mass.
     #[inline(always)]
-    fn look_beyond(&mut self, look: &Look, side: usize) {
+    fn look_beyond(&mut self, look: &Look, side: usize, mass: f64) {
         let SideLook { rest, top, .. } = look.sides[side];
         self.tops[side] = top;
-        self.ln_per_mass[side] = self.by[side].ln() - (self.masses[side] * UNIT).ln();
+        self.ln_per_mass[side] = self.by[side].ln() - mass.ln();
         self.ln_beyond[side] = match rest.is_finite() {
             true => (rest / top).ln_1p(),
-            false => (self.masses[side] * UNIT / (top * self.by[side])).ln(),
+            false => (mass / (top * self.by[side])).ln(),
         };
     }
 }
@@ -525,7 +555,7 @@ impl Scale {
     /// The probability of a number of a side, in units where the number is a logarithm, as it is given
     /// where not; none where there is none, which is not where it is too small.
     pub(super) fn probability(&self, window: &Window, side: usize, bin: usize) -> Option<f64> {
-        let given = window.sides[side].as_flattened()[bin];
+        let given = window.sides[side][bin];
         match self.reading.kinds[side] {
             Kind::Probs => (given > 0.0).then_some(given),
             _ if given == f64::NEG_INFINITY => None,
@@ -546,10 +576,10 @@ impl Scale {
 
     /// The logarithm of the probability of a number of a side; −inf where there is none.
     pub(super) fn ln_probability(&self, window: &Window, side: usize, bin: usize) -> f64 {
-        let given = window.sides[side].as_flattened()[bin];
+        let given = window.sides[side][bin];
         match self.reading.kinds[side] {
             Kind::Probs if given > 0.0 => {
-                self.ln_of::<false>(side, given, given * self.by[side] / self.masses[side])
+                self.ln_of::<false>(side, given, given * self.by[side] * self.per[side])
             }
             Kind::Probs => f64::NEG_INFINITY,
             _ if given == f64::NEG_INFINITY => given,
@@ -559,7 +589,7 @@ impl Scale {
 
     /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
     #[inline(always)]
-    fn ln_of<const FUSED: bool>(&self, side: usize, given: f64, x: f64) -> f64 {
+    pub(super) fn ln_of<const FUSED: bool>(&self, side: usize, given: f64, x: f64) -> f64 {
         // A quotient too small for a number has its digits in the number that it was made of. Of none it
         // is whatever: nobody looks.
         let is_small = x < FLOOR * UNIT;
@@ -570,7 +600,7 @@ impl Scale {
 
     /// The logarithm of the probability that a logarithm of a side stands for.
     #[inline(always)]
-    fn ln(&self, side: usize, given: f64) -> f64 {
+    pub(super) fn ln(&self, side: usize, given: f64) -> f64 {
         ((given - self.tops[side]) * self.reading.by[side]).max(LEAST_LN) - self.ln_beyond[side]
     }
 
@@ -578,7 +608,7 @@ impl Scale {
     /// itself where the number is a logarithm.
     pub(super) fn per_number(&self, side: usize) -> f64 {
         match self.reading.kinds[side] {
-            Kind::Probs => self.by[side] / (self.masses[side] * UNIT),
+            Kind::Probs => self.by[side] * self.per[side] / UNIT,
             _ => self.reading.by[side],
         }
     }
@@ -604,396 +634,6 @@ fn in_range(look: SideLook, numbers: &dyn Numbers, side: usize, row: usize) -> (
     (by, mass)
 }
 
-/// Some bins of a row as two distributions.
-pub(super) struct Block {
-    p: [Vector; VECTORS],
-    q: [Vector; VECTORS],
-    n: [Vector; VECTORS],
-    l: [Vector; VECTORS],
-    ln_p: [Vector; VECTORS],
-    /// `−p·ln p` and `−p·ln q`, in units.
-    entropy: [Vector; VECTORS],
-    cross: [Vector; VECTORS],
-    /// The probabilities of P where Q has none, and the other way round, in units.
-    only: [Vector; 2],
-    /// Above 0 in columns with such bins: of logarithms a probability may be too small for a number.
-    lone: [Vector; 2],
-    /// 1 in bins where both have some, else 0; and in columns with such bins.
-    both: [Vector; VECTORS],
-    some_both: Vector,
-}
-
-/// The memory that it takes to go through rows.
-pub(super) struct Space {
-    pub window: Window,
-    block: Block,
-}
-
-impl Space {
-    pub(super) fn new() -> Space {
-        Space { window: Window::new(), block: Block::new() }
-    }
-
-    /// Up to `BLOCK` bins of a row, and how they are given. (Whoever goes through a row has the loop: a
-    /// closure in it would not be compiled for the vector unit at hand.)
-    #[inline(always)]
-    pub(super) fn block<const FUSED: bool>(
-        &mut self,
-        numbers: &dyn Numbers,
-        scale: &Scale,
-        row: usize,
-        bins: Range<usize>,
-    ) -> (&Block, &Window) {
-        let Space { window, block } = self;
-        window.show(numbers, &scale.reading, row, bins);
-        block.fill::<FUSED>(scale, window);
-        (block, window)
-    }
-}
-
-impl Block {
-    pub(super) fn new() -> Block {
-        let none = [[0.0; LANES]; VECTORS];
-        Block {
-            p: none,
-            q: none,
-            n: none,
-            l: none,
-            ln_p: none,
-            entropy: none,
-            cross: none,
-            only: [[0.0; LANES]; 2],
-            lone: [[0.0; LANES]; 2],
-            both: none,
-            some_both: [0.0; LANES],
-        }
-    }
-
-    /// Takes up to `BLOCK` bins.
-    #[inline(always)]
-    fn fill<const FUSED: bool>(&mut self, scale: &Scale, window: &Window) {
-        self.only = [[0.0; LANES]; 2];
-        self.lone = self.only;
-        self.some_both = [0.0; LANES];
-        for at in 0..window.vectors {
-            self.take::<FUSED>(scale, at, &window.sides[0][at], &window.sides[1][at]);
-        }
-    }
-
-    #[inline(always)]
-    fn take<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
-        if scale.reading.is_probs() {
-            self.take_probs::<FUSED>(scale, at, p, q);
-        } else {
-            self.take_logs::<FUSED>(scale, at, p, q);
-        }
-    }
-
-    /// Probabilities on both sides.
-    #[inline(always)]
-    fn take_probs<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
-        let (given_p, given_q) = (p, q);
-        let Scale { by, masses, delta, per_mass, reading, .. } = *scale;
-        let none = [0.0; LANES];
-        let (mut a, mut b, mut x, mut y, mut n) = (none, none, none, none, none);
-        for lane in 0..LANES {
-            (a[lane], b[lane]) = (p[lane] * by[0], q[lane] * by[1]);
-            // With what rounding takes from the sum and the product: next to equality nothing else is left.
-            let (both, lost) = difference_in_two(a[lane], -b[lane]);
-            let apart = mul_add_f64::<FUSED>(-delta, both, a[lane] - b[lane]);
-            n[lane] = (apart - delta * lost) * per_mass;
-            (x[lane], y[lane]) = (a[lane] / masses[0], b[lane] / masses[1]);
-        }
-        // A number that its factor makes nothing of is one all the same.
-        self.put(at, [p, q], [&x, &y], &n);
-        self.l[at] = none;
-        if reading.needs_l {
-            let (p, q, n, mut l) = (self.p[at], self.q[at], self.n[at], none);
-            for lane in 0..LANES {
-                l[lane] = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
-            }
-            self.l[at] = l;
-            let mut small = [0_u64; LANES];
-            for lane in 0..LANES {
-                let less = if x[lane] < y[lane] { x[lane] } else { y[lane] };
-                small[lane] = u64::from((self.both[at][lane] == 1.0) & (less < FLOOR));
-            }
-            if small.into_iter().fold(0, |some, one| some | one) != 0 {
-                self.take_small(scale, at, [given_p, given_q], [&x, &y]);
-            }
-        }
-        if reading.needs_logs {
-            let (mut ln_p, mut ln_q) = (none, none);
-            for lane in 0..LANES {
-                ln_p[lane] = scale.ln_of::<FUSED>(0, p[lane], x[lane]);
-                ln_q[lane] = scale.ln_of::<FUSED>(1, q[lane], y[lane]);
-            }
-            self.put_logs(at, [p, q], &x, [&ln_p, &ln_q]);
-        }
-    }
-
-    /// The logarithms of ratios of probabilities of which one is too small for a number.
-    #[cold]
-    #[inline(never)]
-    fn take_small(&mut self, scale: &Scale, at: usize, given: [&Vector; 2], x: [&Vector; 2]) {
-        for lane in (0..LANES).filter(|&lane| self.both[at][lane] == 1.0) {
-            if x[0][lane].min(x[1][lane]) < FLOOR {
-                let ln = |side: usize| scale.ln_of::<false>(side, given[side][lane], x[side][lane]);
-                self.l[at][lane] = ln(0) - ln(1);
-            }
-        }
-    }
-
-    /// Logarithms on at least one side.
-    #[inline(always)]
-    fn take_logs<const FUSED: bool>(&mut self, scale: &Scale, at: usize, p: &Vector, q: &Vector) {
-        let (p_side, q_side) =
-            (LogSide::of::<FUSED>(scale, 0, p), LogSide::of::<FUSED>(scale, 1, q));
-        let Reading { kinds, by, .. } = scale.reading;
-        let none = [0.0; LANES];
-        let (mut l, mut n) = (none, none);
-        let [p_top, q_top] = scale.tops;
-        let (tops_apart, tops_lost) = difference_in_two(p_top, q_top);
-        let ln_ratio = scale.ln_beyond[0] - scale.ln_beyond[1];
-        for lane in 0..LANES {
-            let (p, q) = (p[lane], q[lane]);
-            let apart = if by[0] == by[1] {
-                // One temperature divides their differences.
-                let (apart, lost) = difference_in_two(p, q);
-                ((apart - tops_apart) + (lost - tops_lost)) * by[0]
-            } else {
-                (p - p_top) * by[0] - (q - q_top) * by[1]
-            };
-            l[lane] = match kinds.contains(&Kind::Probs) {
-                true => p_side.ln[lane] - q_side.ln[lane],
-                false => (apart - ln_ratio).clamp(LEAST_LN, -LEAST_LN),
-            };
-        }
-        let (x, y) = (&p_side.x, &q_side.x);
-        for lane in 0..LANES {
-            let both = p_side.on[lane].min(q_side.on[lane]) > 0.0;
-            l[lane] = if both { l[lane] } else { 0.0 };
-            n[lane] = difference_of::<FUSED>([x[lane], y[lane]], l[lane]);
-        }
-        let on = [&p_side.on, &q_side.on];
-        self.put(at, on, [x, y], &n);
-        self.l[at] = l;
-        self.put_logs(at, on, x, [&p_side.ln, &q_side.ln]);
-    }
-
-    /// Takes probabilities and their differences. `on` is above 0 where a side has a probability, which
-    /// may be too small for a number.
-    #[inline(always)]
-    fn put(&mut self, at: usize, on: [&Vector; 2], [x, y]: [&Vector; 2], n: &Vector) {
-        let [a, b] = on;
-        let none = [0.0; LANES];
-        let (mut p, mut q, mut apart, mut both) = (none, none, none, none);
-        for lane in 0..LANES {
-            let some = a[lane].min(b[lane]) > 0.0;
-            p[lane] = if some { x[lane].max(FLOOR) } else { FLOOR };
-            q[lane] = if some { y[lane].max(FLOOR) } else { FLOOR };
-            apart[lane] = if some { n[lane] } else { 0.0 };
-            both[lane] = if some { 1.0 } else { 0.0 };
-        }
-        (self.p[at], self.q[at], self.n[at], self.both[at]) = (p, q, apart, both);
-        let ([mut p_only, mut q_only], [mut p_lone, mut q_lone]) = (self.only, self.lone);
-        let mut some_both = self.some_both;
-        for lane in 0..LANES {
-            // Factors, since what is added to memory under a mask has to be waited for.
-            let p_alone = if b[lane] <= 0.0 { 1.0 } else { 0.0 };
-            let q_alone = if a[lane] <= 0.0 { 1.0 } else { 0.0 };
-            p_only[lane] += p_alone * x[lane];
-            q_only[lane] += q_alone * y[lane];
-            p_lone[lane] = p_lone[lane].max(p_alone * a[lane]);
-            q_lone[lane] = q_lone[lane].max(q_alone * b[lane]);
-            some_both[lane] = some_both[lane].max(both[lane]);
-        }
-        (self.only, self.lone) = ([p_only, q_only], [p_lone, q_lone]);
-        self.some_both = some_both;
-    }
-
-    /// Takes up to `BLOCK` bins of two rows that are distributions already; returns how many vectors
-    /// they fill.
-    #[inline(always)]
-    pub(super) fn fill_with<const FUSED: bool>(
-        &mut self,
-        reading: &Reading,
-        sides: [&Distribution; 2],
-        bins: Range<usize>,
-    ) -> usize {
-        self.only = [[0.0; LANES]; 2];
-        self.lone = self.only;
-        self.some_both = [0.0; LANES];
-        let vectors = bins.len().div_ceil(LANES);
-        for at in 0..vectors {
-            let first = bins.start + at * LANES;
-            self.take_made::<FUSED>(reading, at, sides, first);
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn take_made<const FUSED: bool>(
-        &mut self,
-        reading: &Reading,
-        at: usize,
-        [p, q]: [&Distribution; 2],
-        first: usize,
-    ) {
-        let (x, y) = (vector_of(&p.x, first), vector_of(&q.x, first));
-        let (x_rest, y_rest) = (vector_of(&p.x_rest, first), vector_of(&q.x_rest, first));
-        let (ln_p, ln_q) = (vector_of(&p.ln, first), vector_of(&q.ln, first));
-        let (p_rest, q_rest) = (vector_of(&p.ln_rest, first), vector_of(&q.ln_rest, first));
-        let none: Vector = [0.0; LANES];
-        let (mut l, mut n, mut p_on, mut q_on) = (none, none, none, none);
-        for lane in 0..LANES {
-            p_on[lane] = if ln_p[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
-            q_on[lane] = if ln_q[lane] > f64::NEG_INFINITY { 1.0 } else { 0.0 };
-            let both = p_on[lane].min(q_on[lane]) > 0.0;
-            let ratio = (ln_p[lane] - ln_q[lane]) + (p_rest[lane] - q_rest[lane]);
-            l[lane] = if both { ratio } else { 0.0 };
-            n[lane] = match reading.is_probs() {
-                true => (x[lane] - y[lane]) + (x_rest[lane] - y_rest[lane]),
-                false => difference_of::<FUSED>([x[lane], y[lane]], l[lane]),
-            };
-        }
-        let on = [&p_on, &q_on];
-        self.put(at, on, [&x, &y], &n);
-        if reading.is_probs() && !reading.needs_l {
-            l = none;
-        } else if reading.is_probs() {
-            let (p, q, n) = (self.p[at], self.q[at], self.n[at]);
-            for lane in 0..LANES {
-                // What is too small for a number has its logarithm.
-                let usual = x[lane].min(y[lane]) >= FLOOR;
-                let ratio = ln_ratio::<FUSED>(p[lane], q[lane], n[lane]);
-                l[lane] = if usual { ratio } else { l[lane] };
-            }
-        }
-        self.l[at] = l;
-        if reading.needs_logs {
-            self.put_logs(at, on, &x, [&ln_p, &ln_q]);
-        }
-    }
-
-    #[inline(always)]
-    fn put_logs(&mut self, at: usize, on: [&Vector; 2], x: &Vector, ln: [&Vector; 2]) {
-        let none = [0.0; LANES];
-        let (mut ln_p, mut entropy, mut cross) = (none, none, none);
-        for lane in 0..LANES {
-            let both = on[0][lane].min(on[1][lane]) > 0.0;
-            ln_p[lane] = if both { ln[0][lane] } else { LN_FLOOR };
-            entropy[lane] = if on[0][lane] > 0.0 { -(x[lane] * ln[0][lane]) } else { 0.0 };
-            cross[lane] = if both { -(x[lane] * ln[1][lane]) } else { 0.0 };
-        }
-        (self.ln_p[at], self.entropy[at], self.cross[at]) = (ln_p, entropy, cross);
-    }
-
-    /// The bin in a lane of a vector.
-    #[inline(always)]
-    pub(super) fn bin(&self, at: usize, lane: usize) -> Bin {
-        Bin {
-            p: self.p[at][lane],
-            q: self.q[at][lane],
-            n: self.n[at][lane],
-            l: self.l[at][lane],
-            ln_p: self.ln_p[at][lane],
-        }
-    }
-
-    /// The probabilities of a side in bins in which both have some, in units.
-    #[inline(always)]
-    pub(super) fn probabilities(&self, side: usize) -> &[Vector; VECTORS] {
-        if side == 0 { &self.p } else { &self.q }
-    }
-
-    /// Whether some of its first bins lack a probability.
-    #[inline(always)]
-    pub(super) fn has_ends(&self, vectors: usize) -> bool {
-        self.both[..vectors].as_flattened().contains(&0.0)
-    }
-
-    /// `−p·ln p`, in units.
-    #[inline(always)]
-    pub(super) fn entropy(&self) -> &[Vector] {
-        &self.entropy
-    }
-
-    /// `−p·ln q`, in units.
-    #[inline(always)]
-    pub(super) fn cross(&self) -> &[Vector] {
-        &self.cross
-    }
-
-    /// 1 in the lanes of a vector in which both sides have a probability.
-    #[inline(always)]
-    pub(super) fn both(&self, at: usize) -> &Vector {
-        &self.both[at]
-    }
-
-    /// Whether there are bins of P alone, of Q alone, and of both.
-    #[inline(always)]
-    pub(super) fn supports(&self) -> [bool; 3] {
-        [&self.lone[0], &self.lone[1], &self.some_both].map(|some| some.iter().any(|&x| x > 0.0))
-    }
-
-    /// The probabilities that only one side has, in units, by columns.
-    #[inline(always)]
-    pub(super) fn only(&self) -> &[Vector; 2] {
-        &self.only
-    }
-}
-
-/// `p − q` from the two, and `l = ln(p/q)`.
-#[inline(always)]
-fn difference_of<const FUSED: bool>([p, q]: [f64; 2], l: f64) -> f64 {
-    let near = l.abs() <= 1.0;
-    let size = if near { l.abs() } else { 0.0 };
-    let expm1 = size + exp_tail::<FUSED>(size);
-    let by_tanh = ((p + q) * (expm1 / (expm1 + 2.0))).copysign(l);
-    if near { by_tanh } else { p - q }
-}
-
-/// Some numbers of a row that is filled up to whole vectors.
-#[inline(always)]
-fn vector_of(numbers: &[f64], first: usize) -> Vector {
-    *numbers[first..].first_chunk().unwrap_or(&[0.0; LANES])
-}
-
-/// A vector of one side of a row of which some side is logarithms.
-struct LogSide {
-    /// The logarithms of the probabilities, and those in units.
-    ln: Vector,
-    x: Vector,
-    /// 1 where there is a probability, else 0.
-    on: Vector,
-}
-
-impl LogSide {
-    #[inline(always)]
-    fn of<const FUSED: bool>(scale: &Scale, side: usize, values: &Vector) -> LogSide {
-        let none = [0.0; LANES];
-        let (mut logs, mut x, mut on) = (none, none, none);
-        let (by, mass) = (scale.by[side], scale.masses[side]);
-        if scale.reading.kinds[side] == Kind::Probs {
-            for lane in 0..LANES {
-                x[lane] = values[lane] * by / mass;
-                on[lane] = if values[lane] > 0.0 { 1.0 } else { 0.0 };
-                logs[lane] = scale.ln_of::<FUSED>(side, values[lane], x[lane]);
-            }
-            return LogSide { ln: logs, x, on };
-        }
-        for lane in 0..LANES {
-            let some = values[lane] > f64::NEG_INFINITY;
-            let ln = scale.ln(side, if some { values[lane] } else { scale.tops[side] });
-            let exp = exp_of::<FUSED>(ln) * UNIT;
-            (logs[lane], x[lane]) = (ln, if some { exp } else { 0.0 });
-            on[lane] = if some { 1.0 } else { 0.0 };
-        }
-        LogSide { ln: logs, x, on }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, array};
@@ -1006,7 +646,7 @@ mod tests {
 
     fn scale(batch: &Batch<'_, f64>) -> Scale {
         let all = look(batch, 0..batch.bins());
-        Scale::new(Reading::of(batch).with(true, true), &all, batch, 0)
+        Scale::new(Reading::of(batch), &all, batch, 0)
     }
 
     /// The logarithms of the probabilities of a side.
@@ -1128,36 +768,5 @@ mod tests {
         assert_eq!(in_range(side, &batch, 0, 0), (1.0, 0.5));
         let far = SideLook { sum: 1e-200, ..side };
         assert_eq!(in_range(far, &batch, 0, 0).0, 2.0_f64.powi(664));
-    }
-
-    #[test]
-    fn ends_are_where_one_of_both_is_none() {
-        let has_ends = |p: &Array2<f64>| {
-            let q = array![[0.25, 0.25, 0.5]];
-            let batch = Batch::probs(p, &q).unwrap();
-            let (scale, mut space) = (scale(&batch), Space::new());
-            let (block, window) = space.block::<false>(&batch, &scale, 0, 0..3);
-            block.has_ends(window.vectors())
-        };
-        // What fills the vector up is no bin, and counts as one: a look at it does no harm.
-        assert!(has_ends(&array![[0.5, 0.0, 0.5]]));
-        assert_eq!(has_ends(&array![[0.5, 0.25, 0.25]]), 3 % LANES != 0);
-    }
-
-    /// Of rows of which one is a multiple of the other nothing is left of the differences.
-    #[test]
-    fn proportional_rows_are_next_to_equal_in_each_bin() {
-        // Three times as much has no more than 53 bits.
-        let p = Array2::from_shape_fn((1, 16), |(_, bin)| {
-            (0x2_0000_0000_0001_u64 + 0x0_3b9a_ca07_1234 * bin as u64) as f64 / 2.0_f64.powi(51)
-        });
-        let q = &p * 3.0;
-        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
-        let (scale, mut space) = (scale(&batch), Space::new());
-        let (block, _) = space.block::<true>(&batch, &scale, 0, 0..16);
-        let off: Vec<f64> = block.n[0].iter().zip(&block.p[0]).map(|(n, p)| n / p).collect();
-        // All of them by what the masses are rounded by.
-        let spread = off.iter().map(|other| (other - off[0]).abs());
-        assert!(spread.fold(0.0, f64::max) < 2e-18, "{off:?}");
     }
 }

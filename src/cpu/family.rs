@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Numbers, Reading, Scale, Space, windows};
+use super::bins::{BLOCK, LANES, Look, Numbers, Reading, Scale, Values, windows};
+use super::block::{Block, Space};
 use crate::batch::Batch;
 use crate::chain::tree_sum;
 use crate::element::Element;
@@ -13,6 +14,7 @@ use crate::error::{Rule, Side};
 use crate::integrand::{Bin, Integrand, Power, Term, UNIT, Visit};
 use crate::pairs::blocks;
 use crate::slope::{Bins, Slope};
+use crate::term::greater;
 use crate::verdict::{Judged, MassRule, Verdict};
 use crate::{Divergence, Mass};
 
@@ -114,19 +116,18 @@ impl Family {
             [sum.map(&mut place), overlap.map(&mut place)]
         });
         let places = places.collect();
-        let needs_l = terms.iter().any(|(integrand, _)| integrand.needs_l());
         // Logarithms have it unasked.
-        let has_l = needs_l || !reading.is_probs();
-        let needs_logs = terms.iter().any(|(integrand, _)| integrand.needs_ln_p(has_l));
-        let reading = reading.with(needs_l, needs_logs);
+        let mut has_l = !reading.is_probs();
+        has_l |= terms.iter().any(|(integrand, _)| integrand.needs(false).l);
+        let needs = terms.iter().map(|(integrand, _)| integrand.needs(has_l));
+        let reading = needs.fold(reading, Reading::with);
         Family { divergences: divergences.to_vec(), places, terms, slope: None, reading }
     }
 
     /// One divergence, whose slopes are looked at as well.
     pub(super) fn with_slope(divergence: Divergence, slope: Slope, reading: Reading) -> Family {
         let family = Family::new(&[divergence], reading);
-        let [needs_l, needs_logs] = slope.needs_logs();
-        let reading = family.reading.with(needs_l, needs_logs);
+        let reading = family.reading.with(slope.needs());
         Family { slope: Some(slope), reading, ..family }
     }
 
@@ -199,25 +200,19 @@ impl Sums {
         space: &mut Space,
     ) {
         for bins in windows(part.bins.clone()) {
-            let (block, window) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
-            let vectors = window.vectors();
+            let (block, _) = space.block::<FUSED>(part.numbers, scale, part.row, bins);
             if let Some(slope) = family.slope {
-                with_products(slope, ProductSums { block, vectors, sums: &mut self.products });
+                with_products(slope, ProductSums { block, sums: &mut self.products });
             }
-            self.add_block::<FUSED>(family, block, vectors);
+            self.add_block::<FUSED>(family, block);
         }
     }
 
     /// Adds the bins of a block.
     #[inline(always)]
-    pub(super) fn add_block<const FUSED: bool>(
-        &mut self,
-        family: &Family,
-        block: &Block,
-        vectors: usize,
-    ) {
+    pub(super) fn add_block<const FUSED: bool>(&mut self, family: &Family, block: &Block) {
         for (sums, (integrand, power)) in self.terms.iter_mut().zip(&family.terms) {
-            add_terms::<FUSED>(sums, block, vectors, *integrand, power);
+            add_terms::<FUSED>(sums, block, *integrand, power);
         }
         let [p_alone, q_alone, both] = block.supports();
         self.alone = [self.alone[0] | p_alone, self.alone[1] | q_alone];
@@ -282,49 +277,49 @@ fn add_vector(sums: &mut Vector, more: &Vector) {
 fn add_terms<const FUSED: bool>(
     sums: &mut Vector,
     block: &Block,
-    vectors: usize,
     integrand: Integrand,
     power: &Power,
 ) {
+    let mut made = [0.0; BLOCK];
     match integrand {
-        Integrand::Unmatched => {}
-        Integrand::Largest => {
-            for at in 0..vectors {
-                for (lane, largest) in sums.iter_mut().enumerate() {
-                    let l = block.bin(at, lane).l;
-                    *largest = if l > *largest { l } else { *largest };
-                }
-            }
-        }
-        Integrand::CrossEntropy => add_vectors(sums, vectors, block.cross()),
-        Integrand::Entropy => add_vectors(sums, vectors, block.entropy()),
-        sum => sum.visit(power, AddEach::<FUSED> { sums, block, vectors }),
+        Integrand::Unmatched => return,
+        Integrand::Largest => return find_largest(sums, block.ln_ratios()),
+        Integrand::CrossEntropy => block.put_cross_entropies(&mut made),
+        Integrand::Entropy => block.put_entropies(&mut made),
+        sum => sum.visit(power, Made::<FUSED> { block, into: &mut made }),
     }
+    add_up(sums, &made[..block.len()]);
 }
 
-/// Adds a term of each bin of a block.
-struct AddEach<'a, const FUSED: bool> {
-    sums: &'a mut Vector,
+/// Makes a term of each bin of a block.
+struct Made<'a, const FUSED: bool> {
     block: &'a Block,
-    vectors: usize,
+    into: &'a mut Values,
 }
 
-impl<const FUSED: bool> Visit for AddEach<'_, FUSED> {
+impl<const FUSED: bool> Visit for Made<'_, FUSED> {
     #[inline(always)]
     fn take<T: Term>(self, term: T) {
-        let AddEach { sums, block, vectors } = self;
-        for at in 0..vectors {
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                *sum += term.of::<FUSED>(block.bin(at, lane));
-            }
+        let (bins, into) = (self.block.bins(), &mut self.into[..self.block.len()]);
+        for (bin, into) in into.iter_mut().enumerate() {
+            *into = term.of::<FUSED>(bins.at(bin));
         }
     }
 }
 
 #[inline(always)]
-fn add_vectors(sums: &mut Vector, vectors: usize, all: &[Vector]) {
-    for more in &all[..vectors] {
-        add_vector(sums, more);
+fn add_up(sums: &mut Vector, values: &[f64]) {
+    for vector in values.as_chunks::<LANES>().0 {
+        add_vector(sums, vector);
+    }
+}
+
+#[inline(always)]
+fn find_largest(largest: &mut Vector, values: &[f64]) {
+    for vector in values.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            largest[lane] = greater(vector[lane], largest[lane]);
+        }
     }
 }
 
@@ -356,24 +351,22 @@ impl<B: Bins> pulp::WithSimd for WithProducts<B> {
 /// Adds up products over the bins of a block.
 struct ProductSums<'a> {
     block: &'a Block,
-    vectors: usize,
     sums: &'a mut [Vector; 2],
 }
 
 impl Bins for ProductSums<'_> {
     #[inline(always)]
     fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
-        let ProductSums { block, vectors, sums } = self;
-        let [mut of_p, mut of_q] = *sums;
-        for at in 0..vectors {
-            let both = block.both(at);
-            for lane in 0..LANES {
-                let [p, q] = products(block.bin(at, lane));
-                of_p[lane] += if both[lane] == 1.0 { p } else { 0.0 };
-                of_q[lane] += if both[lane] == 1.0 { q } else { 0.0 };
-            }
+        let ProductSums { block, sums: [of_p, of_q] } = self;
+        let (bins, both, mut made) = (block.bins(), block.both(), [[0.0; BLOCK]; 2]);
+        let [p, q] = made.each_mut().map(|values| &mut values[..both.len()]);
+        for bin in 0..both.len() {
+            let [of_p, of_q] = products(bins.at(bin));
+            p[bin] = if both[bin] == 1.0 { of_p } else { 0.0 };
+            q[bin] = if both[bin] == 1.0 { of_q } else { 0.0 };
         }
-        *sums = [of_p, of_q];
+        add_up(of_p, p);
+        add_up(of_q, q);
     }
 }
 
@@ -516,18 +509,17 @@ fn plain_sum(
     row: usize,
     of: Side,
 ) -> [f64; 2] {
-    let scale = Scale::new(reading.with(true, false), look, numbers, row);
+    let needs = Integrand::Kl.needs(true);
+    let scale = Scale::new(reading.with(needs), look, numbers, row);
     let (mut sum, mut size) = (0.0, 0.0);
     let mut space = Space::new();
     for bins in windows(0..numbers.bins()) {
-        let (block, window) = space.block::<false>(numbers, &scale, row, bins);
-        for at in 0..window.vectors() {
-            for lane in 0..LANES {
-                let bin = block.bin(at, lane);
-                let term = if of == Side::P { bin.p * bin.l } else { -(bin.q * bin.l) } / UNIT;
-                sum += term;
-                size += term.abs();
-            }
+        let (block, _) = space.block::<false>(numbers, &scale, row, bins);
+        for at in 0..block.len() {
+            let bin = block.bins().at(at);
+            let term = if of == Side::P { bin.p * bin.l } else { -(bin.q * bin.l) } / UNIT;
+            sum += term;
+            size += term.abs();
         }
     }
     [sum, size]
@@ -536,26 +528,23 @@ fn plain_sum(
 /// `ln Σ pᵃ·q¹⁻ᵃ` of rows whose overlap is beyond the range of f64, or next to its end.
 #[cold]
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
-    let scale = Scale::new(reading.with(true, true), look, numbers, row);
+    let scale = Scale::new(reading, look, numbers, row);
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
     let mut space = Space::new();
     for bins in windows(0..numbers.bins()) {
         let (block, window) = space.block::<false>(numbers, &scale, row, bins);
-        for at in 0..window.vectors() {
-            for lane in (0..LANES).filter(|&lane| block.both(at)[lane] == 1.0) {
-                // Of the logarithms themselves: the same bits with P and Q swapped.
-                let bin = at * LANES + lane;
-                let [ln_p, ln_q] = [0, 1].map(|side| scale.ln_probability(window, side, bin));
-                let ln = match order < 0.5 {
-                    true => ln_q + order * (ln_p - ln_q),
-                    false => order * ln_p + (1.0 - order) * ln_q,
-                };
-                if ln > top {
-                    sum *= (top - ln).exp();
-                    top = ln;
-                }
-                sum += (ln - top).exp();
+        for bin in (0..block.len()).filter(|&bin| block.both()[bin] == 1.0) {
+            // Of the logarithms themselves: the same bits with P and Q swapped.
+            let [ln_p, ln_q] = [0, 1].map(|side| scale.ln_probability(window, side, bin));
+            let ln = match order < 0.5 {
+                true => ln_q + order * (ln_p - ln_q),
+                false => order * ln_p + (1.0 - order) * ln_q,
+            };
+            if ln > top {
+                sum *= (top - ln).exp();
+                top = ln;
             }
+            sum += (ln - top).exp();
         }
     }
     top + sum.ln()

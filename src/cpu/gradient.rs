@@ -20,7 +20,8 @@
 use ndarray::{ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
-use super::bins::{Block, LANES, Look, Reading, Scale, Space, VECTORS, Window, windows};
+use super::bins::{BLOCK, Look, Reading, Scale, Values, Window, windows};
+use super::block::{Block, Space};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Judge, Sides};
@@ -39,8 +40,6 @@ use crate::{Divergence, Error, Outcome};
 
 /// The least rows of a task that sums over rows: each task has a sum of its own.
 const SUMMED: usize = 4;
-
-type Vectors = [[f64; LANES]; VECTORS];
 
 /// Writes the gradients into their places.
 pub(super) fn outcome<T: Element>(
@@ -370,10 +369,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             Verdict::Value(value) if T::Value::from_f64(value).to_f64().is_finite() => value,
             _ => return into.iter_mut().for_each(|into| into.fill(f64::NAN)),
         };
-        let (reading, bins) = (self.family.reading, self.batch.bins());
+        let mut slope = self.slope.at(value, 1.0);
+        let (reading, bins) = (self.family.reading.with(slope.needs()), self.batch.bins());
         let scale = Scale::new(reading, look, self.batch, row);
         let whole = Part { numbers: self.batch, row, bins: 0..bins };
-        let mut slope = self.slope.at(value, 1.0);
         if slope.counts_tops() {
             let space = &mut work.space;
             let tops = Tops { slope, scale: &scale, row: &whole, space }.dispatch();
@@ -464,12 +463,11 @@ impl Tops<'_> {
     #[inline(always)]
     fn count<const FUSED: bool>(self) -> f64 {
         let Tops { slope, scale, row: Part { numbers, row, bins }, space } = self;
-        let (mut tops, mut products) = (0.0, [[[0.0; LANES]; VECTORS]; 2]);
+        let (mut tops, mut products) = (0.0, [[0.0; BLOCK]; 2]);
         for bins in windows(bins.clone()) {
-            let (block, window) = space.block::<FUSED>(*numbers, scale, *row, bins);
-            let vectors = window.vectors();
-            with_products(slope, Products { block, vectors, into: &mut products });
-            tops += products[0][..vectors].as_flattened().iter().sum::<f64>() / UNIT;
+            let (block, _) = space.block::<FUSED>(*numbers, scale, *row, bins);
+            with_products(slope, Products { block, into: &mut products });
+            tops += products[0][..block.len()].iter().sum::<f64>() / UNIT;
         }
         tops
     }
@@ -487,17 +485,16 @@ struct Line {
 impl Line {
     /// From the products of some bins and their probabilities, both in units.
     #[inline(always)]
-    fn derivatives(&self, products: &Vectors, own: &Vectors, vectors: usize, into: &mut Vectors) {
+    fn derivatives(&self, products: &Values, own: &[f64], into: &mut Values) {
         let Line { kind, by, factor, shift } = *self;
         let per_unit = by / UNIT;
-        for at in 0..vectors {
-            for lane in 0..LANES {
-                let (product, p) = (products[at][lane], own[at][lane]);
-                into[at][lane] = match kind {
-                    Kind::Probs => by * (factor * product / p - shift),
-                    Kind::LogProbs | Kind::Logits => per_unit * (factor * product - p * shift),
-                };
-            }
+        let (products, into) = (&products[..own.len()], &mut into[..own.len()]);
+        for bin in 0..own.len() {
+            let (product, p) = (products[bin], own[bin]);
+            into[bin] = match kind {
+                Kind::Probs => by * (factor * product / p - shift),
+                Kind::LogProbs | Kind::Logits => per_unit * (factor * product - p * shift),
+            };
         }
     }
 
@@ -659,24 +656,23 @@ impl Walk<'_> {
         let Walk { written, part: Part { numbers, row, bins }, mut into, space } = self;
         let Written { slope, scale, lines, weights } = written;
         let start = bins.start;
-        let mut products = [[[0.0; LANES]; VECTORS]; 2];
+        let mut products = [[0.0; BLOCK]; 2];
         let mut derivatives = products;
         for bins in windows(bins) {
             let (block, window) = space.block::<FUSED>(numbers, scale, row, bins.clone());
-            let vectors = window.vectors();
-            with_products(slope, Products { block, vectors, into: &mut products });
+            with_products(slope, Products { block, into: &mut products });
             for side in 0..2 {
                 let own = block.probabilities(side);
-                lines[side].derivatives(&products[side], own, vectors, &mut derivatives[side]);
+                lines[side].derivatives(&products[side], own, &mut derivatives[side]);
             }
-            if block.has_ends(vectors) {
+            if block.has_ends() {
                 written.put_ends(block, window, &mut derivatives);
             }
             if let Some(weights) = weights {
                 written.weigh(&weights[bins.clone()], &mut derivatives);
             }
             for (into, derivatives) in into.iter_mut().zip(&derivatives) {
-                into.put(bins.start - start, &derivatives.as_flattened()[..bins.len()]);
+                into.put(bins.start - start, &derivatives[..bins.len()]);
             }
         }
     }
@@ -687,11 +683,10 @@ impl Written<'_> {
     /// changes none. What is left out has 0, whatever stands in it.
     #[cold]
     #[inline(never)]
-    fn weigh(&self, weights: &[f64], derivatives: &mut [Vectors; 2]) {
+    fn weigh(&self, weights: &[f64], derivatives: &mut [Values; 2]) {
         for (line, derivatives) in self.lines.iter().zip(derivatives) {
             if line.kind == Kind::Probs {
-                for (derivative, &weight) in derivatives.as_flattened_mut().iter_mut().zip(weights)
-                {
+                for (derivative, &weight) in derivatives.iter_mut().zip(weights) {
                     *derivative = if weight == 0.0 { 0.0 } else { *derivative * weight };
                 }
             }
@@ -701,12 +696,10 @@ impl Written<'_> {
     /// The derivatives in bins in which one of the two probabilities is 0, or both are.
     #[cold]
     #[inline(never)]
-    fn put_ends(&self, block: &Block, window: &Window, derivatives: &mut [Vectors; 2]) {
+    fn put_ends(&self, block: &Block, window: &Window, derivatives: &mut [Values; 2]) {
         let Written { slope, scale, lines, .. } = self;
-        for bin in 0..window.bins().len() {
-            if block.both(bin / LANES)[bin % LANES] == 1.0 {
-                continue;
-            }
+        let both = &block.both()[..window.bins().len()];
+        for (bin, _) in both.iter().enumerate().filter(|&(_, &both)| both == 0.0) {
             let own = [0, 1].map(|side| scale.probability(window, side, bin));
             let ln = [0, 1].map(|side| scale.ln_probability(window, side, bin));
             let (toward_p, toward_q) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -717,8 +710,7 @@ impl Written<'_> {
                 [None, None] => [slope.at_end(ln, toward_p)[0], slope.at_end(ln, toward_q)[1]],
             };
             for side in 0..2 {
-                derivatives[side].as_flattened_mut()[bin] =
-                    lines[side].derivative(slopes[side], own[side]);
+                derivatives[side][bin] = lines[side].derivative(slopes[side], own[side]);
             }
         }
     }
@@ -728,18 +720,17 @@ impl Written<'_> {
 /// function of its own, whose loops are better for it.
 struct Products<'a> {
     block: &'a Block,
-    vectors: usize,
-    into: &'a mut [Vectors; 2],
+    into: &'a mut [Values; 2],
 }
 
 impl Bins for Products<'_> {
     #[inline(always)]
     fn each(self, products: impl Fn(Bin) -> [f64; 2]) {
-        let Products { block, vectors, into: [of_p, of_q] } = self;
-        for at in 0..vectors {
-            for lane in 0..LANES {
-                [of_p[at][lane], of_q[at][lane]] = products(block.bin(at, lane));
-            }
+        let Products { block, into: [of_p, of_q] } = self;
+        let (bins, len) = (block.bins(), block.len());
+        let [of_p, of_q] = [of_p, of_q].map(|values| &mut values[..len]);
+        for bin in 0..len {
+            [of_p[bin], of_q[bin]] = products(bins.at(bin));
         }
     }
 }

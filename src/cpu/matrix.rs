@@ -3,7 +3,8 @@
 //! Where f32 results are asked for, pairs are summed in the f32 forms of [`tile`](super::tile); other
 //! divergences and f64 in the terms of all [divergences](super::family).
 
-use super::bins::{Block, windows};
+use super::bins::windows;
+use super::block::Block;
 use super::distribution::Distribution;
 use super::family::{Family, Sums};
 use super::pairing::{Of, Row, SIDE_BYTES, TILE_ROWS, is_apart, mirror};
@@ -185,8 +186,8 @@ impl ExactTile<'_> {
         for (value, pair) in into.iter_mut().zip(pairs) {
             sums.clear();
             for bins in windows(0..pair[0].x.len()) {
-                let vectors = block.fill_with::<FUSED>(&family.reading, pair, bins);
-                sums.add_block::<FUSED>(family, &block, vectors);
+                block.fill_with::<FUSED>(&family.reading, pair, bins);
+                sums.add_block::<FUSED>(family, &block);
             }
             *value = match family.verdict(0, &sums, mass, f64::NAN, |_| f64::NAN, |_| [f64::NAN; 2])
             {

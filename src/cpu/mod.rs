@@ -1,6 +1,7 @@
 //! The CPU backend: rows spread over threads, vector code within a row.
 
 mod bins;
+mod block;
 mod distribution;
 mod entropy;
 pub(crate) mod family;

@@ -320,12 +320,17 @@ impl Columns {
 
     fn folded(&self, kind: Kind) -> SideLook {
         let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
-        let (mut rest, mut top) = (tree_sum(self.rests), f64::NEG_INFINITY);
-        for other in self.tops {
-            // The smaller of two largest logarithms is no number beside others.
-            rest += if kind == Kind::Probs { top.min(other).max(0.0) } else { 0.0 };
-            top = top.max(other);
+        let top = self.tops.into_iter().fold(f64::NEG_INFINITY, greater);
+        let mut rests = self.rests;
+        if kind == Kind::Probs {
+            // The largest of each column but the one that is that of all.
+            let first = self.tops.iter().position(|&x| x == top);
+            for lane in 0..LANES {
+                let is_top = Some(lane) == first;
+                rests[lane] += if is_top { 0.0 } else { greater(self.tops[lane], 0.0) };
+            }
         }
+        let rest = tree_sum(rests);
         SideLook { sum, rest, top, invalid }
     }
 }
@@ -458,13 +463,49 @@ pub(super) struct Scale {
     /// `(P − Q)/(P + Q)`, and what brings differences to the units.
     pub delta: f64,
     pub per_mass: f64,
-    /// Of sides that are divided by their mass: the largest number, and the logarithm of the mass in units of
+    /// Of logarithms that are divided by their mass: the largest number, and the logarithm of the mass in units of
     /// what that stands for. Apart, so that what is added to all logarithms of a side goes before anything
     /// is rounded, and that the logarithm of a probability next to 1 has its digits.
     pub tops: [f64; 2],
     pub ln_beyond: [f64; 2],
-    /// Of probabilities: the logarithm of what brings a number to its probability.
-    ln_per_mass: [f64; 2],
+    /// What the logarithms of probabilities are made of, and that itself where somebody is sure to ask.
+    looks: [SideLook; 2],
+    masses: [f64; 2],
+    logs: [Option<LogsOfProbs>; 2],
+}
+
+/// How the logarithms of a side's probabilities are made, likewise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogsOfProbs {
+    top: f64,
+    ln_beyond: f64,
+    /// The logarithm of what brings a number to its probability.
+    ln_per_mass: f64,
+}
+
+impl LogsOfProbs {
+    /// Those of numbers that are probabilities already.
+    const AS_GIVEN: LogsOfProbs = LogsOfProbs { top: 0.0, ln_beyond: 0.0, ln_per_mass: 0.0 };
+
+    fn new(look: SideLook, by: f64, mass: f64) -> LogsOfProbs {
+        let SideLook { rest, top, .. } = look;
+        let ln_beyond = match rest.is_finite() {
+            true => (rest / top).ln_1p(),
+            false => (mass / (top * by)).ln(),
+        };
+        LogsOfProbs { top, ln_beyond, ln_per_mass: by.ln() - mass.ln() }
+    }
+
+    /// The logarithm of a probability `x`, in units, from the number that it was made of.
+    #[inline(always)]
+    pub(super) fn ln<const FUSED: bool>(&self, given: f64, x: f64) -> f64 {
+        // A quotient too small for a number has its digits in the number that it was made of. Of none it
+        // is whatever: nobody looks.
+        let is_small = x < FLOOR * UNIT;
+        let of = if is_small { given } else { x / UNIT };
+        let ln = ln::<FUSED>(of) + if is_small { self.ln_per_mass } else { 0.0 };
+        if given == self.top { -self.ln_beyond } else { ln }
+    }
 }
 
 impl Scale {
@@ -479,20 +520,29 @@ impl Scale {
             per_mass: UNIT,
             tops: [0.0; 2],
             ln_beyond: [0.0; 2],
-            ln_per_mass: [0.0; 2],
+            looks: look.sides,
+            masses: [1.0; 2],
+            logs: [None; 2],
         };
         if reading.is_probs() && reading.divided[0] {
             scale.of_probs(look, numbers, row);
-            return scale;
         }
         for side in 0..2 {
             match reading.kinds[side] {
+                Kind::Probs if !reading.divided[side] => {
+                    scale.logs[side] = Some(LogsOfProbs::AS_GIVEN);
+                }
                 _ if !reading.divided[side] => {}
-                Kind::Probs => {
+                Kind::Probs if !reading.is_probs() => {
                     let (by, mass) = in_range(look.sides[side], numbers, side, row);
                     (scale.by[side], scale.per[side]) = (by, UNIT / mass);
-                    scale.look_beyond(look, side, mass);
+                    scale.masses[side] = mass;
+                    scale.logs[side] = Some(scale.logs_of_probs(side));
                 }
+                Kind::Probs if [reading.far == 0.0, reading.needs_ln_q][side] => {
+                    scale.logs[side] = Some(scale.logs_of_probs(side));
+                }
+                Kind::Probs => {}
                 _ => {
                     let look = look.sides[side];
                     (scale.tops[side], scale.ln_beyond[side]) = (look.top, look.ln_beyond());
@@ -500,6 +550,12 @@ impl Scale {
             }
         }
         scale
+    }
+
+    /// How the logarithms of the probabilities of a side are made.
+    pub(super) fn logs_of_probs(&self, side: usize) -> LogsOfProbs {
+        let Scale { looks, by, masses, logs, .. } = self;
+        logs[side].unwrap_or_else(|| LogsOfProbs::new(looks[side], by[side], masses[side]))
     }
 
     #[inline(always)]
@@ -515,24 +571,10 @@ impl Scale {
             true => look.difference * more[0],
             false => difference(numbers, &self.reading, row, by),
         };
-        self.by = by;
+        (self.by, self.masses) = (by, [p_mass, q_mass]);
         self.per = [UNIT / p_mass, UNIT / q_mass];
         self.delta = d / (p_mass + q_mass);
         self.per_mass = (p_mass + q_mass) / (2.0 * p_mass * q_mass) * UNIT;
-        self.look_beyond(look, 0, p_mass);
-        self.look_beyond(look, 1, q_mass);
-    }
-
-    /// Notes the largest number of a side of probabilities that is divided by its mass.
-    #[inline(always)]
-    fn look_beyond(&mut self, look: &Look, side: usize, mass: f64) {
-        let SideLook { rest, top, .. } = look.sides[side];
-        self.tops[side] = top;
-        self.ln_per_mass[side] = self.by[side].ln() - mass.ln();
-        self.ln_beyond[side] = match rest.is_finite() {
-            true => (rest / top).ln_1p(),
-            false => (mass / (top * self.by[side])).ln(),
-        };
     }
 }
 
@@ -541,14 +583,24 @@ impl Scale {
 /// the two. `by` are factors that go before them.
 fn next_to_each_other(by: [f64; 2], masses: [f64; 2]) -> [f64; 2] {
     /// What factors of numbers may come to.
-    const MOST: f64 = 1000.0;
+    const MOST: i32 = 1000;
     let [p, q] = masses;
-    let apart = (p.max(q) / p.min(q)).log2().round();
-    let down = p.max(q).log2().round();
-    let up = if p > q { [0.0, apart] } else { [apart, 0.0] };
+    let apart = nearest_power(p.max(q) / p.min(q));
+    let down = nearest_power(p.max(q));
+    let up = if p > q { [0, apart] } else { [apart, 0] };
     let exponents = up.map(|up| up - down);
-    let most = (exponents[0] + by[0].log2()).max(exponents[1] + by[1].log2());
-    exponents.map(|exponent| (exponent - (most - MOST).max(0.0)).exp2())
+    let most = (exponents[0] + nearest_power(by[0])).max(exponents[1] + nearest_power(by[1]));
+    exponents.map(|exponent| power_of_2(exponent - (most - MOST).max(0)))
+}
+
+/// The exponent of the power of two next to a normal number.
+fn nearest_power(x: f64) -> i32 {
+    ((x * std::f64::consts::SQRT_2).to_bits() >> 52) as i32 - 1023
+}
+
+/// The power of two of an exponent that normal numbers have.
+fn power_of_2(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 impl Scale {
@@ -574,28 +626,23 @@ impl Scale {
         found.unwrap_or_default()
     }
 
-    /// The logarithm of the probability of a number of a side; −inf where there is none.
-    pub(super) fn ln_probability(&self, window: &Window, side: usize, bin: usize) -> f64 {
-        let given = window.sides[side][bin];
-        match self.reading.kinds[side] {
-            Kind::Probs if given > 0.0 => {
-                self.ln_of::<false>(side, given, given * self.by[side] * self.per[side])
+    /// The logarithms of the probabilities of the numbers in a bin; −inf where there is none.
+    pub(super) fn ln_probabilities(
+        &self,
+        window: &Window,
+        logs: &[LogsOfProbs; 2],
+        bin: usize,
+    ) -> [f64; 2] {
+        [0, 1].map(|side| {
+            let given = window.sides[side][bin];
+            match self.reading.kinds[side] {
+                _ if given == self.reading.none[side] => f64::NEG_INFINITY,
+                Kind::Probs => {
+                    logs[side].ln::<false>(given, given * self.by[side] * self.per[side])
+                }
+                _ => self.ln(side, given),
             }
-            Kind::Probs => f64::NEG_INFINITY,
-            _ if given == f64::NEG_INFINITY => given,
-            _ => self.ln(side, given),
-        }
-    }
-
-    /// The logarithm of a probability `x`, in units, from the number of a side that it was made of.
-    #[inline(always)]
-    pub(super) fn ln_of<const FUSED: bool>(&self, side: usize, given: f64, x: f64) -> f64 {
-        // A quotient too small for a number has its digits in the number that it was made of. Of none it
-        // is whatever: nobody looks.
-        let is_small = x < FLOOR * UNIT;
-        let of = if is_small { given } else { x / UNIT };
-        let ln = ln::<FUSED>(of) + if is_small { self.ln_per_mass[side] } else { 0.0 };
-        if given == self.tops[side] { -self.ln_beyond[side] } else { ln }
+        })
     }
 
     /// The logarithm of the probability that a logarithm of a side stands for.
@@ -622,7 +669,7 @@ fn in_range(look: SideLook, numbers: &dyn Numbers, side: usize, row: usize) -> (
     }
     // The inverse of a subnormal number has no power of two next to it, and a sum may be none.
     let by = match look.sum.is_finite() {
-        true => (-look.sum.log2().round()).clamp(-1000.0, 900.0).exp2(),
+        true => power_of_2((-look.sum.log2().round()).clamp(-1000.0, 900.0) as i32),
         false => 0.5_f64.powi(1000),
     };
     let (side, mut mass, mut window) = ([Side::P, Side::Q][side], 0.0, [0.0; BLOCK]);
@@ -653,7 +700,9 @@ mod tests {
     fn ln(batch: &Batch<'_, f64>, side: usize) -> Vec<f64> {
         let (scale, mut window) = (scale(batch), Window::new());
         window.show(batch, &scale.reading, 0, 0..batch.bins());
-        (0..batch.bins()).map(|bin| scale.ln_probability(&window, side, bin)).collect()
+        let logs = [0, 1].map(|side| scale.logs_of_probs(side));
+        let ln = |bin| scale.ln_probabilities(&window, &logs, bin)[side];
+        (0..batch.bins()).map(ln).collect()
     }
 
     fn assert_close(got: f64, want: f64, off: f64) {

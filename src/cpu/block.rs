@@ -267,10 +267,10 @@ impl Block {
     #[cold]
     #[inline(never)]
     fn put_small(&mut self, scale: &Scale, given: [&[f64]; 2]) {
+        let logs = [0, 1].map(|side| scale.logs_of_probs(side));
         for bin in (0..self.len).filter(|&bin| self.both[bin] == 1.0) {
             if self.x[0][bin].min(self.x[1][bin]) < FLOOR {
-                let ln =
-                    |side: usize| scale.ln_of::<false>(side, given[side][bin], self.x[side][bin]);
+                let ln = |side: usize| logs[side].ln::<false>(given[side][bin], self.x[side][bin]);
                 self.l[bin] = ln(0) - ln(1);
             }
         }
@@ -281,8 +281,9 @@ impl Block {
     fn put_logs<const FUSED: bool>(&mut self, scale: &Scale, side: usize, given: &[f64]) {
         let Block { len, x, ln, .. } = self;
         let (given, x, ln) = (&given[..*len], &x[side][..*len], &mut ln[side][..*len]);
+        let logs = scale.logs_of_probs(side);
         for bin in 0..*len {
-            ln[bin] = scale.ln_of::<FUSED>(side, given[bin], x[bin]);
+            ln[bin] = logs.ln::<FUSED>(given[bin], x[bin]);
         }
     }
 

@@ -529,13 +529,14 @@ fn plain_sum(
 #[cold]
 fn ln_overlap(reading: Reading, look: &Look, numbers: &dyn Numbers, row: usize, order: f64) -> f64 {
     let scale = Scale::new(reading, look, numbers, row);
+    let logs = [0, 1].map(|side| scale.logs_of_probs(side));
     let (mut top, mut sum) = (f64::NEG_INFINITY, 0.0);
     let mut space = Space::new();
     for bins in windows(0..numbers.bins()) {
         let (block, window) = space.block::<false>(numbers, &scale, row, bins);
         for bin in (0..block.len()).filter(|&bin| block.both()[bin] == 1.0) {
             // Of the logarithms themselves: the same bits with P and Q swapped.
-            let [ln_p, ln_q] = [0, 1].map(|side| scale.ln_probability(window, side, bin));
+            let [ln_p, ln_q] = scale.ln_probabilities(window, &logs, bin);
             let ln = match order < 0.5 {
                 true => ln_q + order * (ln_p - ln_q),
                 false => order * ln_p + (1.0 - order) * ln_q,

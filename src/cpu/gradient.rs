@@ -699,9 +699,10 @@ impl Written<'_> {
     fn put_ends(&self, block: &Block, window: &Window, derivatives: &mut [Values; 2]) {
         let Written { slope, scale, lines, .. } = self;
         let both = &block.both()[..window.bins().len()];
+        let logs = [0, 1].map(|side| scale.logs_of_probs(side));
         for (bin, _) in both.iter().enumerate().filter(|&(_, &both)| both == 0.0) {
             let own = [0, 1].map(|side| scale.probability(window, side, bin));
-            let ln = [0, 1].map(|side| scale.ln_probability(window, side, bin));
+            let ln = scale.ln_probabilities(window, &logs, bin);
             let (toward_p, toward_q) = (f64::INFINITY, f64::NEG_INFINITY);
             let slopes = match own {
                 [Some(_), _] => slope.at_end(ln, toward_p),

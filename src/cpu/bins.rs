@@ -318,6 +318,7 @@ impl Columns {
         (self.sums, self.rests) = (sums, rests);
     }
 
+    #[inline(always)]
     fn folded(&self, kind: Kind) -> SideLook {
         let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
         let top = self.tops.into_iter().fold(f64::NEG_INFINITY, greater);

@@ -24,7 +24,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::eta;
-use crate::term::{difference_in_two, exp, exp_tail, ln};
+use crate::term::{NEAR_0, difference_in_two, exp, exp_tail, ln};
 use crate::verdict::{Judged, MassRule, Verdict};
 
 /// Bins of one block, whose logarithms fit into the nearest cache.
@@ -154,7 +154,7 @@ fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> 
         Mass::AsGiven if p == 0.0 => 0.0,
         Mass::AsGiven => p * (node.divergence() + ln_ratio),
         Mass::Generalized if p == 0.0 => q,
-        Mass::Generalized if ln_ratio.abs() <= 2.0 => {
+        Mass::Generalized if ln_ratio.abs() <= NEAR_0 => {
             p * (node.divergence() + exp_tail::<false>(-ln_ratio))
         }
         Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
@@ -375,7 +375,7 @@ impl<const N: usize> Leaves<N> {
 
     /// The node above them, with what the chain rule adds to the divergences within them.
     #[inline(always)]
-    fn node<const FUSED: bool>(&self, [p_scale, q_scale]: [InTwo; 2], invalid: bool) -> Node {
+    fn node<const FUSED: bool>(&mut self, [p_scale, q_scale]: [InTwo; 2], invalid: bool) -> Node {
         let masses = [self.sum(&self.w), self.sum(&self.v)];
         let (scales, scale_rests) = ([p_scale.0, q_scale.0], [p_scale.1, q_scale.1]);
         let mut node = Node { masses, scales, scale_rests, invalid, ..Node::default() };
@@ -387,27 +387,27 @@ impl<const N: usize> Leaves<N> {
             true => (difference_in_two(scales[0], scales[1]), (ratio.ln(), ratio)),
             false => ((0.0, 0.0), (0.0, 0.0)),
         };
-        let (mut g, mut u) = ([0.0; LANES], [0.0; LANES]);
-        let mut infinite = false;
-        for first in (0..self.padded()).step_by(LANES) {
-            for lane in 0..LANES {
-                let at = first + lane;
-                let high = self.high[at];
-                let y = ((high - apart) - beyond) + (self.low[at] - lost);
-                let near = y.abs() <= 2.0;
-                let tail = exp_tail::<FUSED>(if near { -y } else { 0.0 });
-                let far_u = self.v[at] * to_p - self.w[at];
-                let far_g = far_u + self.w[at] * if high.abs() < f64::INFINITY { y } else { 0.0 };
-                g[lane] += if near { self.w[at] * tail } else { far_g };
-                u[lane] += if near { self.w[at] * (tail - y) } else { far_u };
-                infinite |= high == f64::INFINITY;
-            }
+        let len = self.padded();
+        let (w_of, v_of) = (&self.w[..len], &self.v[..len]);
+        let (high, low) = (&mut self.high[..len], &mut self.low[..len]);
+        let mut infinite = 0_u64;
+        for at in 0..len {
+            let (ln, w, v) = (high[at], w_of[at], v_of[at]);
+            let y = ((ln - apart) - beyond) + (low[at] - lost);
+            let near = y.abs() <= NEAR_0;
+            let tail = exp_tail::<FUSED>(if near { -y } else { 0.0 });
+            let far_u = v * to_p - w;
+            let far_g = far_u + w * if ln.abs() < f64::INFINITY { y } else { 0.0 };
+            // Their summands in the places of the logarithms, which nobody needs any more.
+            high[at] = if near { w * tail } else { far_g };
+            low[at] = if near { w * (tail - y) } else { far_u };
+            infinite |= u64::from(ln == f64::INFINITY);
         }
-        let u = tree_sum(u) / w;
-        node.infinite = infinite;
+        let (g, u) = (self.sum(&self.high), self.sum(&self.low) / w);
+        node.infinite = infinite != 0;
         if w > 0.0 && v > 0.0 {
             node.ln_ratio = [apart, (beyond + lost) - u.ln_1p()];
-            node.g = (tree_sum(g) - w * eta(u, 1.0 + u)).max(0.0);
+            node.g = (g - w * eta(u, 1.0 + u)).max(0.0);
         }
         node
     }

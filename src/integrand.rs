@@ -8,7 +8,9 @@
 
 use std::f64::consts::LN_2;
 
-use crate::term::{atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64};
+use crate::term::{
+    NEAR_0, atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64,
+};
 
 /// A sum over the bins of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -294,8 +296,9 @@ pub(crate) fn ln_ratio<const FUSED: bool>(p: f64, q: f64, n: f64) -> f64 {
 /// [`Integrand::Power`] with what it needs of its order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Power {
-    /// 1/2 or more: a smaller one is the other of the pair, with P and Q in each other's place.
-    order: f64,
+    /// `1/order`, of one of 1/2 or more: a smaller one is the other of the pair, with P and Q in each other's
+    /// place.
+    per_order: f64,
     /// `order − 1`, all of whose digits count where it is small.
     less_1: f64,
     swapped: bool,
@@ -315,7 +318,7 @@ impl Power {
             factorial *= (k + 2) as f64;
             *term = sum / factorial;
         }
-        Power { order, less_1, swapped, near: 0.1 / order.max(1.0), series }
+        Power { less_1, per_order: 1.0 / order, swapped, near: 0.1 / order.max(1.0), series }
     }
 }
 
@@ -323,14 +326,14 @@ impl Term for Power {
     #[inline(always)]
     fn of<const FUSED: bool>(self, bin: Bin) -> f64 {
         let bin = if self.swapped { bin.swapped() } else { bin };
-        let delta = self.less_1;
-        let z = delta * bin.l;
+        let z = self.less_1 * bin.l;
         // p·(e^z − 1)/δ, which is p·l in the limit.
-        let small = z.abs() <= 1.0;
+        let small = z.abs() <= NEAR_0;
         let tail = exp_tail::<FUSED>(if small { z } else { 0.0 });
-        let near_one = bin.p * bin.l * (1.0 + if z == 0.0 || !small { 0.0 } else { tail / z });
-        let far_off = (grown::<FUSED>(bin.p, z, bin.ln_p + z) - bin.p) / delta;
-        let direct = ((if small { near_one } else { far_off }) - bin.n) / self.order;
+        let far_off = grown::<FUSED>(bin.p, z, bin.ln_p + z) - bin.p;
+        let by_delta = if small { tail } else { far_off } / self.less_1;
+        let raised = if small { bin.p * (bin.l + by_delta) } else { by_delta };
+        let direct = (raised - bin.n) * self.per_order;
         let series = horner::<FUSED>(&self.series, bin.l);
         // The largest orders have no series.
         let near = if bin.l == 0.0 { 0.0 } else { bin.q * (bin.l * bin.l) * series };

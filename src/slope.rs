@@ -7,7 +7,7 @@
 //! `q·v`, from the differences and logarithms of [`Bin`], which need no division by what may be 0.
 
 use crate::integrand::{Bin, MOST_LN, Needs, UNIT, grown, ln_ratio};
-use crate::term::exp_tail;
+use crate::term::{NEAR_0, exp_tail};
 use crate::{Divergence, Mass};
 
 /// The slopes of a divergence, but for a factor of the row.
@@ -239,7 +239,7 @@ fn power<const FUSED: bool>(bin: Bin, a: f64, s: f64, [by_u, by_v]: [f64; 2]) ->
 /// `p·(eˣ − 1)` with `g = p·eˣ`, which it is the difference from where that is far off.
 #[inline(always)]
 fn times_expm1<const FUSED: bool>(p: f64, x: f64, g: f64) -> f64 {
-    let near = x.abs() <= 1.0;
+    let near = x.abs() <= NEAR_0;
     let x = if near { x } else { 0.0 };
     if near { p * (x + exp_tail::<FUSED>(x)) } else { g - p }
 }

@@ -410,19 +410,18 @@ pub(crate) fn exp<const FUSED: bool>(x: f64) -> f64 {
     if inside { f64::from_bits(scaled) } else { 0.0 }
 }
 
-/// `eˣ − 1 − x` for `|x| ≤ 2`, without cancellation; relative error below 1e-15.
+/// How far [`exp_tail`] goes. Beyond it a difference from 1 or `1 + x` has all the digits but one bit or two.
+pub(crate) const NEAR_0: f64 = 0.69;
+
+/// `eˣ − 1 − x` for x up to [`NEAR_0`] on either side, without cancellation; relative error below 1e-15.
 ///
-/// A series for an eighth of x, and three times `φ(2z) = (eᶻ − 1)² + 2·φ(z)`.
+/// A series for half of x, and `φ(2z) = (eᶻ − 1)² + 2·φ(z)`.
 #[inline(always)]
 pub(crate) fn exp_tail<const FUSED: bool>(x: f64) -> f64 {
-    let mut z = x / 8.0;
-    let mut tail = z * z * exp_series::<FUSED>(z);
-    for _ in 0..3 {
-        let expm1 = z + tail;
-        tail = mul_add_f64::<FUSED>(expm1, expm1, 2.0 * tail);
-        z *= 2.0;
-    }
-    tail
+    let z = 0.5 * x;
+    let tail = z * z * exp_series::<FUSED>(z);
+    let expm1 = z + tail;
+    mul_add_f64::<FUSED>(expm1, expm1, 2.0 * tail)
 }
 
 /// `(eʳ − 1 − r)/r²` for `|r| ≤ ln 2 / 2`.

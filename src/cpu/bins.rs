@@ -326,9 +326,8 @@ impl Columns {
         if kind == Kind::Probs {
             // The largest of each column but the one that is that of all.
             let first = self.tops.iter().position(|&x| x == top);
-            for lane in 0..LANES {
-                let is_top = Some(lane) == first;
-                rests[lane] += if is_top { 0.0 } else { greater(self.tops[lane], 0.0) };
+            for (lane, (rest, &top)) in rests.iter_mut().zip(&self.tops).enumerate() {
+                *rest += if Some(lane) == first { 0.0 } else { greater(top, 0.0) };
             }
         }
         let rest = tree_sum(rests);

@@ -441,6 +441,8 @@ pub(super) struct Settled {
     pub distance: f64,
     /// Whether they are nearer to having no bin in common than to each other.
     pub is_near_end: bool,
+    /// Whether what stands for 0 shows beside the overlap, of a value that is its logarithm.
+    pub is_overlap_faint: bool,
 }
 
 /// The value of a row, and how far apart its sides are.
@@ -448,6 +450,7 @@ struct Closed {
     value: f64,
     distance: f64,
     is_near_end: bool,
+    is_overlap_faint: bool,
 }
 
 impl Known {
@@ -497,7 +500,8 @@ impl Asked {
         overlap: f64,
     ) -> Option<Closed> {
         if self.is_infinite(known) {
-            return Some(Closed { value: f64::INFINITY, distance: 0.0, is_near_end: false });
+            let (value, distance) = (f64::INFINITY, 0.0);
+            return Some(Closed { value, distance, is_near_end: false, is_overlap_faint: false });
         }
         let per_mass = known.per_mass();
         let sum = self.factor * per_mass * summed;
@@ -520,7 +524,9 @@ impl Asked {
         // Nearer to 1 it comes of the sum.
         let ln_overlap = if more.abs() < FAR { 0.0 } else { overlap.ln() };
         let value = self.divergence.of_sums(sum, ln_overlap, Mass::Normalize);
-        Some(Closed { value, distance, is_near_end: sum > 0.5 * form.largest() })
+        let is_near_end = sum > 0.5 * form.largest();
+        let is_overlap_faint = overlap < LEAST_OVERLAP;
+        Some(Closed { value, distance, is_near_end, is_overlap_faint })
     }
 }
 
@@ -540,10 +546,10 @@ impl Row<'_> {
             true => tree_sum(summed::<F, FUSED, true, _>(form, sides.numbers, &by)),
             false => 0.0,
         };
-        let Closed { value, distance, is_near_end } =
+        let Closed { value, distance, is_near_end, is_overlap_faint } =
             asked.closed(form, &known, delta, sum, overlap)?;
         let judged = Judged { verdict: Asked::verdict(value), masses: known.masses() };
-        Some(Settled { judged, known, delta, distance, is_near_end })
+        Some(Settled { judged, known, delta, distance, is_near_end, is_overlap_faint })
     }
 }
 

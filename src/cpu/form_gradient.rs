@@ -105,9 +105,10 @@ fn write<F: Form, const FUSED: bool>(
     // Beside a large δ single differences have not the digits that their sum has; nor has what is left of slopes that
     // are nearly the same, where it is of the size of what was lost, times its slopes.
     let is_buried = F::HAS_STEEP_SLOPES && settled.is_near_end && settled.known.some_lost();
-    let has_digits = settled.distance >= delta.abs() && !is_buried;
-    // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
     let is_full = settled.known.look.both as usize == p.len();
+    let is_hidden = settled.is_overlap_faint && !is_full;
+    let has_digits = settled.distance >= delta.abs() && !is_buried && !is_hidden;
+    // A probability of 0 may have a slope that is infinite, which a logarithm is not told of.
     let has_slopes = |side: usize| has_digits && (is_full || logs[side].is_some());
     let mut are_made = [of_p.is_empty() || has_slopes(0), of_q.is_empty() || has_slopes(1)];
     let of_p = if are_made[0] { of_p } else { &mut [] };
@@ -345,11 +346,21 @@ mod tests {
         }
     }
 
-    /// What f32 has not of one side is seen in the root of its product with the other.
+    /// What f32 has not of one side is seen in the root of its product with the other, and so would be what stands
+    /// for 0.
     #[test]
     fn what_is_lost_is_not_lost_on_derivatives() {
-        let p = ndarray::array![[0.0_f32, -88.0, -60.0], [0.0, -60.0, -89.0]];
-        let q = ndarray::array![[-40.0_f32, 0.0, -60.0], [-200.0, -60.0, 0.0]];
+        let none = f32::NEG_INFINITY;
+        let p = ndarray::array![
+            [0.0, -88.0, -60.0, none],
+            [0.0, -60.0, -89.0, none],
+            [0.0, -0.3, -0.6, -65.0],
+        ];
+        let q = ndarray::array![
+            [-40.0, 0.0, -60.0, none],
+            [-200.0, -60.0, 0.0, none],
+            [none, none, none, 0.0],
+        ];
         let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
         let engine = Engine::cpu();
         for divergence in [Divergence::Bhattacharyya, Divergence::Renyi(0.5)] {

@@ -110,7 +110,9 @@ impl Block {
             let (both, lost) = difference_in_two(a, -b);
             let apart = mul_add_f64::<FUSED>(-delta, both, a - b);
             n[bin] = (apart - delta * lost) * per_mass;
-            (x[bin], y[bin]) = (a * per[0], b * per[1]);
+        }
+        for bin in 0..*len {
+            (x[bin], y[bin]) = (p[bin] * by[0] * per[0], q[bin] * by[1] * per[1]);
         }
     }
 

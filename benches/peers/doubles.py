@@ -1,0 +1,144 @@
+"""Rows in f64: this library beside PyTorch and SciPy on the same data, in one run.
+
+    python benches/peers/doubles.py cargo bench --bench doubles --
+
+The words are the command that runs this library's bench. Every answer is held against the divergence in NumPy
+before it is timed. All are timed in turn, round after round, so that whatever else the machine does hits all alike;
+the least time of each counts.
+"""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import scipy
+import torch
+import torch.nn.functional as F
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+
+NUMBERS, ROUNDS = 1 << 20, 5
+
+
+def drawn(kind, rows, bins):
+    random = np.random.default_rng(20261128)
+    if kind == "probs":
+        return [random.dirichlet(np.ones(bins), rows) for _ in range(2)]
+    return [3 * random.standard_normal((rows, bins)) for _ in range(2)]
+
+
+def kl_of_logits(a, b):
+    log_p, log_q = F.log_softmax(a, -1), F.log_softmax(b, -1)
+    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
+
+
+def kl(p, q):
+    return (p * torch.log(p / q)).sum(-1)
+
+
+def js(p, q):
+    m = (p + q) / 2
+    return (kl(p, m) + kl(q, m)) / 2
+
+
+def renyi(p, q):
+    return (p**0.7 * q**0.3).sum(-1).log() / -0.3
+
+
+def entropy(p, q):
+    return -(p * torch.log(p)).sum(-1)
+
+
+def of_softmax(form):
+    return lambda a, b: form(F.softmax(a, -1), F.softmax(b, -1))
+
+
+FORMS = {"kl": kl, "js": js, "renyi:0.7": renyi, "entropy": entropy}
+
+
+def with_gradients(form, p, q):
+    sides = [side.clone().requires_grad_() for side in (p, q)]
+    form(*sides).sum().backward()
+    return [side.grad for side in sides]
+
+
+def expected(name, p, q):
+    """In NumPy, of probabilities."""
+    m = (p + q) / 2
+    return {
+        "kl": lambda: (p * np.log(p / q)).sum(-1),
+        "js": lambda: ((p * np.log(p / m)).sum(-1) + (q * np.log(q / m)).sum(-1)) / 2,
+        "renyi:0.7": lambda: np.log((p**0.7 * q**0.3).sum(-1)) / -0.3,
+        "entropy": lambda: -(p * np.log(p)).sum(-1),
+    }[name]()
+
+
+def peers(kind, p, q):
+    """What computes each of them besides, by its name and the tool's."""
+    p_tensor, q_tensor = torch.from_numpy(p), torch.from_numpy(q)
+    softmax = [F.softmax(side, -1).numpy() if kind == "logits" else side for side in (p_tensor, q_tensor)]
+    p_probs, q_probs = [np.asarray(side) for side in softmax]
+    tools = {}
+    for name, form in FORMS.items():
+        if kind == "logits":
+            form = kl_of_logits if name == "kl" else of_softmax(form)
+        compiled = torch.compile(form, dynamic=False)
+        for tool, run in ("PyTorch eager", form), ("torch.compile", compiled):
+            got = run(p_tensor, q_tensor).numpy()
+            assert np.allclose(got, expected(name, p_probs, q_probs), rtol=1e-8), (tool, name)
+            tools[name, tool] = lambda run=run: run(p_tensor, q_tensor)
+        if name in ("kl", "js"):
+            tools[f"{name}-gradient", "PyTorch eager"] = (
+                lambda form=form: with_gradients(form, p_tensor, q_tensor)
+            )
+    if kind == "probs":
+        tools["kl", "SciPy"] = lambda: rel_entr(p, q).sum(-1)
+        tools["js", "SciPy"] = lambda: jensenshannon(p, q, axis=-1) ** 2
+    return tools
+
+
+def ours(command, kind, rows, bins, folder):
+    words = [*command, kind, str(rows), str(bins), f"{folder}/p", f"{folder}/q"]
+    printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in printed.splitlines() if " ms " in line]
+    return {words[0]: float(words[3]) / 1e3 for words in lines}
+
+
+def least(times, name, tool, seconds):
+    times[name, tool] = min(times.get((name, tool), np.inf), seconds)
+
+
+def main():
+    command, threads = sys.argv[1:], len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    print(f"{datetime.date.today()}, {platform.machine()}, {threads} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"PyTorch {torch.__version__}, SciPy {scipy.__version__}; nanoseconds per bin of one side")
+    tools = ["kullback", "torch.compile", "PyTorch eager", "SciPy"]
+    print("| | " + " | ".join(tools) + " |\n| --- |" + " ---: |" * len(tools))
+    for kind in ("probs", "logits"):
+        for bins in (64, 1024, 32000):
+            rows, times = NUMBERS // bins, {}
+            p, q = drawn(kind, rows, bins)
+            with tempfile.TemporaryDirectory() as folder:
+                p.tofile(f"{folder}/p")
+                q.tofile(f"{folder}/q")
+                others = peers(kind, p, q)
+                for _ in range(ROUNDS):
+                    for name, seconds in ours(command, kind, rows, bins, folder).items():
+                        least(times, name, "kullback", seconds)
+                    for (name, tool), run in others.items():
+                        start = time.perf_counter()
+                        run()
+                        least(times, name, tool, time.perf_counter() - start)
+            for name in (*FORMS, "kl-gradient", "js-gradient"):
+                cells = [times.get((name, tool)) for tool in tools]
+                shown = [f"{cell * 1e9 / p.size:.2f}" if cell else "–" for cell in cells]
+                print(f"| `{name}`, {kind}, {bins} bins | " + " | ".join(shown) + " |", flush=True)
+
+
+main()

@@ -24,7 +24,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::eta;
-use crate::term::{NEAR_0, difference_in_two, exp, exp_tail, ln};
+use crate::term::{TAIL_REACH, difference_in_two, exp, exp_tail, ln};
 use crate::verdict::{Judged, MassRule, Verdict};
 
 /// Bins of one block, whose logarithms fit into the nearest cache.
@@ -154,8 +154,11 @@ fn value<T: Element>(batch: &Batch<'_, T>, node: &Node, ln_masses: [f64; 2]) -> 
         Mass::AsGiven if p == 0.0 => 0.0,
         Mass::AsGiven => p * (node.divergence() + ln_ratio),
         Mass::Generalized if p == 0.0 => q,
-        Mass::Generalized if ln_ratio.abs() <= NEAR_0 => {
+        Mass::Generalized if ln_ratio.abs() <= TAIL_REACH => {
             p * (node.divergence() + exp_tail::<false>(-ln_ratio))
+        }
+        Mass::Generalized if ln_ratio.abs() <= 2.0 => {
+            p * (node.divergence() + ((-ln_ratio).exp_m1() + ln_ratio))
         }
         Mass::Generalized => p * (node.divergence() + ln_ratio - 1.0) + q,
     }
@@ -394,7 +397,7 @@ impl<const N: usize> Leaves<N> {
         for at in 0..len {
             let (ln, w, v) = (high[at], w_of[at], v_of[at]);
             let y = ((ln - apart) - beyond) + (low[at] - lost);
-            let near = y.abs() <= NEAR_0;
+            let near = y.abs() <= TAIL_REACH;
             let tail = exp_tail::<FUSED>(if near { -y } else { 0.0 });
             let far_u = v * to_p - w;
             let far_g = far_u + w * if ln.abs() < f64::INFINITY { y } else { 0.0 };

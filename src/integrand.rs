@@ -9,7 +9,7 @@
 use std::f64::consts::LN_2;
 
 use crate::term::{
-    NEAR_0, atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64,
+    TAIL_REACH, atanh_tail, curve_f64, exp, exp_tail, exponent, mul_add_f64, whole_octaves_f64,
 };
 
 /// A sum over the bins of a row.
@@ -84,13 +84,16 @@ impl Integrand {
             Integrand::Power(0.5) | Integrand::Overlap(0.5) => none,
             Integrand::Power(order) | Integrand::Overlap(order) => {
                 let less_1 = if order < 0.5 { -order } else { order - 1.0 };
-                Needs { l: true, far: (MOST_LN - 1.0) / less_1.abs(), ..none }
+                let far = ((MOST_LN - 1.0) / less_1.abs()).min(f64::MAX);
+                Needs { l: true, far, ..none }
             }
-            Integrand::ChiSquared if has_l => Needs { far: FAR_OF_SQUARES, ..none },
+            Integrand::ChiSquared => {
+                Needs { far: if has_l { FAR_OF_SQUARES } else { f64::MAX }, ..none }
+            }
             Integrand::CrossEntropy => Needs { ln_q: true, ..none },
             Integrand::Entropy => Needs { far: 0.0, ..none },
             Integrand::JensenShannon(_) | Integrand::Unmatched => none,
-            Integrand::Variation | Integrand::ChiSquared => none,
+            Integrand::Variation => none,
         }
     }
 
@@ -328,7 +331,7 @@ impl Term for Power {
         let bin = if self.swapped { bin.swapped() } else { bin };
         let z = self.less_1 * bin.l;
         // p·(e^z − 1)/δ, which is p·l in the limit.
-        let small = z.abs() <= NEAR_0;
+        let small = z.abs() <= TAIL_REACH;
         let tail = exp_tail::<FUSED>(if small { z } else { 0.0 });
         let far_off = grown::<FUSED>(bin.p, z, bin.ln_p + z) - bin.p;
         let by_delta = if small { tail } else { far_off } / self.less_1;
@@ -356,8 +359,8 @@ fn horner<const FUSED: bool>(series: &[f64; 10], x: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn grown<const FUSED: bool>(x: f64, z: f64, ln: f64) -> f64 {
     // One comparison in the place of two, which vectors take better.
-    let up = if x > FLOOR { z } else { f64::INFINITY };
-    let (of, by) = if up < MOST_LN { (x, up) } else { (UNIT, ln) };
+    let size = if x > FLOOR { z.abs() } else { f64::INFINITY };
+    let (of, by) = if size < MOST_LN { (x, z) } else { (UNIT, ln) };
     of * exp_of::<FUSED>(by)
 }
 

@@ -7,7 +7,7 @@
 //! `q·v`, from the differences and logarithms of [`Bin`], which need no division by what may be 0.
 
 use crate::integrand::{Bin, MOST_LN, Needs, UNIT, grown, ln_ratio};
-use crate::term::{NEAR_0, exp_tail};
+use crate::term::{TAIL_REACH, exp_tail};
 use crate::{Divergence, Mass};
 
 /// The slopes of a divergence, but for a factor of the row.
@@ -192,7 +192,9 @@ impl Slope {
         let none = Needs { l: false, ln_q: false, far: f64::INFINITY };
         let power = |order: f64, ln_overlap: f64| Needs {
             l: true,
-            far: ((MOST_LN - 1.0 - ln_overlap.abs()) / (order - 1.0).abs()).max(0.0),
+            far: ((MOST_LN - 1.0 - ln_overlap.abs())
+                / (if order < 0.5 { order } else { order - 1.0 }).abs())
+            .clamp(0.0, f64::MAX),
             ..none
         };
         match self.divergence {
@@ -232,14 +234,18 @@ fn to_mixture_at_end(l: f64, w: f64) -> [f64; 2] {
 fn power<const FUSED: bool>(bin: Bin, a: f64, s: f64, [by_u, by_v]: [f64; 2]) -> [f64; 2] {
     let Bin { p, q, l, ln_p, .. } = bin;
     let (of_p, of_q) = ((a - 1.0) * l - s, a * l - s);
-    let g = grown::<FUSED>(p, of_p, ln_p + of_p);
+    // From the one whose part is the larger.
+    let g = match a < 0.5 {
+        true => grown::<FUSED>(q, of_q, (ln_p - l) + of_q),
+        false => grown::<FUSED>(p, of_p, ln_p + of_p),
+    };
     [by_u * times_expm1::<FUSED>(p, of_p, g), -by_v * times_expm1::<FUSED>(q, of_q, g)]
 }
 
 /// `p·(eˣ − 1)` with `g = p·eˣ`, which it is the difference from where that is far off.
 #[inline(always)]
 fn times_expm1<const FUSED: bool>(p: f64, x: f64, g: f64) -> f64 {
-    let near = x.abs() <= NEAR_0;
+    let near = x.abs() <= TAIL_REACH;
     let x = if near { x } else { 0.0 };
     if near { p * (x + exp_tail::<FUSED>(x)) } else { g - p }
 }

@@ -69,9 +69,8 @@ impl Reading {
 
     /// The same for one who needs such logarithms too.
     pub(super) fn with(self, needs: Needs) -> Reading {
-        let is_far = 0.0 < needs.far && needs.far < f64::INFINITY;
         Reading {
-            needs_l: self.needs_l | needs.l | is_far,
+            needs_l: self.needs_l | needs.l,
             needs_ln_q: self.needs_ln_q | needs.ln_q,
             far: self.far.min(needs.far),
             ..self
@@ -233,6 +232,8 @@ struct Columns {
     sums: Vector,
     /// Of logarithms the largest of all columns in each.
     tops: Vector,
+    /// Of logarithms what the exponentials are made beside: not much less than the largest.
+    reference: f64,
     /// The sums of numbers above 0 without the largest; of logarithms those of the exponentials.
     rests: Vector,
     invalid: [u64; LANES],
@@ -242,11 +243,12 @@ impl Columns {
     const NONE: Columns = Columns {
         sums: [0.0; LANES],
         tops: [f64::NEG_INFINITY; LANES],
+        reference: f64::NEG_INFINITY,
         rests: [0.0; LANES],
         invalid: [0; LANES],
     };
 
-    /// Sees some numbers, of which `least` is the least that is one of their kind, or would be.
+    /// Sees some numbers of a kind.
     #[inline(always)]
     fn see<const FUSED: bool>(&mut self, kind: Kind, by: f64, values: &[f64]) {
         match kind {
@@ -257,7 +259,7 @@ impl Columns {
 
     #[inline(always)]
     fn see_probs(&mut self, values: &[f64]) {
-        let Columns { mut sums, mut tops, mut rests, mut invalid } = *self;
+        let Columns { mut sums, mut tops, mut rests, mut invalid, reference } = *self;
         for vector in values.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
                 let (x, top) = (vector[lane], tops[lane]);
@@ -267,7 +269,7 @@ impl Columns {
                 invalid[lane] |= u64::from(!(0.0..f64::INFINITY).contains(&x));
             }
         }
-        *self = Columns { sums, tops, rests, invalid };
+        *self = Columns { sums, tops, rests, invalid, reference };
     }
 
     #[inline(always)]
@@ -288,23 +290,39 @@ impl Columns {
         self.add_exponentials::<FUSED>(by, values);
     }
 
-    /// Takes a larger number for the largest: those that were belong to the rest.
+    /// Takes a larger number for the largest: those that were belong to the rest. Where numbers rise from block to
+    /// block, the rest is not brought to the next at each step, whose rounding would come together.
     #[inline(always)]
     fn raise<const FUSED: bool>(&mut self, by: f64, top: f64) {
-        let unit = exp::<FUSED>((self.tops[0] - top) * by);
+        let was_top = exp::<FUSED>((self.tops[0] - self.reference) * by);
         for lane in 0..LANES {
-            self.rests[lane] = (self.rests[lane] + self.sums[lane]) * unit;
+            let more = if self.sums[lane] > 0.0 { self.sums[lane] * was_top } else { 0.0 };
+            self.rests[lane] += more;
         }
         (self.sums, self.tops) = ([0.0; LANES], [top; LANES]);
+        if (top - self.reference) * by > 1.0 {
+            self.refer_to::<FUSED>(by, top);
+        }
+    }
+
+    /// Brings the rest to another number that exponentials are made beside.
+    #[inline(always)]
+    fn refer_to<const FUSED: bool>(&mut self, by: f64, reference: f64) {
+        if self.reference != reference {
+            let unit = exp::<FUSED>((self.reference - reference) * by);
+            self.rests.iter_mut().for_each(|rest| *rest *= unit);
+            self.reference = reference;
+        }
     }
 
     #[inline(always)]
     fn add_exponentials<const FUSED: bool>(&mut self, by: f64, values: &[f64]) {
         // Of masked sides all exponentials are 0.
-        let (top, mut made) = (greater(self.tops[0], f64::MIN), [0.0; BLOCK]);
+        let [top, reference] = [self.tops[0], self.reference].map(|x| greater(x, f64::MIN));
+        let mut made = [0.0; BLOCK];
         let made = &mut made[..values.len()];
         for bin in 0..values.len() {
-            made[bin] = exp::<FUSED>((values[bin] - top) * by);
+            made[bin] = exp::<FUSED>((values[bin] - reference) * by);
         }
         let Columns { mut sums, mut rests, .. } = *self;
         for (vector, made) in values.as_chunks::<LANES>().0.iter().zip(made.as_chunks::<LANES>().0)
@@ -319,9 +337,12 @@ impl Columns {
     }
 
     #[inline(always)]
-    fn folded(&self, kind: Kind) -> SideLook {
+    fn folded<const FUSED: bool>(mut self, kind: Kind, by: f64) -> SideLook {
         let (sum, invalid) = (tree_sum(self.sums), self.invalid != [0; LANES]);
         let top = self.tops.into_iter().fold(f64::NEG_INFINITY, greater);
+        if kind != Kind::Probs {
+            self.refer_to::<FUSED>(by, top);
+        }
         let mut rests = self.rests;
         if kind == Kind::Probs {
             // The largest of each column but the one that is that of all.
@@ -356,7 +377,8 @@ impl Look {
                 add_differences(&mut differences, sides, [1.0; 2]);
             }
         }
-        let sides = [0, 1].map(|side| columns[side].folded(reading.kinds[side]));
+        let sides =
+            [0, 1].map(|side| columns[side].folded::<FUSED>(reading.kinds[side], reading.by[side]));
         Look { sides, difference: tree_sum(differences) }
     }
 
@@ -456,8 +478,8 @@ fn difference(numbers: &dyn Numbers, reading: &Reading, row: usize, by: [f64; 2]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     pub reading: Reading,
-    /// Of probabilities: exact factors that bring the masses next to each other, and what is to be
-    /// divided by then, for probabilities in units.
+    /// Of probabilities: exact factors that bring the masses next to each other, and what brings numbers to
+    /// probabilities in units then.
     pub by: [f64; 2],
     pub per: [f64; 2],
     /// `(P − Q)/(P + Q)`, and what brings differences to the units.
@@ -468,13 +490,14 @@ pub(super) struct Scale {
     /// is rounded, and that the logarithm of a probability next to 1 has its digits.
     pub tops: [f64; 2],
     pub ln_beyond: [f64; 2],
-    /// What the logarithms of probabilities are made of, and that itself where somebody is sure to ask.
+    /// Of probabilities: what their logarithms are made of, and how they are, where somebody is sure to ask.
     looks: [SideLook; 2],
     masses: [f64; 2],
     logs: [Option<LogsOfProbs>; 2],
 }
 
-/// How the logarithms of a side's probabilities are made, likewise.
+/// How the logarithms of a side's probabilities are made: that of the largest from what is beyond it, all others from
+/// the probability itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogsOfProbs {
     top: f64,
@@ -655,7 +678,8 @@ impl Scale {
     /// itself where the number is a logarithm.
     pub(super) fn per_number(&self, side: usize) -> f64 {
         match self.reading.kinds[side] {
-            Kind::Probs => self.by[side] * self.per[side] / UNIT,
+            // First what is exact, lest the product pass what there are numbers for.
+            Kind::Probs => self.by[side] * (self.per[side] / UNIT),
             _ => self.reading.by[side],
         }
     }
@@ -734,6 +758,19 @@ mod tests {
                 assert_close(merged.rest, all.rest, 1e-15);
                 assert!(!merged.invalid);
             }
+        }
+    }
+
+    /// The rest of such a row is brought to the next largest number time and again.
+    #[test]
+    fn rows_that_rise_keep_their_digits() {
+        for step in [2.0_f64.powi(-17), 2.0_f64.powi(-10), 2.0_f64.powi(-7)] {
+            let side = Array2::from_shape_fn((1, 60_000), |(_, bin)| bin as f64 * step);
+            let batch = Batch::logits(&side, &side).unwrap();
+            let made = look(&batch, 0..60_000).sides[0];
+            let want = (-59_999.0 * step).exp_m1() / (-step).exp_m1() * (-step).exp();
+            assert_eq!(made.sum, 1.0);
+            assert_close(made.rest, want, 2e-15);
         }
     }
 

@@ -93,7 +93,7 @@ impl Block {
         } else {
             self.take_logs::<FUSED>(scale, given);
             self.put(given, reading.none);
-            self.put_ln_p();
+            self.put_ln_p_for(reading);
         }
     }
 
@@ -200,6 +200,7 @@ impl Block {
             q[bin] = if some { greater(y[bin], FLOOR) } else { FLOOR };
             both[bin] = if some { 1.0 } else { 0.0 };
             // No choice between it and 0, which would be put in place under a mask: many vector units are slow at that.
+            // (Where it is no number, neither is the value.)
             n[bin] *= both[bin];
             p_alone |= u64::from(on_p & !on_q);
             q_alone |= u64::from(on_q & !on_p);
@@ -251,13 +252,14 @@ impl Block {
         } else {
             l.fill(0.0);
         }
-        if needs_l && some_small {
+        let is_small_asked = some_small && (needs_l || far < f64::INFINITY);
+        if is_small_asked {
             self.put_small(scale, given);
         }
         if needs_ln_q {
             self.put_logs::<FUSED>(scale, 1, given[1]);
         }
-        if some_far != 0 || some_small && far < f64::INFINITY {
+        if some_far != 0 || is_small_asked {
             self.put_logs::<FUSED>(scale, 0, given[0]);
             self.put_ln_p();
         } else {
@@ -286,6 +288,14 @@ impl Block {
         let logs = scale.logs_of_probs(side);
         for bin in 0..*len {
             ln[bin] = logs.ln::<FUSED>(given[bin], x[bin]);
+        }
+    }
+
+    /// `ln p`, if somebody looks at it.
+    #[inline(always)]
+    fn put_ln_p_for(&mut self, reading: &Reading) {
+        if reading.far < f64::INFINITY {
+            self.put_ln_p();
         }
     }
 
@@ -320,7 +330,7 @@ impl Block {
         } else if reading.is_probs() {
             self.put_made_ratios::<FUSED>();
         }
-        self.put_ln_p();
+        self.put_ln_p_for(reading);
     }
 
     /// The logarithms of the ratios, and the differences.
@@ -373,10 +383,10 @@ impl Block {
 
     /// All its bins.
     #[inline(always)]
-    pub(super) fn bins(&self) -> Bins<'_> {
+    pub(super) fn bins(&self) -> BinsOfBlock<'_> {
         let Block { len, p, q, n, l, ln_p, .. } = self;
         let [p, q, n, l, ln_p] = [p, q, n, l, ln_p].map(|values| &values[..*len]);
-        Bins { p, q, n, l, ln_p }
+        BinsOfBlock { p, q, n, l, ln_p }
     }
 
     /// `ln(p/q)`.
@@ -439,7 +449,7 @@ impl Block {
 
 /// The bins of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Bins<'a> {
+pub(super) struct BinsOfBlock<'a> {
     p: &'a [f64],
     q: &'a [f64],
     n: &'a [f64],
@@ -447,16 +457,16 @@ pub(super) struct Bins<'a> {
     ln_p: &'a [f64],
 }
 
-impl Bins<'_> {
+impl BinsOfBlock<'_> {
     #[inline(always)]
     pub(super) fn at(&self, bin: usize) -> Bin {
-        let Bins { p, q, n, l, ln_p } = *self;
+        let BinsOfBlock { p, q, n, l, ln_p } = *self;
         Bin { p: p[bin], q: q[bin], n: n[bin], l: l[bin], ln_p: ln_p[bin] }
     }
 }
 
 /// `p − q` from the two, and `l = ln(p/q)`: `(p + q)·tanh(l/2)`, by its continued fraction up to the 13, where that
-/// is right to the last digit. Swapping the two changes the sign alone.
+/// is right to 2e-16. Swapping the two changes the sign alone.
 #[inline(always)]
 fn difference_of<const FUSED: bool>([p, q]: [f64; 2], l: f64) -> f64 {
     let fma = mul_add_f64::<FUSED>;

@@ -147,7 +147,7 @@ impl Family {
         if divergence.is_infinite(sums.alone, sums.both) {
             return Verdict::Infinite;
         }
-        let total = |place: usize| sums.total(place, self.terms[place].0);
+        let total = |place: usize| sums.total(&self.reading, place, self.terms[place].0);
         let ln_overlap = match overlap.map(|place| (total(place), self.terms[place].0)) {
             Some((overlap, _)) if (1e-100..1e300).contains(&overlap) => overlap.ln(),
             Some((_, Integrand::Overlap(order))) => far(order),
@@ -237,31 +237,36 @@ impl Sums {
         self.both |= later.both;
     }
 
+    /// The probabilities in bins of one side alone: all of them, to the last digit, where the two have no bin in
+    /// common.
+    fn only(&self, reading: &Reading) -> [f64; 2] {
+        [Side::P, Side::Q].map(|side| {
+            let is_all = !self.both && self.alone[side as usize] && reading.divides(side);
+            if is_all { UNIT } else { tree_sum(self.only[side as usize]) }
+        })
+    }
+
     /// `Σ p·u` and `Σ q·v` of a slope over all bins, of which there are none that make the value
     /// infinite.
-    pub(super) fn means(&self, slope: &Slope) -> [f64; 2] {
+    pub(super) fn means(&self, reading: &Reading, slope: &Slope) -> [f64; 2] {
         let none = f64::NEG_INFINITY;
         let at_ends = [slope.at_end([0.0, none], f64::INFINITY), slope.at_end([none, 0.0], none)];
+        let only = self.only(reading);
         [0, 1].map(|side| {
-            let only = tree_sum(self.only[side]);
-            let alone = if only > 0.0 { only * at_ends[side][side] } else { 0.0 };
+            let alone = if only[side] > 0.0 { only[side] * at_ends[side][side] } else { 0.0 };
             (tree_sum(self.products[side]) + alone) / UNIT
         })
     }
 
     /// A sum over all bins, of which there are none that make it infinite.
-    fn total(&self, place: usize, integrand: Integrand) -> f64 {
+    fn total(&self, reading: &Reading, place: usize, integrand: Integrand) -> f64 {
         if integrand == Integrand::Largest {
             return self.terms[place].into_iter().fold(0.0, f64::max);
         }
-        let mut total = tree_sum(self.terms[place]);
-        for (only, by) in self.only.into_iter().zip(integrand.alone()) {
-            let only = tree_sum(only);
-            if only > 0.0 {
-                total += only * by;
-            }
-        }
-        total / UNIT
+        let (only, by) = (self.only(reading), integrand.alone());
+        let alone = [0, 1].map(|side| if only[side] > 0.0 { only[side] * by[side] } else { 0.0 });
+        // The two first, so that swapping them changes no bits.
+        (tree_sum(self.terms[place]) + (alone[0] + alone[1])) / UNIT
     }
 }
 
@@ -286,18 +291,18 @@ fn add_terms<const FUSED: bool>(
         Integrand::Largest => return find_largest(sums, block.ln_ratios()),
         Integrand::CrossEntropy => block.put_cross_entropies(&mut made),
         Integrand::Entropy => block.put_entropies(&mut made),
-        sum => sum.visit(power, Made::<FUSED> { block, into: &mut made }),
+        sum => sum.visit(power, MakeTerms::<FUSED> { block, into: &mut made }),
     }
     add_up(sums, &made[..block.len()]);
 }
 
 /// Makes a term of each bin of a block.
-struct Made<'a, const FUSED: bool> {
+struct MakeTerms<'a, const FUSED: bool> {
     block: &'a Block,
     into: &'a mut Values,
 }
 
-impl<const FUSED: bool> Visit for Made<'_, FUSED> {
+impl<const FUSED: bool> Visit for MakeTerms<'_, FUSED> {
     #[inline(always)]
     fn take<T: Term>(self, term: T) {
         let (bins, into) = (self.block.bins(), &mut self.into[..self.block.len()]);
@@ -565,5 +570,57 @@ mod tests {
         assert_eq!(as_given(9.0, -8.0, || [0.99, 5.0]), 0.99);
         assert_eq!(as_given(9.0, -8.0, || [0.99, 17.0]), 1.0);
         assert_eq!(as_given(8.0, -9.0, || [-0.99, 5.0]), -0.99);
+    }
+
+    fn value(divergence: Divergence, p: &[f64], q: &[f64]) -> f64 {
+        let side = |numbers: &[f64]| {
+            ndarray::Array2::from_shape_vec((1, numbers.len()), numbers.to_vec()).unwrap()
+        };
+        let (p, q) = (side(p), side(q));
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        match closer_look(divergence, &batch, 0).verdict {
+            Verdict::Value(value) => value,
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    /// Whatever their masses round to.
+    #[test]
+    fn what_has_no_bin_in_common_has_the_largest_value_to_the_last_digit() {
+        for mass in 1..200 {
+            let (p, q) = ([f64::from(mass), 3.0, 0.0], [0.0, 0.0, f64::from(mass)]);
+            let js = value(Divergence::JensenShannon(0.5), &p, &q);
+            assert!((js - std::f64::consts::LN_2).abs() <= f64::EPSILON / 2.0, "{mass}: {js}");
+            assert_eq!(value(Divergence::TotalVariation, &p, &q), 1.0, "{mass}");
+            assert_eq!(value(Divergence::Hellinger, &p, &q), 1.0, "{mass}");
+        }
+    }
+
+    /// Also what only one of two sides has.
+    #[test]
+    fn what_is_symmetric_is_so_in_its_bits() {
+        let noise = crate::cpu::tests::noise;
+        for row in 0..200 {
+            let side = |at: usize| [noise(row, at), noise(row + 7, at), noise(row + 50, at)];
+            let (mut p, mut q) = (side(1), side(2));
+            (p[2], q[1]) = (0.0, 0.0);
+            for divergence in [
+                Divergence::TotalVariation,
+                Divergence::JensenShannon(0.5),
+                Divergence::Hellinger,
+                Divergence::Renyi(0.5),
+            ] {
+                let (one, other) = (value(divergence, &p, &q), value(divergence, &q, &p));
+                assert_eq!(one, other, "{divergence}, row {row}");
+            }
+        }
+    }
+
+    /// A probability too small for a number counts as itself, whatever else is asked for.
+    #[test]
+    fn squares_are_those_of_the_smallest_numbers() {
+        let chi2 = value(Divergence::ChiSquared, &[1.0, 1e-100], &[1.0, 1e-315]);
+        let want = 1e-200 / 1e-315;
+        assert!((chi2 - want).abs() < 1e-6 * want, "{chi2:e}, not {want:e}");
     }
 }

@@ -379,7 +379,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             slope = slope.at(value, tops);
         }
         let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
-        let means = slope.means(work.sums.means(&self.slope));
+        let means = slope.means(work.sums.means(&reading, &self.slope));
         let lines = [0, 1].map(|side| Line {
             kind: reading.kind([Side::P, Side::Q][side]),
             by: weight * scale.per_number(side),
@@ -974,5 +974,25 @@ mod tests {
                 assert_eq!(is_fast, bins > 1, "{divergence}, {bins} {kinds:?}");
             }
         }
+    }
+
+    /// Masses whose inverses have no room for units, and slopes that are small beside what they are made of.
+    #[test]
+    fn derivatives_are_numbers_wherever_they_have_one() {
+        let of_q = |divergence, [p, q]: [[f64; 2]; 2], mass| {
+            let (p, q) = (array![p], array![q]);
+            let batch = Batch::probs(&p, &q).unwrap().with_mass(mass);
+            let made = crate::Engine::cpu().gradient(divergence, &batch, crate::Wanted::Q, None);
+            made.unwrap().q.unwrap()[[0, 0]]
+        };
+        let assert_close =
+            |got: f64, want: f64| assert!((got - want).abs() < 1e-10 * want.abs(), "{got:e}");
+        let tiny = [[1e-295, 2e-295], [2e-295, 1e-295]];
+        // (1 − p/q) / Q
+        assert_close(of_q(Divergence::Kl, tiny, Mass::Normalize), 0.5 / 3e-295);
+        // (1 − (p/q)^0.1) / 0.1
+        let apart = [[1e200, 1.0], [1e-147, 1.0]];
+        let want = (1.0 - 10_f64.powf(34.7)) / 0.1;
+        assert_close(of_q(Divergence::Alpha(0.1), apart, Mass::Generalized), want);
     }
 }

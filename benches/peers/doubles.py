@@ -80,6 +80,8 @@ def expected(name, p, q):
 
 def peers(kind, p, q):
     """What computes each of them besides, by its name and the tool's."""
+    # It compiles one function for so many shapes only, and then no more.
+    torch.compiler.reset()
     p_tensor, q_tensor = torch.from_numpy(p), torch.from_numpy(q)
     softmax = [F.softmax(side, -1).numpy() if kind == "logits" else side for side in (p_tensor, q_tensor)]
     p_probs, q_probs = [np.asarray(side) for side in softmax]

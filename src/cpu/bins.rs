@@ -377,8 +377,9 @@ impl Look {
                 add_differences(&mut differences, sides, [1.0; 2]);
             }
         }
-        let sides =
-            [0, 1].map(|side| columns[side].folded::<FUSED>(reading.kinds[side], reading.by[side]));
+        // Without a closure, which would not be compiled for the vector unit at hand.
+        let ([p, q], Reading { kinds, by, .. }) = (columns, *reading);
+        let sides = [p.folded::<FUSED>(kinds[0], by[0]), q.folded::<FUSED>(kinds[1], by[1])];
         Look { sides, difference: tree_sum(differences) }
     }
 

@@ -979,20 +979,27 @@ mod tests {
     /// Masses whose inverses have no room for units, and slopes that are small beside what they are made of.
     #[test]
     fn derivatives_are_numbers_wherever_they_have_one() {
-        let of_q = |divergence, [p, q]: [[f64; 2]; 2], mass| {
+        let gradients = |divergence, [p, q]: [[f64; 2]; 2], mass| {
             let (p, q) = (array![p], array![q]);
             let batch = Batch::probs(&p, &q).unwrap().with_mass(mass);
-            let made = crate::Engine::cpu().gradient(divergence, &batch, crate::Wanted::Q, None);
-            made.unwrap().q.unwrap()[[0, 0]]
+            let made = crate::Engine::cpu().gradient(divergence, &batch, crate::Wanted::Both, None);
+            let made = made.unwrap();
+            [made.p.unwrap(), made.q.unwrap()]
         };
         let assert_close =
             |got: f64, want: f64| assert!((got - want).abs() < 1e-10 * want.abs(), "{got:e}");
         let tiny = [[1e-295, 2e-295], [2e-295, 1e-295]];
         // (1 − p/q) / Q
-        assert_close(of_q(Divergence::Kl, tiny, Mass::Normalize), 0.5 / 3e-295);
+        let [_, of_q] = gradients(Divergence::Kl, tiny, Mass::Normalize);
+        assert_close(of_q[[0, 0]], 0.5 / 3e-295);
         // (1 − (p/q)^0.1) / 0.1
         let apart = [[1e200, 1.0], [1e-147, 1.0]];
-        let want = (1.0 - 10_f64.powf(34.7)) / 0.1;
-        assert_close(of_q(Divergence::Alpha(0.1), apart, Mass::Generalized), want);
+        let [_, of_q] = gradients(Divergence::Alpha(0.1), apart, Mass::Generalized);
+        assert_close(of_q[[0, 0]], (1.0 - 10_f64.powf(34.7)) / 0.1);
+        // 1 − √(q/p)/Σ√(p·q), beside an overlap that is next to nothing
+        let next_to_disjoint = [[1.0, 1e-307], [1e-307, 1.0]];
+        let [of_p, of_q] = gradients(Divergence::Renyi(0.5), next_to_disjoint, Mass::Check);
+        assert_close(of_p[[0, 1]], -0.5e307);
+        assert_close(of_q[[0, 0]], -0.5e307);
     }
 }

@@ -73,20 +73,28 @@ pub(crate) struct Needs {
     pub far: f64,
 }
 
+impl Needs {
+    pub(crate) const NONE: Needs = Needs { l: false, ln_q: false, far: f64::INFINITY };
+
+    /// Those of powers of an order, divided by an overlap whose logarithm is this: [`grown`] goes by the logarithm
+    /// where an exponent is far off.
+    pub(crate) fn of_power(order: f64, ln_overlap: f64) -> Needs {
+        let by = if order < 0.5 { order } else { order - 1.0 };
+        let far = (MOST_LN - 1.0 - ln_overlap.abs()) / by.abs();
+        Needs { l: true, far: far.clamp(0.0, f64::MAX), ..Needs::NONE }
+    }
+}
+
 impl Integrand {
     /// The logarithms that the terms look at, of bins that have `ln(p/q)` or not.
     pub(crate) fn needs(self, has_l: bool) -> Needs {
-        let none = Needs { l: false, ln_q: false, far: f64::INFINITY };
+        let none = Needs::NONE;
         match self {
             Integrand::Kl | Integrand::ReverseKl | Integrand::Jeffreys | Integrand::Largest => {
                 Needs { l: true, ..none }
             }
             Integrand::Power(0.5) | Integrand::Overlap(0.5) => none,
-            Integrand::Power(order) | Integrand::Overlap(order) => {
-                let less_1 = if order < 0.5 { -order } else { order - 1.0 };
-                let far = ((MOST_LN - 1.0) / less_1.abs()).min(f64::MAX);
-                Needs { l: true, far, ..none }
-            }
+            Integrand::Power(order) | Integrand::Overlap(order) => Needs::of_power(order, 0.0),
             Integrand::ChiSquared => {
                 Needs { far: if has_l { FAR_OF_SQUARES } else { f64::MAX }, ..none }
             }
@@ -365,7 +373,7 @@ pub(crate) fn grown<const FUSED: bool>(x: f64, z: f64, ln: f64) -> f64 {
 }
 
 /// From here on `e` to it counts as beyond the range.
-pub(crate) const MOST_LN: f64 = 700.0;
+const MOST_LN: f64 = 700.0;
 
 /// From this `ln(p/q)` on a squared difference goes by the logarithms.
 const FAR_OF_SQUARES: f64 = 40.0;

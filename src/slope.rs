@@ -6,7 +6,7 @@
 //! where p = q, and nothing large has to cancel near there. What is formed are the products `p·u` and
 //! `q·v`, from the differences and logarithms of [`Bin`], which need no division by what may be 0.
 
-use crate::integrand::{Bin, MOST_LN, Needs, UNIT, grown, ln_ratio};
+use crate::integrand::{Bin, Needs, UNIT, grown, ln_ratio};
 use crate::term::{TAIL_REACH, exp_tail};
 use crate::{Divergence, Mass};
 
@@ -189,23 +189,16 @@ impl Slope {
 
     /// The logarithms that the products look at.
     pub(crate) fn needs(&self) -> Needs {
-        let none = Needs { l: false, ln_q: false, far: f64::INFINITY };
-        let power = |order: f64, ln_overlap: f64| Needs {
-            l: true,
-            far: ((MOST_LN - 1.0 - ln_overlap.abs())
-                / (if order < 0.5 { order } else { order - 1.0 }).abs())
-            .clamp(0.0, f64::MAX),
-            ..none
-        };
+        let none = Needs::NONE;
         match self.divergence {
             Divergence::Kl | Divergence::ReverseKl | Divergence::Jeffreys => {
                 Needs { l: true, ..none }
             }
             Divergence::Renyi(f64::INFINITY) => Needs { l: true, ..none },
             Divergence::Renyi(0.0) | Divergence::Tsallis(0.0) => none,
-            Divergence::Renyi(a) => power(a, (a - 1.0) * self.value),
-            Divergence::Bhattacharyya => power(0.5, self.value),
-            Divergence::Tsallis(a) | Divergence::Alpha(a) => power(a, 0.0),
+            Divergence::Renyi(a) => Needs::of_power(a, (a - 1.0) * self.value),
+            Divergence::Bhattacharyya => Needs::of_power(0.5, self.value),
+            Divergence::Tsallis(a) | Divergence::Alpha(a) => Needs::of_power(a, 0.0),
             Divergence::JensenShannon(_) | Divergence::JsDistance => none,
             Divergence::Hellinger | Divergence::TotalVariation | Divergence::ChiSquared => none,
             Divergence::CrossEntropy => Needs { l: true, far: 0.0, ..none },

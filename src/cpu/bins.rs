@@ -82,21 +82,6 @@ impl Reading {
         self.kinds == [Kind::Probs; 2]
     }
 
-    /// What the numbers of a side are.
-    pub(super) fn kind(&self, side: Side) -> Kind {
-        self.kinds[side as usize]
-    }
-
-    /// What they are multiplied by.
-    pub(super) fn by(&self, side: Side) -> f64 {
-        self.by[side as usize]
-    }
-
-    /// The number of a bin that is not there.
-    pub(super) fn none(&self, side: Side) -> f64 {
-        self.none[side as usize]
-    }
-
     /// Whether a side is divided by its mass.
     pub(super) fn divides(&self, side: Side) -> bool {
         self.divided[side as usize]

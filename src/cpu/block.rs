@@ -11,7 +11,7 @@ use crate::integrand::{Bin, FLOOR, UNIT, exp_of, ln_ratio};
 use crate::kind::Kind;
 use crate::term::{difference_in_two, greater, lesser, mul_add_f64};
 
-/// What stands for the logarithm of none: anything whose exponential is 0.
+/// What stands for the logarithm of none, where terms look at it: its exponential is 0.
 const LN_FLOOR: f64 = -1000.0;
 
 /// Up to `BLOCK` bins of a row, and what fills them up to whole vectors.

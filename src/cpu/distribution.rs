@@ -33,7 +33,7 @@ impl Distribution {
     /// Of the numbers of a row, which are used up.
     pub(super) fn new(side: Side, mut numbers: Vec<f64>, reading: &Reading) -> Distribution {
         let filled_up = numbers.len().next_multiple_of(LANES);
-        numbers.resize(filled_up, reading.none(side));
+        numbers.resize(filled_up, reading.none[side as usize]);
         let none = vec![0.0; filled_up];
         let mut made = Distribution {
             x: numbers,
@@ -62,20 +62,21 @@ impl pulp::WithSimd for Make<'_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Make { made, side, reading } = self;
-        let least = reading.none(side);
+        let Reading { kinds, by, none, .. } = *reading;
+        let (kind, by, least) = (kinds[side as usize], by[side as usize], none[side as usize]);
+        let divided = reading.divides(side);
         made.is_invalid = made
             .x
             .iter()
             .fold(false, |invalid, &x| invalid | !((x >= least) & (x < f64::INFINITY)));
         if made.is_invalid {
             made.mass = f64::NAN;
-        } else if reading.kind(side) == Kind::Probs {
+        } else if kind == Kind::Probs {
             match S::IS_SCALAR {
-                true => made.of_probs::<false>(reading.divides(side)),
-                false => made.of_probs::<true>(reading.divides(side)),
+                true => made.of_probs::<false>(divided),
+                false => made.of_probs::<true>(divided),
             }
         } else {
-            let (by, kind, divided) = (reading.by(side), reading.kind(side), reading.divides(side));
             match S::IS_SCALAR {
                 true => made.of_logs::<false>(by, kind, divided),
                 false => made.of_logs::<true>(by, kind, divided),

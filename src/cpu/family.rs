@@ -1,11 +1,11 @@
 //! Rows of any divergences on the CPU, several of the same batch in one go: in f64, from the bins as
-//! [`bins`](super::bins) has them.
+//! [`block`](super::block) has them.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bins::{BLOCK, LANES, Look, Numbers, Reading, Scale, Values, windows};
+use super::bins::{BLOCK, LANES, Look, Numbers, Reading, Scale, Values, Vector, windows};
 use super::block::{Block, Space};
 use crate::batch::Batch;
 use crate::chain::tree_sum;
@@ -20,8 +20,6 @@ use crate::{Divergence, Mass};
 
 /// Bins of a long row that one task takes.
 pub(super) const SEGMENT: usize = 1 << 16;
-
-type Vector = [f64; LANES];
 
 /// The verdict on one row, reached in f64: what is made of it where a device lacks digits.
 pub(crate) fn closer_look<T: Element>(

@@ -381,7 +381,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let (factor, constants) = (slope.factor(), slope.constants(self.batch.mass()));
         let means = slope.means(work.sums.means(&reading, &self.slope));
         let lines = [0, 1].map(|side| Line {
-            kind: reading.kind([Side::P, Side::Q][side]),
+            kind: reading.kinds[side],
             by: weight * scale.per_number(side),
             factor,
             shift: match reading.divides([Side::P, Side::Q][side]) {

@@ -1,5 +1,6 @@
 //! The CPU backend: rows spread over threads, vector code within a row.
 
+mod ahead;
 mod bins;
 mod block;
 mod distribution;

@@ -3,7 +3,8 @@
 use pulp::Simd;
 use pulp::bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 
-use super::sums::{CHAIN, Four, LANES};
+use super::ahead;
+use super::sums::{CHAIN, Four, LANES, MIDDLING};
 use crate::term::{ATANH_FIFTH, ONE_OCTAVE_F32};
 
 /// The sums of three levels of chains of blocks, and the least of all numbers: one vector of the machine after
@@ -71,11 +72,16 @@ impl<S: Simd> Part<S> {
         self.put(sum[3], &mut sums.d);
     }
 
-    /// Sums of g, p, q and d.
+    /// Sums of g, p, q and d. The last vector of each block, whose memory the first waited for, asks for that
+    /// of the block that is as far ahead as the sums of a long row go at a time.
     #[inline(always)]
     fn chain(&self, p: &[[f32; LANES]], q: &[[f32; LANES]], least: &mut S::f32s) -> [S::f32s; 4] {
         let (simd, mut sums) = (self.simd, none(self.simd));
         for (p, q) in p.iter().zip(q) {
+            if self.at == LANES / S::F32_LANES - 1 {
+                ahead::ask(p, MIDDLING / LANES);
+                ahead::ask(q, MIDDLING / LANES);
+            }
             let (p, q) = (self.of(p), self.of(q));
             *least = simd.min_f32s(simd.min_f32s(p, q), *least);
             sums = add(simd, sums, [bregman(simd, p, q), p, q, simd.sub_f32s(p, q)]);

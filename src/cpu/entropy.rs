@@ -63,19 +63,27 @@ fn judged_side_by_side<const FUSED: bool, const OF: usize>(
     asked: &Asked,
     group: &Group<'_>,
 ) -> Verdicts {
-    let (mut are_open, mut per_mass) = ([false; LANES], [0.0; LANES]);
+    let masses = group.sums();
+    let (mut are_plain, mut per_mass) = (group.are_plain, [0.0; LANES]);
     for lane in 0..LANES {
-        let Some(known) = group.known(lane) else { continue };
-        if let Some(by) = opened::<OF>(asked, &known) {
-            (are_open[lane], per_mass[lane]) = (true, by);
-        }
+        per_mass[lane] = (1.0 / masses[OF][lane]) as f32;
+        are_plain[lane] &= masses[OF][lane] <= LARGEST;
+    }
+    let mut are_open = are_plain;
+    for lane in (0..LANES).filter(|&lane| !are_plain[lane]) {
+        let opened = group.known(lane).and_then(|known| opened::<OF>(asked, &known));
+        (are_open[lane], per_mass[lane]) = (opened.is_some(), opened.unwrap_or(0.0));
     }
     let [logs, top, others] = sums::<FUSED, OF, _>(group.numbers, &per_mass);
     let mut verdicts = Verdicts::none();
-    for lane in 0..LANES {
-        if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
-            verdicts.put(lane, closed(asked, &known, [logs[lane], top[lane], others[lane]]));
-        }
+    for lane in (0..LANES).filter(|&lane| are_open[lane]) {
+        let sums = [logs[lane], top[lane], others[lane]];
+        let closed = if are_plain[lane] {
+            Some(value(sums, masses[0][lane]))
+        } else {
+            group.known(lane).and_then(|known| closed(asked, &known, sums))
+        };
+        verdicts.put(lane, closed);
     }
     verdicts
 }
@@ -89,13 +97,19 @@ fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<f32> {
 
 /// The value of a row whose sums were made, which may be infinite.
 #[inline(always)]
-fn closed(asked: &Asked, known: &Known, [logs, top, others]: [f64; 3]) -> Option<f64> {
+fn closed(asked: &Asked, known: &Known, sums: [f64; 3]) -> Option<f64> {
     if asked.is_infinite(known) {
         return Some(f64::INFINITY);
     }
-    let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
-    let value = (logs - of_top) / known.look.masses[0];
+    let value = value(sums, known.look.masses[0]);
     (value >= LEAST || !known.some_lost()).then_some(value)
+}
+
+/// That of the sums of a row, by the mass of P.
+#[inline(always)]
+fn value([logs, top, others]: [f64; 3], mass: f64) -> f64 {
+    let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
+    (logs - of_top) / mass
 }
 
 /// What is summed in all lanes: `−Σ p·ln q` without the bin in which q is most of its mass, if there is one; p in

@@ -68,32 +68,46 @@ impl<F: Form> Method for OfForm<F> {
     #[inline(always)]
     fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
         let (form, numbers) = (F::of(asked.divergence), group.numbers);
+        let [p_masses, q_masses, apart] = group.sums();
+        let takes_logs = group.sides_of_logs() == 0 || form.takes_logs(false);
         // In arrays, and made again where it is asked for: records that are copied wait for what was just written.
-        let (mut are_open, mut deltas) = ([false; LANES], [0.0; LANES]);
+        let (mut are_plain, mut deltas) = (group.are_plain, [0.0; LANES]);
+        let mut per_mass = [0.0; LANES];
         for lane in 0..LANES {
-            let Some(known) = group.known(lane) else { continue };
-            if let Some(delta) = asked.opened(form, &known) {
-                (are_open[lane], deltas[lane]) = (true, delta);
-            }
+            let (p, q) = (p_masses[lane], q_masses[lane]);
+            (deltas[lane], per_mass[lane]) = (apart[lane] / (p + q), self::per_mass(p, q));
+            are_plain[lane] &= (deltas[lane].abs() <= MOST_APART) & takes_logs;
+        }
+        let mut are_open = are_plain;
+        for lane in (0..LANES).filter(|&lane| !are_plain[lane]) {
+            let opened = group.known(lane).and_then(|known| asked.opened(form, &known));
+            (are_open[lane], deltas[lane]) = (opened.is_some(), opened.unwrap_or(0.0));
         }
         let by = ToOneMass::<Vector>::of(&deltas);
         let sums = summed::<F, FUSED, false, _>(form, numbers, &by);
+        let more_per_sum = asked.more_per_sum();
         let mut are_far = false;
         for lane in 0..LANES {
-            if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
-                are_far |= asked.is_far(&known, sums[lane]);
-            }
+            are_far |= are_open[lane]
+                & (more_per_sum * (asked.factor * per_mass[lane] * sums[lane]) <= -FAR);
         }
         let overlaps = match are_far {
             true => summed::<F, FUSED, true, _>(form, numbers, &by),
             false => [0.0; LANES],
         };
+        let least = least_distance::<F>(numbers.differences.is_some(), group.sides_of_logs());
         let mut verdicts = Verdicts::none();
-        for lane in 0..LANES {
-            if let (true, Some(known)) = (are_open[lane], group.known(lane)) {
-                let closed = asked.closed(form, &known, deltas[lane], sums[lane], overlaps[lane]);
-                verdicts.put(lane, closed.map(|closed| closed.value));
-            }
+        for lane in (0..LANES).filter(|&lane| are_open[lane]) {
+            let (sum, overlap) = (sums[lane], overlaps[lane]);
+            let closed = if are_plain[lane] {
+                let (per_mass, delta) = (per_mass[lane], deltas[lane]);
+                let end = End { per_mass, delta, least, some_lost: false, more_per_sum };
+                asked.ended(form, end, sum, overlap)
+            } else {
+                let known = group.known(lane);
+                known.and_then(|known| asked.closed(form, &known, deltas[lane], sum, overlap))
+            };
+            verdicts.put(lane, closed.map(|closed| closed.value));
         }
         verdicts
     }
@@ -453,12 +467,36 @@ struct Closed {
     is_overlap_faint: bool,
 }
 
+/// What a sum over a row, brought to the same mass, is to be multiplied by.
+#[inline(always)]
+fn per_mass(p_mass: f64, q_mass: f64) -> f64 {
+    (p_mass + q_mass) / (2.0 * p_mass * q_mass)
+}
+
+/// The least distance that rows have their digits from, of which so many sides are logarithms.
+#[inline(always)]
+fn least_distance<F: Form>(has_differences: bool, sides_of_logs: usize) -> f64 {
+    let owe_digits = if has_differences { 0 } else { sides_of_logs };
+    LEAST.max(owe_digits as f64 * F::LEAST_OF_LOGS)
+}
+
+/// What makes a value of the sums of a row.
+#[derive(Clone, Copy)]
+struct End {
+    per_mass: f64,
+    delta: f64,
+    /// See [`least_distance`].
+    least: f64,
+    some_lost: bool,
+    /// See [`Asked::more_per_sum`].
+    more_per_sum: f64,
+}
+
 impl Known {
-    /// What a sum over the row, brought to the same mass, is to be multiplied by.
     #[inline(always)]
     fn per_mass(&self) -> f64 {
         let [p_mass, q_mass] = self.look.masses;
-        (p_mass + q_mass) / (2.0 * p_mass * q_mass)
+        per_mass(p_mass, q_mass)
     }
 }
 
@@ -474,11 +512,11 @@ impl Asked {
         (self.takes(known) && takes_logs && is_near).then_some(delta)
     }
 
-    /// By how much the overlap of a row is larger than 1.
+    /// By how much the overlap of a row is larger than 1, in terms of its sum.
     #[inline(always)]
-    fn more_than_1(&self, sum: f64) -> f64 {
+    fn more_per_sum(&self) -> f64 {
         match self.divergence.integrands()[1] {
-            Some(Integrand::Overlap(order)) => order * (order - 1.0) * sum,
+            Some(Integrand::Overlap(order)) => order * (order - 1.0),
             _ => 0.0,
         }
     }
@@ -486,7 +524,7 @@ impl Asked {
     /// Whether the overlap of a row is to be summed by itself.
     #[inline(always)]
     fn is_far(&self, known: &Known, summed: f64) -> bool {
-        self.more_than_1(self.factor * known.per_mass() * summed) <= -FAR
+        self.more_per_sum() * (self.factor * known.per_mass() * summed) <= -FAR
     }
 
     /// What becomes of a row whose sum was made, and its overlap if it is far.
@@ -503,21 +541,32 @@ impl Asked {
             let (value, distance) = (f64::INFINITY, 0.0);
             return Some(Closed { value, distance, is_near_end: false, is_overlap_faint: false });
         }
-        let per_mass = known.per_mass();
+        let end = End {
+            per_mass: known.per_mass(),
+            delta,
+            least: least_distance::<F>(known.has_differences, known.logs.iter().flatten().count()),
+            some_lost: known.some_lost(),
+            more_per_sum: self.more_per_sum(),
+        };
+        if known.look.both == 0 { None } else { self.ended(form, end, summed, overlap) }
+    }
+
+    /// The same where some bin has mass on both sides, and the value is finite.
+    ///
+    /// What has an end has it to the last digit where rows have no bin in common. All that has a form is divided by
+    /// its mass, whatever the policy.
+    #[inline(always)]
+    fn ended<F: Form>(&self, form: F, end: End, summed: f64, overlap: f64) -> Option<Closed> {
+        let End { per_mass, delta, least, some_lost, more_per_sum } = end;
         let sum = self.factor * per_mass * summed;
         let distance = F::distance(sum);
-        // What has an end has it to the last digit where rows have no bin in common. All that has a form is
-        // divided by its mass, whatever the policy.
-        let owe_digits =
-            if known.has_differences { 0 } else { known.logs.iter().flatten().count() };
-        let of_logs = LEAST.max(owe_digits as f64 * F::LEAST_OF_LOGS);
-        let has_digits = distance >= of_logs.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits || known.look.both == 0 {
+        let has_digits = distance >= least.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
+        if !has_digits {
             return None;
         }
-        let more = self.more_than_1(sum);
+        let more = more_per_sum * sum;
         let overlap = if more <= -FAR { per_mass * overlap } else { 1.0 + more };
-        let has_all = overlap > 0.0 && !known.some_lost();
+        let has_all = overlap > 0.0 && !some_lost;
         if !(has_all || overlap >= LEAST_OVERLAP) {
             return None;
         }

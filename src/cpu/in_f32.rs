@@ -396,7 +396,7 @@ impl Look {
 /// What a look at numbers finds in each lane.
 pub(super) struct Looks {
     /// Of p, of q and of their differences.
-    sums: [[f64; LANES]; 3],
+    pub sums: [[f64; LANES]; 3],
     /// Whether there are bins of P alone and of Q alone, and how many of both.
     found: [[u32; LANES]; 3],
     /// Bits that all numbers but 0 and the usual ones have.
@@ -444,6 +444,21 @@ impl Looks {
             both: found[2].iter().sum(),
             strange: any(&strange),
         }
+    }
+
+    /// Whether all numbers of each lane are usual or 0, with enough of mass, and on both sides where there is any.
+    #[inline(always)]
+    pub(super) fn are_plain(&self) -> [bool; LANES] {
+        let Looks { sums: [p, q, _], found: [p_alone, q_alone, both], strange } = self;
+        let mut are_plain = [false; LANES];
+        for lane in 0..LANES {
+            let alone = p_alone[lane] | q_alone[lane] | (strange[lane] & f32::STRANGE);
+            are_plain[lane] = (alone == 0) & (both[lane] > 0);
+        }
+        for lane in 0..LANES {
+            are_plain[lane] &= (p[lane] >= f32::FAINT) & (q[lane] >= f32::FAINT);
+        }
+        are_plain
     }
 
     /// What was found in the row of a lane.

@@ -21,7 +21,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::Row;
 use crate::sums::eta;
-use crate::term::mul_add;
+use crate::term::{self, lesser, mul_add};
 
 /// Columns that are summed side by side: a constant of the result's bits, not of the machine.
 const LANES: usize = 16;
@@ -665,9 +665,11 @@ impl Exponentials {
     /// Whether the logarithm has the digits for a difference of two.
     #[inline(always)]
     pub(super) fn has_small_ln_mass(&self) -> bool {
-        self.ln_mass.abs() <= 65_536.0
+        self.ln_mass.abs() <= SMALL_LN_MASS
     }
 }
+
+const SMALL_LN_MASS: f64 = 65_536.0;
 
 /// The exponentials of a side's numbers, divided by their sum, in f32 to some 1.5e-7 of each. Nothing if a
 /// number is none of a logarithm, or none has a probability; nor without fused products, whose rounding
@@ -692,8 +694,8 @@ pub(super) fn probabilities<const FUSED: bool>(
 
 /// What a side of rows side by side was.
 pub(super) struct LaneLogs {
-    masses: [f64; LANES],
-    ln_masses: [f64; LANES],
+    pub masses: [f64; LANES],
+    pub ln_masses: [f64; LANES],
     lost: [u32; LANES],
     are_sound: [bool; LANES],
 }
@@ -708,6 +710,18 @@ impl LaneLogs {
             ln_mass: ln_masses[lane],
             some_lost: lost[lane] > 0,
         })
+    }
+
+    /// Whether all numbers of each lane have probabilities in f32, and their mass a logarithm with the digits for
+    /// a difference.
+    #[inline(always)]
+    pub(super) fn are_whole(&self) -> [bool; LANES] {
+        let mut are_whole = self.are_sound;
+        for lane in 0..LANES {
+            let is_small = self.ln_masses[lane].abs() <= SMALL_LN_MASS;
+            are_whole[lane] &= (self.lost[lane] == 0) & is_small;
+        }
+        are_whole
     }
 }
 
@@ -737,11 +751,20 @@ pub(super) fn probabilities_side_by_side<const FUSED: bool>(
     }
     let (mut masses, mut ln_masses) = ([1.0; LANES], [0.0; LANES]);
     for lane in 0..LANES {
-        let made = Exponentials::new(sums[lane], tops[lane], temperature, lost[lane]);
-        (masses[lane], ln_masses[lane]) = (made.of_kind(kind).mass, made.ln_mass);
+        ln_masses[lane] = term::ln::<FUSED>(sums[lane]) + f64::from(tops[lane]) / temperature;
+    }
+    if kind != Kind::Logits {
+        for lane in 0..LANES {
+            let scale = f64::from(tops[lane]) / temperature;
+            are_sound[lane] &= scale <= LARGEST_SCALE;
+            masses[lane] = sums[lane] * term::exp::<FUSED>(lesser(scale, LARGEST_SCALE));
+        }
     }
     LaneLogs { masses, ln_masses, lost, are_sound }
 }
+
+/// The largest logarithm with an exponential in f64.
+const LARGEST_SCALE: f64 = 709.0;
 
 /// The largest number of each lane, and whether one is none of a logarithm.
 #[inline(always)]
@@ -768,22 +791,26 @@ fn exponentials<const FUSED: bool, B: PerLane>(
 ) -> ([f64; LANES], [u32; LANES]) {
     let terms = Terms::new([0.0; 2], 0.0, 1.0, temperature);
     let (mut sums, mut lost) = ([[0.0_f64; LANES]], [0_u32; LANES]);
-    for (at, place) in into.chunks_mut(LANES).enumerate() {
-        let block = numbers_of(numbers, at);
-        let mut weights = [0.0; LANES];
-        for lane in 0..LANES {
-            let (x, top) = (block[lane], top.at(lane));
-            let below = x - top;
-            // What rounding took from the difference is itself a number, and this one (Knuth 1969).
-            let top_seen = below - x;
-            let rest = (x - (below - top_seen)) - (top + top_seen);
-            let (weight, some) = terms.exp_of_both::<FUSED>(below, rest);
-            weights[lane] = weight;
-            lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
+    for (numbers, into) in numbers.chunks(BLOCK).zip(into.chunks_mut(BLOCK)) {
+        for (at, place) in into.chunks_mut(LANES).enumerate() {
+            let block = numbers_of(numbers, at);
+            let mut weights = [0.0; LANES];
+            for lane in 0..LANES {
+                let (x, top) = (block[lane], top.at(lane));
+                let below = x - top;
+                // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+                let top_seen = below - x;
+                let rest = (x - (below - top_seen)) - (top + top_seen);
+                let (weight, some) = terms.exp_of_both::<FUSED>(below, rest);
+                weights[lane] = weight;
+                lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
+            }
+            put(&weights, place);
         }
-        put(&weights, place);
         // A loop of its own: in one with the other all vectors would be halves.
-        add(&mut sums, &[std::hint::black_box(weights)]);
+        for at in (0..into.len()).step_by(LANES) {
+            add(&mut sums, &[block(into, at)]);
+        }
     }
     let [sums] = sums;
     (sums, lost)

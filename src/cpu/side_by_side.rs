@@ -8,10 +8,11 @@ use super::in_f32::{Known, Looks, Numbers, Vector};
 use super::logs::{self, LaneLogs};
 use super::sums::LANES;
 use super::widen;
-use crate::batch::Batch;
+use crate::batch::{Batch, Mass};
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
+use crate::sums::DOUBT;
 use crate::verdict::MassRule;
 
 /// The most bins of rows that are taken so.
@@ -29,6 +30,11 @@ pub(super) struct Group<'a> {
     looks: Looks,
     /// What logarithms were, that the probabilities were made of.
     logs: [Option<LaneLogs>; 2],
+    /// Those of the rows as they were given, of which something is known.
+    pub masses: [[f64; LANES]; 2],
+    /// The rows that raise no question: their numbers are usual, of their masses nothing is to be said, and all have
+    /// mass in the same bins on both sides.
+    pub are_plain: [bool; LANES],
 }
 
 /// Memory for the numbers of a group.
@@ -75,10 +81,44 @@ impl<'a> Group<'a> {
         Some(Known { look: self.looks.in_lane(lane), logs, has_differences })
     }
 
-    /// The masses of the row in a lane, of which something is known.
-    pub(super) fn masses(&self, lane: usize) -> [f64; 2] {
-        self.known(lane).map_or([f64::NAN; 2], |known| known.masses())
+    /// Those of the probabilities of each row, and their difference.
+    #[inline(always)]
+    pub(super) fn sums(&self) -> &[[f64; LANES]; 3] {
+        &self.looks.sums
     }
+
+    /// How many sides are of logarithms.
+    #[inline(always)]
+    pub(super) fn sides_of_logs(&self) -> usize {
+        self.logs.iter().flatten().count()
+    }
+}
+
+/// Which rows raise no question.
+#[inline(always)]
+fn are_plain(
+    rule: MassRule,
+    looks: &Looks,
+    logs: &[Option<LaneLogs>; 2],
+    masses: &[[f64; LANES]; 2],
+) -> [bool; LANES] {
+    let mut are_plain = looks.are_plain();
+    for of_side in logs.iter().flatten() {
+        let are_whole = of_side.are_whole();
+        for lane in 0..LANES {
+            are_plain[lane] &= are_whole[lane];
+        }
+    }
+    let (middle, within) = match rule.policy {
+        Mass::Check => (1.0, rule.tolerance - DOUBT),
+        _ => (0.0, f64::MAX),
+    };
+    for side in masses {
+        for lane in 0..LANES {
+            are_plain[lane] &= (side[lane] > 0.0) & ((side[lane] - middle).abs() <= within);
+        }
+    }
+    are_plain
 }
 
 /// Puts rows side by side. One that is repeated is in all lanes.
@@ -127,7 +167,13 @@ impl<'a> Making<'a> {
             _ => None,
         };
         let numbers = Numbers { p, q, differences };
-        Group { rule, numbers, looks: Looks::at(numbers), logs: [p_logs, q_logs] }
+        let (looks, logs) = (Looks::at(numbers), [p_logs, q_logs]);
+        let mut masses = [looks.sums[0], looks.sums[1]];
+        for (masses, logs) in masses.iter_mut().zip(&logs) {
+            *masses = logs.as_ref().map_or(*masses, |logs| logs.masses);
+        }
+        let are_plain = are_plain(rule, &looks, &logs, &masses);
+        Group { rule, numbers, looks, logs, masses, are_plain }
     }
 }
 
@@ -239,7 +285,7 @@ mod tests {
                     for (lane, row) in rows.enumerate().filter(|&(lane, _)| are_right[lane]) {
                         let want = closer_look(divergence, &batch, row);
                         let what = format!("{divergence}, {bins} of {kinds:?}, row {row}");
-                        let masses = group.masses(lane).into_iter().zip(want.masses);
+                        let masses = group.masses.iter().map(|side| side[lane]).zip(want.masses);
                         for (got, want) in masses {
                             assert!((got - want).abs() < 1e-6 * want, "{what}: {got}, not {want}");
                         }

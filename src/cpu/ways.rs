@@ -183,7 +183,8 @@ impl<T: Element> Rows<'_, '_, '_, T> {
                 left[place][lane] = !are_right[lane];
                 if are_right[lane] {
                     let verdict = Asked::verdict(values[lane]);
-                    slots[place].put(at, Judged { verdict, masses: group.masses(lane) }.row());
+                    let masses = group.masses.each_ref().map(|side| side[lane]);
+                    slots[place].put(at, Judged { verdict, masses }.row());
                 }
             }
         }

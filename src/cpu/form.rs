@@ -67,50 +67,75 @@ impl<F: Form> Method for OfForm<F> {
 
     #[inline(always)]
     fn judged_side_by_side<const FUSED: bool>(asked: &Asked, group: &Group<'_>) -> Verdicts {
-        let (form, numbers) = (F::of(asked.divergence), group.numbers);
-        let [p_masses, q_masses, apart] = group.sums();
-        let takes_logs = group.sides_of_logs() == 0 || form.takes_logs(false);
-        // In arrays, and made again where it is asked for: records that are copied wait for what was just written.
-        let (mut are_plain, mut deltas) = (group.are_plain, [0.0; LANES]);
-        let mut per_mass = [0.0; LANES];
-        for lane in 0..LANES {
-            let (p, q) = (p_masses[lane], q_masses[lane]);
-            (deltas[lane], per_mass[lane]) = (apart[lane] / (p + q), self::per_mass(p, q));
-            are_plain[lane] &= (deltas[lane].abs() <= MOST_APART) & takes_logs;
-        }
-        let mut are_open = are_plain;
-        for lane in (0..LANES).filter(|&lane| !are_plain[lane]) {
-            let opened = group.known(lane).and_then(|known| asked.opened(form, &known));
-            (are_open[lane], deltas[lane]) = (opened.is_some(), opened.unwrap_or(0.0));
-        }
-        let by = ToOneMass::<Vector>::of(&deltas);
-        let sums = summed::<F, FUSED, false, _>(form, numbers, &by);
-        let more_per_sum = asked.more_per_sum();
-        let mut are_far = false;
-        for lane in 0..LANES {
-            are_far |= are_open[lane]
-                & (more_per_sum * (asked.factor * per_mass[lane] * sums[lane]) <= -FAR);
-        }
-        let overlaps = match are_far {
-            true => summed::<F, FUSED, true, _>(form, numbers, &by),
-            false => [0.0; LANES],
-        };
-        let least = least_distance::<F>(numbers.differences.is_some(), group.sides_of_logs());
-        let mut verdicts = Verdicts::none();
-        for lane in (0..LANES).filter(|&lane| are_open[lane]) {
-            let (sum, overlap) = (sums[lane], overlaps[lane]);
-            let closed = if are_plain[lane] {
-                let (per_mass, delta) = (per_mass[lane], deltas[lane]);
-                let end = End { per_mass, delta, least, some_lost: false, more_per_sum };
-                asked.ended(form, end, sum, overlap)
-            } else {
-                let known = group.known(lane);
-                known.and_then(|known| asked.closed(form, &known, deltas[lane], sum, overlap))
-            };
-            verdicts.put(lane, closed.map(|closed| closed.value));
-        }
-        verdicts
+        settled_side_by_side::<F, FUSED>(asked, group).verdicts
     }
+}
+
+/// What becomes of the rows of a group.
+pub(super) struct SettledLanes {
+    pub verdicts: Verdicts,
+    /// Rows that raise no question, whose overlap is not faint either.
+    pub are_plain: [bool; LANES],
+    /// See [`Settled`].
+    pub deltas: [f64; LANES],
+    pub distances: [f64; LANES],
+    pub are_near_end: [bool; LANES],
+}
+
+#[inline(always)]
+pub(super) fn settled_side_by_side<F: Form, const FUSED: bool>(
+    asked: &Asked,
+    group: &Group<'_>,
+) -> SettledLanes {
+    let (form, numbers) = (F::of(asked.divergence), group.numbers);
+    let [p_masses, q_masses, apart] = group.sums();
+    let takes_logs = group.sides_of_logs() == 0 || form.takes_logs(false);
+    // In arrays, and made again where it is asked for: records that are copied wait for what was just written.
+    let (mut are_plain, mut deltas) = (group.are_plain, [0.0; LANES]);
+    let mut per_mass = [0.0; LANES];
+    for lane in 0..LANES {
+        let (p, q) = (p_masses[lane], q_masses[lane]);
+        (deltas[lane], per_mass[lane]) = (apart[lane] / (p + q), self::per_mass(p, q));
+        are_plain[lane] &= (deltas[lane].abs() <= MOST_APART) & takes_logs;
+    }
+    let mut are_open = are_plain;
+    for lane in (0..LANES).filter(|&lane| !are_plain[lane]) {
+        let opened = group.known(lane).and_then(|known| asked.opened(form, &known));
+        (are_open[lane], deltas[lane]) = (opened.is_some(), opened.unwrap_or(0.0));
+    }
+    let by = ToOneMass::<Vector>::of(&deltas);
+    let sums = summed::<F, FUSED, false, _>(form, numbers, &by);
+    let more_per_sum = asked.more_per_sum();
+    let mut are_far = false;
+    for lane in 0..LANES {
+        are_far |=
+            are_open[lane] & (more_per_sum * (asked.factor * per_mass[lane] * sums[lane]) <= -FAR);
+    }
+    let overlaps = match are_far {
+        true => summed::<F, FUSED, true, _>(form, numbers, &by),
+        false => [0.0; LANES],
+    };
+    let least = least_distance::<F>(numbers.differences.is_some(), group.sides_of_logs());
+    let (mut verdicts, mut distances) = (Verdicts::none(), [0.0; LANES]);
+    let mut are_near_end = [false; LANES];
+    for lane in (0..LANES).filter(|&lane| are_open[lane]) {
+        let (sum, overlap) = (sums[lane], overlaps[lane]);
+        let closed = if are_plain[lane] {
+            let (per_mass, delta) = (per_mass[lane], deltas[lane]);
+            let end = End { per_mass, delta, least, some_lost: false, more_per_sum };
+            asked.ended(form, end, sum, overlap)
+        } else {
+            let known = group.known(lane);
+            known.and_then(|known| asked.closed(form, &known, deltas[lane], sum, overlap))
+        };
+        if let Some(Closed { distance, is_near_end, is_overlap_faint, .. }) = closed {
+            distances[lane] = distance;
+            are_near_end[lane] = is_near_end;
+            are_plain[lane] &= !is_overlap_faint;
+        }
+        verdicts.put(lane, closed.map(|closed| closed.value));
+    }
+    SettledLanes { verdicts, are_plain, deltas, distances, are_near_end }
 }
 
 /// What a bin adds to a sum, none of whose terms cancel.
@@ -460,6 +485,7 @@ pub(super) struct Settled {
 }
 
 /// The value of a row, and how far apart its sides are.
+#[derive(Clone, Copy)]
 struct Closed {
     value: f64,
     distance: f64,
@@ -620,7 +646,7 @@ impl ToOneMass<f32> {
 impl ToOneMass<Vector> {
     /// Of the rows in all lanes.
     #[inline(always)]
-    fn of(deltas: &[f64; LANES]) -> ToOneMass<Vector> {
+    pub(super) fn of(deltas: &[f64; LANES]) -> ToOneMass<Vector> {
         let none = [0.0; LANES];
         let mut by = ToOneMass { p: none, q: none, delta: none };
         for (lane, &delta) in deltas.iter().enumerate() {

@@ -10,9 +10,13 @@
 
 use std::marker::PhantomData;
 
-use super::form::{Form, TINY, ToOneMass, WithForm, with_form};
-use super::in_f32::{self, Asked, CHAIN, Numbers, Row, Sides, add, block, differences_of, put};
+use super::form::{Form, SettledLanes, TINY, ToOneMass, WithForm, settled_side_by_side, with_form};
+use super::in_f32::{
+    self, Asked, CHAIN, Numbers, PerLane, Row, Sides, Vector, Verdicts, add, block, differences_of,
+    put,
+};
 use super::logs::larger;
+use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::Divergence;
 use crate::batch::Batch;
@@ -113,18 +117,18 @@ fn write<F: Form, const FUSED: bool>(
     let mut are_made = [of_p.is_empty() || has_slopes(0), of_q.is_empty() || has_slopes(1)];
     let of_p = if are_made[0] { of_p } else { &mut [] };
     let of_q = if are_made[1] { of_q } else { &mut [] };
-    let into = [&mut *of_p, &mut *of_q];
-    let sums = match settled.is_near_end {
-        true => slopes_if_wanted::<F, FUSED, true>(form, [p, q], differences, delta, into),
-        false => slopes_if_wanted::<F, FUSED, false>(form, [p, q], differences, delta, into),
+    let (into, by) = ([&mut *of_p, &mut *of_q], ToOneMass::<f32>::of(delta));
+    let at_end = &[settled.is_near_end; LANES];
+    let Slopes { sums, doubtful } = match settled.is_near_end {
+        true => slopes_if_wanted::<F, FUSED, END, _>(form, numbers, &by, at_end, into),
+        false => slopes_if_wanted::<F, FUSED, MIDDLE, _>(form, numbers, &by, at_end, into),
     };
-    let Some(sums) = sums else {
+    if doubtful != [0; LANES] {
         return Some((settled.judged, [false; 2]));
-    };
+    }
+    let sums = sums.map(tree_sum);
     let factor = weight * Slope::new(divergence).at(value, 1.0).factor_of_form();
-    // What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their
-    // last places if they are held against the end, or made of differences that have their digits.
-    let rounding = if settled.is_near_end || differences.is_some() { 0.0 } else { 1.0 };
+    let rounding = rounding(settled.is_near_end, differences);
     for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
         if into.is_empty() {
             continue;
@@ -134,18 +138,126 @@ fn write<F: Form, const FUSED: bool>(
         let kind = rule.kinds[side];
         let per_number = kind.divided_by(temperature);
         let by = (factor / (mass * per_number)) as f32;
+        let line = Line { half: (0.5 * mass) as f32, mean, by, rounding };
         are_made[side] = by.is_normal()
             && mean.is_finite()
             && match kind {
                 Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
-                    into.iter_mut().for_each(|slope| *slope = by * (*slope - mean));
+                    line.without_mean(into);
                     true
                 }
-                Kind::Probs => times::<false>(into, numbers, mass, mean, by, rounding),
-                _ => times::<true>(into, numbers, mass, mean, by, rounding),
+                Kind::Probs => line.times_in_row::<false>(into, numbers),
+                _ => line.times_in_row::<true>(into, numbers),
             };
     }
     Some((settled.judged, are_made))
+}
+
+/// Where the gradients of the rows of a group go, side by side as its numbers are, and what they are multiplied by.
+pub(super) struct Lanes<'a> {
+    pub weights: [f64; LANES],
+    pub temperature: f64,
+    /// Empty where they are not wanted.
+    pub places: [&'a mut [f32]; 2],
+}
+
+/// The verdicts on the rows of a group, right for those whose gradients are made too; whatever is in the places of
+/// others. These may be for f32 one by one: here are those that raise no question.
+pub(super) fn side_by_side(divergence: Divergence, group: &Group<'_>, into: Lanes<'_>) -> Verdicts {
+    with_form(divergence, WrittenLanes { divergence, group, into }).unwrap_or_else(Verdicts::none)
+}
+
+struct WrittenLanes<'a> {
+    divergence: Divergence,
+    group: &'a Group<'a>,
+    into: Lanes<'a>,
+}
+
+impl WithForm for WrittenLanes<'_> {
+    type Output = Verdicts;
+
+    fn with<F: Form>(self, factor: f64) -> Verdicts {
+        let WrittenLanes { divergence, group, into } = self;
+        let asked = Asked { divergence, factor, rule: group.rule };
+        pulp::Arch::new().dispatch(WriteLanes { asked, group, into, form: PhantomData::<F> })
+    }
+}
+
+struct WriteLanes<'a, F> {
+    asked: Asked,
+    group: &'a Group<'a>,
+    into: Lanes<'a>,
+    form: PhantomData<F>,
+}
+
+impl<F: Form> pulp::WithSimd for WriteLanes<'_, F> {
+    type Output = Verdicts;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Verdicts {
+        let WriteLanes { asked, group, into, .. } = self;
+        match S::IS_SCALAR {
+            true => write_side_by_side::<F, false>(asked, group, into),
+            false => write_side_by_side::<F, true>(asked, group, into),
+        }
+    }
+}
+
+#[inline(always)]
+fn write_side_by_side<F: Form, const FUSED: bool>(
+    asked: Asked,
+    group: &Group<'_>,
+    into: Lanes<'_>,
+) -> Verdicts {
+    let SettledLanes { mut verdicts, are_plain, deltas, distances, are_near_end } =
+        settled_side_by_side::<F, FUSED>(&asked, group);
+    let Lanes { weights, temperature, places: [of_p, of_q] } = into;
+    let (form, by) = (F::of(asked.divergence), ToOneMass::<Vector>::of(&deltas));
+    let into = [&mut *of_p, &mut *of_q];
+    let (numbers, at_end) = (group.numbers, &are_near_end);
+    let Slopes { sums, doubtful } = match are_near_end.contains(&true) {
+        true => slopes_if_wanted::<F, FUSED, EITHER, _>(form, numbers, &by, at_end, into),
+        false => slopes_if_wanted::<F, FUSED, MIDDLE, _>(form, numbers, &by, at_end, into),
+    };
+    let (slope, are_full) = (Slope::new(asked.divergence), group.are_full());
+    let (Verdicts { values, are_right }, mut factors) = (&mut verdicts, [0.0; LANES]);
+    for lane in 0..LANES {
+        are_right[lane] &= are_plain[lane]
+            && are_full[lane]
+            && doubtful[lane] == 0
+            && distances[lane] >= deltas[lane].abs()
+            && values[lane] <= f32::MAX.into();
+        factors[lane] = weights[lane] * slope.at(values[lane], 1.0).factor_of_form();
+    }
+    let Numbers { p, q, differences } = group.numbers;
+    for (side, (into, numbers)) in [(of_p, p), (of_q, q)].into_iter().enumerate() {
+        if into.is_empty() {
+            continue;
+        }
+        let kinds = group.rule.kinds;
+        let (masses, per_number) = (&group.sums()[side], kinds[side].divided_by(temperature));
+        let none = [0.0; LANES];
+        let mut line = Line { half: none, mean: none, by: none, rounding: none };
+        for lane in 0..LANES {
+            line.half[lane] = (0.5 * masses[lane]) as f32;
+            line.mean[lane] = (sums[side][lane] / masses[lane]) as f32;
+            line.rounding[lane] = rounding(are_near_end[lane], differences);
+            line.by[lane] = (factors[lane] / (masses[lane] * per_number)) as f32;
+            are_right[lane] &= line.by[lane].is_normal() & line.mean[lane].is_finite();
+        }
+        match kinds[side] {
+            Kind::Probs if kinds == [Kind::Probs; 2] => line.without_mean(into),
+            Kind::Probs => line.times_in_lanes::<false>(into, numbers, are_right),
+            _ => line.times_in_lanes::<true>(into, numbers, are_right),
+        }
+    }
+    verdicts
+}
+
+/// What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their last
+/// places if they are held against the end, or made of differences that have their digits.
+fn rounding(is_near_end: bool, differences: Option<&[f32]>) -> f32 {
+    if is_near_end || differences.is_some() { 0.0 } else { 1.0 }
 }
 
 /// How large the largest derivative has to be beside what is subtracted in it, and beside what rounding moves.
@@ -153,105 +265,204 @@ const SHOWS: f32 = 0.1;
 /// And how large it has to be by itself: below are numbers that f32 has not.
 const LEAST: f32 = 1e-30;
 
-/// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
-/// they have their digits.
-#[inline(always)]
-fn times<const LOGS: bool>(
-    into: &mut [f32],
-    numbers: &[f32],
-    mass: f64,
-    mean: f32,
-    by: f32,
-    rounding: f32,
-) -> bool {
-    // No more than one bin has more.
-    let half = (0.5 * mass) as f32;
-    let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-    let mut has_most = [0_u32; LANES];
-    for at in (0..into.len()).step_by(LANES) {
-        let (slopes, p) = (block(into, at), block(numbers, at));
-        let mut derivatives = [0.0_f32; LANES];
-        for lane in 0..LANES {
-            let (slope, p) = (slopes[lane], p[lane]);
-            let is_most = LOGS & (p > half);
-            has_most[lane] |= u32::from(is_most);
-            // Behind the last bin there is none.
-            let by_p = if LOGS | (at + lane >= into.len()) { p } else { 1.0 };
-            let by_p = if is_most { 0.0 } else { by_p };
-            let derivative = by_p * (slope - mean);
-            let of_slope = by_p * larger(larger(slope.abs(), mean.abs()), rounding);
-            largest[lane] = larger(derivative.abs(), largest[lane]);
-            beside[lane] = larger(of_slope, beside[lane]);
-            derivatives[lane] = by * derivative;
-        }
-        put(&derivatives, &mut into[at..]);
-    }
-    let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, larger);
-    let (mut largest, mut beside) = (most(largest), most(beside));
-    if has_most.into_iter().any(|has| has > 0) {
-        // What rounding takes from the mean is the same in all of the others, and comes together there.
-        let [derivative, others] = balance(into, numbers, half);
-        largest = larger((derivative / by).abs(), largest);
-        beside = larger(beside, others * larger(mean.abs(), rounding));
-    }
-    largest >= LEAST.max(SHOWS * beside)
+/// What the derivatives of a row have in common, or those of the rows in all lanes.
+struct Line<B> {
+    /// Of the mass: no more than one bin has more.
+    half: B,
+    mean: B,
+    by: B,
+    /// See [`rounding`].
+    rounding: B,
 }
 
-/// Puts in the place of a number above `half`, in which there is 0, what takes away all that stands in the others.
-/// Returns that, and the sum of the other numbers.
-#[cold]
-#[inline(never)]
-fn balance(into: &mut [f32], numbers: &[f32], half: f32) -> [f32; 2] {
-    let mut sums = [[0.0_f64; LANES]; 2];
-    for (derivatives, numbers) in into.chunks(LANES).zip(numbers.chunks(LANES)) {
-        for (lane, (derivative, number)) in derivatives.iter().zip(numbers).enumerate() {
-            sums[0][lane] += f64::from(*derivative);
-            sums[1][lane] += if *number > half { 0.0 } else { f64::from(*number) };
+/// What is found in all lanes while derivatives are made.
+struct Found {
+    /// The largest of them, and of what they are to be held against.
+    largest: Vector,
+    beside: Vector,
+    /// Whether a number is more than half of the mass.
+    has_most: [u32; LANES],
+}
+
+impl<B: PerLane> Line<B> {
+    /// Makes slopes derivatives; in the place of one by a number of more than half of the mass is 0 then.
+    #[inline(always)]
+    fn times<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> Found {
+        let Line { half, mean, by, rounding } = self;
+        let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let mut has_most = [0_u32; LANES];
+        for at in (0..into.len()).step_by(LANES) {
+            let (slopes, p) = (block(into, at), block(numbers, at));
+            let mut derivatives = [0.0_f32; LANES];
+            for lane in 0..LANES {
+                let (slope, p, mean) = (slopes[lane], p[lane], mean.at(lane));
+                let is_most = LOGS & (p > half.at(lane));
+                has_most[lane] |= u32::from(is_most);
+                // Behind the last bin there is none.
+                let by_p = if LOGS | (at + lane >= into.len()) { p } else { 1.0 };
+                let by_p = if is_most { 0.0 } else { by_p };
+                let derivative = by_p * (slope - mean);
+                let of_slope = by_p * larger(larger(slope.abs(), mean.abs()), rounding.at(lane));
+                largest[lane] = larger(derivative.abs(), largest[lane]);
+                beside[lane] = larger(of_slope, beside[lane]);
+                derivatives[lane] = by.at(lane) * derivative;
+            }
+            put(&derivatives, &mut into[at..]);
+        }
+        Found { largest, beside, has_most }
+    }
+
+    /// Makes slopes derivatives in probabilities.
+    #[inline(always)]
+    fn without_mean(&self, into: &mut [f32]) {
+        for at in (0..into.len()).step_by(LANES) {
+            let mut slopes = block(into, at);
+            for lane in 0..LANES {
+                slopes[lane] = self.by.at(lane) * (slopes[lane] - self.mean.at(lane));
+            }
+            put(&slopes, &mut into[at..]);
         }
     }
-    let [derivatives, others] = sums.map(|lanes| tree_sum(lanes) as f32);
-    if let Some(place) = numbers.iter().position(|&number| number > half) {
-        into[place] = -derivatives;
+
+    /// The sums in all lanes of the derivatives, and of all numbers but one of more than half of the mass.
+    #[inline(always)]
+    fn sums_of_others(&self, into: &[f32], numbers: &[f32]) -> [[f64; LANES]; 2] {
+        let mut sums = [[0.0_f64; LANES]; 2];
+        for at in (0..into.len()).step_by(LANES) {
+            let (derivatives, mut numbers) = (block(into, at), block(numbers, at));
+            for lane in 0..LANES {
+                let is_most = numbers[lane] > self.half.at(lane);
+                numbers[lane] = if is_most { 0.0 } else { numbers[lane] };
+            }
+            add(&mut sums, &[derivatives, numbers]);
+        }
+        sums
     }
-    [derivatives, others]
+
+    /// Counts the derivative that takes away all others. What rounding takes from the mean is the same in all of
+    /// those, and comes together there.
+    #[inline(always)]
+    fn balance(
+        &self,
+        [others, numbers]: [f32; 2],
+        largest: &mut f32,
+        beside: &mut f32,
+        lane: usize,
+    ) {
+        let (mean, by) = (self.mean.at(lane), self.by.at(lane));
+        *largest = larger((others / by).abs(), *largest);
+        *beside = larger(*beside, numbers * larger(mean.abs(), self.rounding.at(lane)));
+    }
+}
+
+impl Line<f32> {
+    /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
+    /// they have their digits.
+    #[inline(always)]
+    fn times_in_row<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> bool {
+        let Found { largest, beside, has_most } = self.times::<LOGS>(into, numbers);
+        let most = |lanes: Vector| lanes.into_iter().fold(0.0, larger);
+        let (mut largest, mut beside) = (most(largest), most(beside));
+        if has_most != [0; LANES] {
+            let sums = self.sums_of_others(into, numbers).map(|lanes| tree_sum(lanes) as f32);
+            if let Some(place) = numbers.iter().position(|&number| number > self.half) {
+                into[place] = -sums[0];
+            }
+            self.balance(sums, &mut largest, &mut beside, 0);
+        }
+        largest >= LEAST.max(SHOWS * beside)
+    }
+}
+
+impl Line<Vector> {
+    /// The same of rows side by side: those that have not their digits are not right.
+    #[inline(always)]
+    fn times_in_lanes<const LOGS: bool>(
+        &self,
+        into: &mut [f32],
+        numbers: &[f32],
+        are_right: &mut [bool; LANES],
+    ) {
+        let Found { mut largest, mut beside, has_most } = self.times::<LOGS>(into, numbers);
+        if has_most != [0; LANES] {
+            let sums = self.sums_of_others(into, numbers);
+            let (mut others, mut of_others) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+            for lane in 0..LANES {
+                (others[lane], of_others[lane]) = (sums[0][lane] as f32, sums[1][lane] as f32);
+            }
+            for at in (0..into.len()).step_by(LANES) {
+                let (mut derivatives, numbers) = (block(into, at), block(numbers, at));
+                for lane in 0..LANES {
+                    let is_most = numbers[lane] > self.half[lane];
+                    derivatives[lane] = if is_most { -others[lane] } else { derivatives[lane] };
+                }
+                put(&derivatives, &mut into[at..]);
+            }
+            for lane in (0..LANES).filter(|&lane| has_most[lane] > 0) {
+                let sums = [others[lane], of_others[lane]];
+                self.balance(sums, &mut largest[lane], &mut beside[lane], lane);
+            }
+        }
+        for lane in 0..LANES {
+            are_right[lane] &= largest[lane] >= LEAST.max(SHOWS * beside[lane]);
+        }
+    }
 }
 
 /// Of p + q: differences up to it may have the wrong sign.
 const DOUBT: f32 = 1e-6;
 
-/// Writes the slopes of the sides that are wanted, and sums their products with what was given. Nothing where
-/// a slope jumps and f32 cannot tell on which side a bin is.
+/// What slopes are held against: where p = q, or where the other number is 0; or that which is right for each lane.
+const MIDDLE: u8 = 0;
+const END: u8 = 1;
+const EITHER: u8 = 2;
+
+/// Writes the slopes of the sides that are wanted.
 #[inline(always)]
-fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM_END: bool>(
+fn slopes_if_wanted<F: Form, const FUSED: bool, const FROM: u8, B: PerLane>(
     form: F,
-    sides: [&[f32]; 2],
-    differences: Option<&[f32]>,
-    delta: f64,
+    numbers: Numbers<'_>,
+    by: &ToOneMass<B>,
+    are_near_end: &[bool; LANES],
     into: [&mut [f32]; 2],
-) -> Option<[f64; 2]> {
+) -> Slopes {
     match into.each_ref().map(|into| !into.is_empty()) {
         [true, true] => {
-            slopes::<F, FUSED, FROM_END, true, true>(form, sides, differences, delta, into)
+            slopes::<F, FUSED, FROM, true, true, B>(form, numbers, by, are_near_end, into)
         }
         [true, false] => {
-            slopes::<F, FUSED, FROM_END, true, false>(form, sides, differences, delta, into)
+            slopes::<F, FUSED, FROM, true, false, B>(form, numbers, by, are_near_end, into)
         }
         [false, true] => {
-            slopes::<F, FUSED, FROM_END, false, true>(form, sides, differences, delta, into)
+            slopes::<F, FUSED, FROM, false, true, B>(form, numbers, by, are_near_end, into)
         }
-        [false, false] => Some([0.0; 2]),
+        [false, false] => Slopes { sums: [[0.0; LANES]; 2], doubtful: [0; LANES] },
     }
 }
 
+/// What is found in all lanes while slopes are written.
+struct Slopes {
+    /// Of their products with what was given.
+    sums: [[f64; LANES]; 2],
+    /// Whether one jumps where f32 cannot tell on which side a bin is.
+    doubtful: [u32; LANES],
+}
+
 #[inline(always)]
-fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, const OF_Q: bool>(
+fn slopes<
+    F: Form,
+    const FUSED: bool,
+    const FROM: u8,
+    const OF_P: bool,
+    const OF_Q: bool,
+    B: PerLane,
+>(
     form: F,
-    [p, q]: [&[f32]; 2],
-    differences: Option<&[f32]>,
-    delta: f64,
+    Numbers { p, q, differences }: Numbers<'_>,
+    by: &ToOneMass<B>,
+    are_near_end: &[bool; LANES],
     [of_p, of_q]: [&mut [f32]; 2],
-) -> Option<[f64; 2]> {
-    let by = ToOneMass::<f32>::of(delta);
+) -> Slopes {
     let (mut sums, mut doubtful) = ([[0.0_f64; LANES]; 2], [0_u32; LANES]);
     let mut first = 0;
     while first < p.len() {
@@ -262,12 +473,20 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
             let mut found = [[0.0_f32; LANES]; 2];
             for lane in 0..LANES {
                 let (p, q) = (p_block[lane], q_block[lane]);
-                let n = mul_add::<FUSED>(-by.delta, p + q, n_block[lane]);
+                let n = mul_add::<FUSED>(-by.delta.at(lane), p + q, n_block[lane]);
                 // Behind the last bin there is none, and no slope.
-                let (p_there, q_there) = ((p * by.p).max(TINY), (q * by.q).max(TINY));
-                let [u, v] = match FROM_END {
-                    true => form.slopes_from_end::<FUSED>(p_there, q_there, n),
-                    false => form.slopes::<FUSED>(p_there, q_there, n),
+                let p_there = (p * by.p.at(lane)).max(TINY);
+                let q_there = (q * by.q.at(lane)).max(TINY);
+                let near = || form.slopes::<FUSED>(p_there, q_there, n);
+                let from_end = || form.slopes_from_end::<FUSED>(p_there, q_there, n);
+                let [u, v] = match FROM {
+                    MIDDLE => near(),
+                    END => from_end(),
+                    _ => {
+                        let (near, far) = (near(), from_end());
+                        let is_far = are_near_end[lane];
+                        [0, 1].map(|side| if is_far { far[side] } else { near[side] })
+                    }
                 };
                 [found[0][lane], found[1][lane]] = [u, v];
                 if OF_P {
@@ -290,8 +509,7 @@ fn slopes<F: Form, const FUSED: bool, const FROM_END: bool, const OF_P: bool, co
         add(&mut sums, &chains);
         first += CHAIN * LANES;
     }
-    let is_sound = doubtful.into_iter().all(|doubtful| doubtful == 0);
-    is_sound.then(|| sums.map(tree_sum))
+    Slopes { sums, doubtful }
 }
 
 #[cfg(test)]

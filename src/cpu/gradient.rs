@@ -17,6 +17,8 @@
 //! The gradient in a row that is repeated is a sum over rows, and is made in f64 in the order of a tree
 //! that depends on the shape of the batch alone.
 
+use std::ops::Range;
+
 use ndarray::{ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -24,9 +26,11 @@ use super::bins::{BLOCK, Look, Reading, Scale, Values, Window, windows};
 use super::block::{Block, Space};
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
-use super::in_f32::{self, Judge, Sides};
+use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
 use super::kl_gradient::{self, Manner};
 use super::rows::rows_per_task;
+use super::side_by_side::{self, Group, rows_together};
+use super::sums::LANES;
 use crate::batch::Batch;
 use crate::element::{Element, Value};
 use crate::error::Side;
@@ -37,6 +41,9 @@ use crate::outcome::{Row, Slots};
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
+
+/// Up to so many bins, gradients of `kl` take less time side by side than row by row.
+const SHORT_KL: usize = 16;
 
 /// The least rows of a task that sums over rows: each task has a sum of its own.
 const SUMMED: usize = 4;
@@ -164,6 +171,61 @@ struct Memory {
     form: in_f32::Space,
     /// For gradients that cannot be written into their places at once.
     places: [Vec<f32>; 2],
+    group: side_by_side::Space,
+    /// The gradients of a group.
+    lanes: [Vec<f32>; 2],
+}
+
+impl Memory {
+    /// Puts the gradients of those rows of a group into their places, and says so, if these are of f32 and next to
+    /// each other.
+    fn put_lanes<V: Value>(
+        &self,
+        are_right: &[bool; LANES],
+        places: Places<'_, V>,
+    ) -> [bool; LANES] {
+        let mut sides = places.0.map(|place| place.and_then(ArrayViewMut2::into_slice));
+        let mut flat = sides.each_mut().map(|side| {
+            side.as_deref_mut().and_then(|side| bytemuck::try_cast_slice_mut::<V, f32>(side).ok())
+        });
+        if (0..2).any(|side| flat[side].is_none() && !self.lanes[side].is_empty()) {
+            return [false; LANES];
+        }
+        for (place, lanes) in flat.iter_mut().zip(&self.lanes) {
+            let (Some(place), lanes) = (place, lanes.as_chunks::<LANES>().0) else { continue };
+            for (lane, row) in place.chunks_exact_mut(lanes.len().max(1)).enumerate() {
+                if are_right[lane] {
+                    row.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = lanes[lane]);
+                }
+            }
+        }
+        *are_right
+    }
+
+    /// Puts the gradients of a row of a group into their places.
+    fn put_lane(&mut self, lane: usize, into: &mut [Target<'_, impl Value>; 2]) {
+        for ((into, lanes), space) in into.iter_mut().zip(&self.lanes).zip(&mut self.places) {
+            let lanes = lanes.as_chunks::<LANES>().0;
+            let place = into.in_f32(lanes.len(), space);
+            place.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = lanes[lane]);
+            into.put_space(space);
+        }
+    }
+}
+
+/// What was made of the rows of a group.
+struct MadeLanes {
+    verdicts: Verdicts,
+    masses: [[f64; LANES]; 2],
+}
+
+impl MadeLanes {
+    /// The results of one that is right.
+    fn row<V: Value>(&self, lane: usize) -> Row<V> {
+        let MadeLanes { verdicts, masses } = self;
+        let verdict = Asked::verdict(verdicts.values[lane]);
+        Judged { verdict, masses: masses.map(|side| side[lane]) }.row()
+    }
 }
 
 /// What makes gradients in f32.
@@ -244,8 +306,28 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let Task { first, mut slots, mut places } = task;
         let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
         let (mut work, mut memory) = (Work::new(&self.family), Memory::default());
-        for at in 0..slots.values.len() {
-            let row = first + at;
+        let wanted = [0, 1].map(|side| places.0[side].is_some() || self.is_summed[side]);
+        let (count, together) = (slots.values.len(), rows_together(self.batch.bins()));
+        let (mut group, mut are_put) = (None, [false; LANES]);
+        for at in 0..count {
+            let (row, lane) = (first + at, at % together);
+            if together > 1 && lane == 0 {
+                let rows = row..first + count.min(at + together);
+                let is_here = rows.clone().all(|row| by_device(row).is_none());
+                let part = at..at + rows.len();
+                group = is_here.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
+                are_put = group.as_ref().map_or([false; LANES], |made: &MadeLanes| {
+                    memory.put_lanes(&made.verdicts.are_right, places.part(part))
+                });
+            }
+            if let Some(made) = &group
+                && made.verdicts.are_right[lane]
+            {
+                slots.put(at, made.row(lane));
+                if are_put[lane] {
+                    continue;
+                }
+            }
             let [p, q] = places.row(at);
             let [p_sum, q_sum] = &mut sums;
             let mut into = [
@@ -255,6 +337,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             if let Some(made) = by_device(row) {
                 slots.put(at, made.row);
                 into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
+                continue;
+            }
+            if group.as_ref().is_some_and(|made| made.verdicts.are_right[lane]) {
+                memory.put_lane(lane, &mut into);
                 continue;
             }
             let Some((results, are_made)) = self.row_in_f32(row, &mut memory, &mut into) else {
@@ -270,6 +356,42 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             }
         }
         sums
+    }
+
+    /// Some rows that f32 is right for side by side. Their gradients are in the memory then.
+    fn group_in_f32(
+        &self,
+        rows: Range<usize>,
+        wanted: [bool; 2],
+        memory: &mut Memory,
+    ) -> Option<MadeLanes> {
+        let divergence = match self.in_f32? {
+            InF32::Kl(_) => Divergence::Kl,
+            InF32::Form(divergence) => divergence,
+        };
+        let is_long = matches!(self.in_f32, Some(InF32::Kl(_))) && self.batch.bins() > SHORT_KL;
+        if is_long || self.values.is_some() && wanted[0] {
+            return None;
+        }
+        let (mut weights, batch) = ([0.0; LANES], self.batch);
+        weights.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = self.weight(row));
+        let Memory { group: space, lanes, .. } = memory;
+        let group = Group::of(batch, rows, space, true);
+        for (into, is_wanted) in lanes.iter_mut().zip(wanted) {
+            into.resize(if is_wanted { batch.bins() * LANES } else { 0 }, 0.0);
+        }
+        let (temperature, places) =
+            (batch.temperature(), lanes.each_mut().map(|side| &mut side[..]));
+        let into = form_gradient::Lanes { weights, temperature, places };
+        let mut verdicts = form_gradient::side_by_side(divergence, &group, into);
+        if let Some(own) = self.values {
+            let Verdicts { values, are_right } = own.judged_side_by_side(&group);
+            verdicts.values = values;
+            for lane in 0..LANES {
+                verdicts.are_right[lane] &= are_right[lane];
+            }
+        }
+        Some(MadeLanes { verdicts, masses: group.masses })
     }
 
     fn weight(&self, row: usize) -> f64 {
@@ -292,7 +414,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         memory: &mut Memory,
         into: &mut [Target<'_, T::Value>; 2],
     ) -> Option<(Row<T::Value>, [bool; 2])> {
-        let Memory { kl: kl_space, form: form_space, places: space } = memory;
+        let Memory { kl: kl_space, form: form_space, places: space, .. } = memory;
         let (in_f32, weight, bins) = (self.in_f32?, self.weight(row), self.batch.bins());
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
         let places = match self.values {

@@ -446,6 +446,12 @@ impl Looks {
         }
     }
 
+    /// How many bins of each lane have mass on both sides.
+    #[inline(always)]
+    pub(super) fn both(&self) -> &[u32; LANES] {
+        &self.found[2]
+    }
+
     /// Whether all numbers of each lane are usual or 0, with enough of mass, and on both sides where there is any.
     #[inline(always)]
     pub(super) fn are_plain(&self) -> [bool; LANES] {

@@ -87,6 +87,13 @@ impl<'a> Group<'a> {
         &self.looks.sums
     }
 
+    /// Whether all bins of each row have mass on both sides.
+    #[inline(always)]
+    pub(super) fn are_full(&self) -> [bool; LANES] {
+        let bins = self.numbers.p.len() / LANES;
+        self.looks.both().map(|both| both as usize == bins)
+    }
+
     /// How many sides are of logarithms.
     #[inline(always)]
     pub(super) fn sides_of_logs(&self) -> usize {

@@ -427,6 +427,11 @@ impl<'a, T: Element> Batch<'a, T> {
         self.kinds == [Kind::Probs; 2]
     }
 
+    /// Whether both sides are logarithms.
+    pub(crate) fn are_logs(&self) -> bool {
+        !self.kinds.contains(&Kind::Probs)
+    }
+
     /// What one side holds for a row of results, side by side in memory: as it lies, or copied if
     /// it is strided.
     pub(crate) fn packed(&self, side: Side, row: usize) -> Cow<'_, [T]> {

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 
+use super::entropies_of_logs::Entropies;
 use super::entropy::{CrossEntropy, Entropy};
 use super::form::{self, Form, OfForm, WithForm};
 use super::logs::{self, Exponentials};
@@ -75,6 +76,8 @@ pub(super) struct Judge {
     factor: f64,
     /// See [`Numbers::differences`].
     pub needs_differences: bool,
+    /// Made of logarithms themselves, where both sides are some.
+    pub of_logs: Option<Entropies>,
     method: fn(&Row<'_>) -> Option<Judged>,
     side_by_side: fn(&Asked, &Group<'_>) -> Verdicts,
 }
@@ -83,15 +86,22 @@ impl Judge {
     /// The one of a divergence, if it has a method.
     pub(super) fn of(divergence: Divergence) -> Option<Judge> {
         match divergence {
-            Divergence::CrossEntropy => Some(Judge::by::<CrossEntropy>(divergence, 1.0, false)),
-            Divergence::Entropy => Some(Judge::by::<Entropy>(divergence, 1.0, false)),
+            Divergence::CrossEntropy => {
+                let of_logs = Some(Entropies::Cross);
+                let judge = Judge::by::<CrossEntropy>(divergence, 1.0, false);
+                Some(Judge { of_logs, ..judge })
+            }
+            Divergence::Entropy => {
+                let of_logs = Some(Entropies::Own);
+                Some(Judge { of_logs, ..Judge::by::<Entropy>(divergence, 1.0, false) })
+            }
             _ => form::with_form(divergence, ByForm(divergence)),
         }
     }
 
     fn by<M: Method>(divergence: Divergence, factor: f64, needs_differences: bool) -> Judge {
         let (method, side_by_side) = (judged::<M>, judged_side_by_side::<M>);
-        Judge { divergence, factor, needs_differences, method, side_by_side }
+        Judge { divergence, factor, needs_differences, of_logs: None, method, side_by_side }
     }
 
     /// The verdict on a row, if f32 is right for it.
@@ -351,12 +361,17 @@ impl Asked {
         {
             return false;
         }
-        let masses = known.masses();
-        let doubtful = |mass: f64| ((mass - 1.0).abs() - rule.tolerance).abs() < DOUBT;
-        let on_the_edge = rule.policy == Mass::Check && masses.into_iter().any(doubtful);
         let faint = look.masses.into_iter().any(|sum| sum < f32::FAINT);
-        !on_the_edge && !faint && rule.refuses(masses).is_none()
+        !faint && admits(rule, known.masses())
     }
+}
+
+/// Whether masses that were summed in f32 are surely none that a rule refuses.
+#[inline(always)]
+pub(super) fn admits(rule: &MassRule, masses: [f64; 2]) -> bool {
+    let doubtful = |mass: f64| ((mass - 1.0).abs() - rule.tolerance).abs() < DOUBT;
+    let on_the_edge = rule.policy == Mass::Check && masses.into_iter().any(doubtful);
+    !on_the_edge && rule.refuses(masses).is_none()
 }
 
 impl Known {

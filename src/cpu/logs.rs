@@ -768,7 +768,7 @@ const LARGEST_SCALE: f64 = 709.0;
 
 /// The largest number of each lane, and whether one is none of a logarithm.
 #[inline(always)]
-fn largest(numbers: &[f32]) -> ([f32; LANES], [u32; LANES]) {
+pub(super) fn largest(numbers: &[f32]) -> ([f32; LANES], [u32; LANES]) {
     let (mut tops, mut wrong) = ([f32::NEG_INFINITY; LANES], [0_u32; LANES]);
     for at in 0..numbers.len().div_ceil(LANES) {
         let block = numbers_of(numbers, at);
@@ -780,6 +780,28 @@ fn largest(numbers: &[f32]) -> ([f32; LANES], [u32; LANES]) {
     (tops, wrong)
 }
 
+/// Exponentials of numbers in units of that of the largest.
+pub(super) struct Below {
+    terms: Terms,
+}
+
+impl Below {
+    #[inline(always)]
+    pub(super) fn new(temperature: f64) -> Below {
+        Below { terms: Terms::new([0.0; 2], 0.0, 1.0, temperature) }
+    }
+
+    /// That of a number, to some 1.5e-7 of it, and whether f32 has it.
+    #[inline(always)]
+    pub(super) fn exp<const FUSED: bool>(&self, x: f32, top: f32) -> (f32, bool) {
+        let below = x - top;
+        // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+        let top_seen = below - x;
+        let rest = (x - (below - top_seen)) - (top + top_seen);
+        self.terms.exp_of_both::<FUSED>(below, rest)
+    }
+}
+
 /// The exponentials of numbers in units of that of the largest, their sums in all lanes, and whether numbers
 /// other than −inf have none.
 #[inline(always)]
@@ -789,19 +811,14 @@ fn exponentials<const FUSED: bool, B: PerLane>(
     temperature: f64,
     into: &mut [f32],
 ) -> ([f64; LANES], [u32; LANES]) {
-    let terms = Terms::new([0.0; 2], 0.0, 1.0, temperature);
+    let below = Below::new(temperature);
     let (mut sums, mut lost) = ([[0.0_f64; LANES]], [0_u32; LANES]);
     for (numbers, into) in numbers.chunks(BLOCK).zip(into.chunks_mut(BLOCK)) {
         for (at, place) in into.chunks_mut(LANES).enumerate() {
             let block = numbers_of(numbers, at);
             let mut weights = [0.0; LANES];
             for lane in 0..LANES {
-                let (x, top) = (block[lane], top.at(lane));
-                let below = x - top;
-                // What rounding took from the difference is itself a number, and this one (Knuth 1969).
-                let top_seen = below - x;
-                let rest = (x - (below - top_seen)) - (top + top_seen);
-                let (weight, some) = terms.exp_of_both::<FUSED>(below, rest);
+                let (weight, some) = below.exp::<FUSED>(block[lane], top.at(lane));
                 weights[lane] = weight;
                 lost[lane] |= u32::from(!some & (block[lane] > f32::NEG_INFINITY));
             }
@@ -1128,14 +1145,14 @@ fn fill<const FUSED: bool, const OF_P: bool>(into: &mut [f32], block: &impl Deri
 
 /// Some of the numbers of a block; past the end there are none.
 #[inline(always)]
-fn numbers_of(side: &[f32], at: usize) -> [f32; LANES] {
+pub(super) fn numbers_of(side: &[f32], at: usize) -> [f32; LANES] {
     match side[at * LANES..].first_chunk() {
         Some(lanes) => *lanes,
         None => filled_up(&side[at * LANES..], f32::NEG_INFINITY),
     }
 }
 
-fn any(lanes: &[u32; LANES]) -> bool {
+pub(super) fn any(lanes: &[u32; LANES]) -> bool {
     lanes.iter().fold(0, |any, lane| any | lane) != 0
 }
 

@@ -4,6 +4,7 @@ mod ahead;
 mod bins;
 mod block;
 mod distribution;
+mod entropies_of_logs;
 mod entropy;
 pub(crate) mod family;
 mod form;

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::bins::Reading;
 use super::family::{Family, Work, each};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
-use super::logs;
 use super::rows::{fill_in, rows_per_task};
 use super::side_by_side::{self, Group, rows_together};
 use super::sums::LANES;
+use super::{entropies_of_logs, logs, widen};
 use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
 use crate::outcome::{Slots, in_common_tasks};
 use crate::pairs::blocks;
-use crate::verdict::Judged;
+use crate::verdict::{Judged, MassRule};
 use crate::{Divergence, Error, Outcome};
 
 /// Up to so many bins, rows of logarithms side by side take less time than one after the other in
@@ -140,7 +140,7 @@ impl<T: Element> Rows<'_, '_, '_, T> {
     fn judge(&mut self, rows: Range<usize>, spaces: &mut Spaces, left: &mut [[bool; LANES]]) {
         let needs_differences = self.judges().any(|judge| judge.needs_differences);
         match rows_together(self.batch.bins()) {
-            1 => self.judge_row(rows.start, &mut spaces.row, needs_differences, left),
+            1 => self.judge_row(rows.start, spaces, needs_differences, left),
             _ => self.judge_group(rows, &mut spaces.group, needs_differences, left),
         }
     }
@@ -148,18 +148,32 @@ impl<T: Element> Rows<'_, '_, '_, T> {
     fn judge_row(
         &mut self,
         at: usize,
-        space: &mut in_f32::Space,
+        Spaces { row: space, widened: [p_space, q_space], .. }: &mut Spaces,
         needs_differences: bool,
         left: &mut [[bool; LANES]],
     ) {
-        let are_several = self.judges().count() > 1;
+        let are_logs = self.batch.are_logs();
+        let of_logs = |judge: &Judge| judge.of_logs.filter(|_| are_logs);
+        let of_probs = self.judges().filter(|judge| of_logs(judge).is_none()).count();
         let Rows { ways, batch, first, ref mut slots, .. } = *self;
         let numbers = [Side::P, Side::Q].map(|side| batch.packed(side, first + at));
         let numbers = numbers.each_ref().map(|side| &**side);
-        let sides = Sides::of(batch, numbers, space, are_several, needs_differences);
+        let sides = match of_probs {
+            0 => None,
+            _ => Sides::of(batch, numbers, space, of_probs > 1, needs_differences),
+        };
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
-            match sides.and_then(|sides| judge.judged(sides)) {
+            let judged = match of_logs(judge) {
+                Some(which) => {
+                    let [p, q] = numbers;
+                    let sides = [widen::in_f32(p, p_space), widen::in_f32(q, q_space)];
+                    let (rule, temperature) = (MassRule::of(batch), batch.temperature());
+                    entropies_of_logs::judged(which, rule, sides, temperature)
+                }
+                None => sides.and_then(|sides| judge.judged(sides)),
+            };
+            match judged {
                 Some(judged) => drop(slots[place].put(at, judged.row())),
                 None => left[place][0] = true,
             }
@@ -195,6 +209,7 @@ impl<T: Element> Rows<'_, '_, '_, T> {
 #[derive(Default)]
 struct Spaces {
     row: in_f32::Space,
+    widened: [Vec<f32>; 2],
     group: side_by_side::Space,
 }
 

@@ -8,6 +8,7 @@
 //! and the same of P alone. No term is negative. Where one bin has nearly all of a side, `Σ v` is 1 and what the
 //! other bins have, which is summed by itself.
 
+use super::entropy::LEAST;
 use super::in_f32::{CHAIN, Vector, add, admits};
 use super::logs::{Below, any, largest, numbers_of};
 use super::sums::LANES;
@@ -22,9 +23,12 @@ pub(super) enum Entropies {
     Own,
 }
 
-/// Beside a result from here on, the probabilities that f32 has not are less than its rounding: 2^18 of
-/// e^−87, each by 87.
-const LEAST: f64 = 1e-24;
+impl Entropies {
+    /// The side whose logarithms they are of.
+    pub(super) fn side(self) -> usize {
+        if self == Entropies::Cross { 1 } else { 0 }
+    }
+}
 
 /// The verdict on a row, if f32 is right for it.
 pub(super) fn judged(
@@ -82,7 +86,7 @@ impl Row<'_> {
         if sums[0].is_infinite {
             return Some(Judged { verdict: Verdict::Infinite, masses });
         }
-        let of = if which == Entropies::Cross { 1 } else { 0 };
+        let of = which.side();
         let apart = sums[0].apart / (sums[0].mass() * temperatures[of]);
         let value = sums[of].others.ln_1p() + apart;
         let has_all = value >= LEAST || !sums[0].some_lost;

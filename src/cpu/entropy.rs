@@ -22,7 +22,7 @@ const MOST: f32 = 0.6;
 const LARGEST: f64 = 16_777_216.0; // 2^24
 /// Beside a result from here on, the probabilities that f32 has not are less than its rounding: 2^18 of
 /// e^−87, each by 87.
-const LEAST: f64 = 1e-24;
+pub(super) const LEAST: f64 = 1e-24;
 
 impl Method for CrossEntropy {
     #[inline(always)]

@@ -266,13 +266,13 @@ const SHOWS: f32 = 0.1;
 const LEAST: f32 = 1e-30;
 
 /// What the derivatives of a row have in common, or those of the rows in all lanes.
-struct Line<B> {
+pub(super) struct Line<B> {
     /// Of the mass: no more than one bin has more.
-    half: B,
-    mean: B,
-    by: B,
+    pub half: B,
+    pub mean: B,
+    pub by: B,
     /// See [`rounding`].
-    rounding: B,
+    pub rounding: B,
 }
 
 /// What is found in all lanes while derivatives are made.
@@ -359,7 +359,7 @@ impl Line<f32> {
     /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
     /// they have their digits.
     #[inline(always)]
-    fn times_in_row<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> bool {
+    pub(super) fn times_in_row<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> bool {
         let Found { largest, beside, has_most } = self.times::<LOGS>(into, numbers);
         let most = |lanes: Vector| lanes.into_iter().fold(0.0, larger);
         let (mut largest, mut beside) = (most(largest), most(beside));
@@ -377,7 +377,7 @@ impl Line<f32> {
 impl Line<Vector> {
     /// The same of rows side by side: those that have not their digits are not right.
     #[inline(always)]
-    fn times_in_lanes<const LOGS: bool>(
+    pub(super) fn times_in_lanes<const LOGS: bool>(
         &self,
         into: &mut [f32],
         numbers: &[f32],

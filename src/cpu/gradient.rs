@@ -24,6 +24,8 @@ use rayon::prelude::*;
 
 use super::bins::{BLOCK, Look, Reading, Scale, Values, Window, windows};
 use super::block::{Block, Space};
+use super::entropies_of_logs::Entropies;
+use super::entropy_gradient;
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
@@ -37,7 +39,7 @@ use crate::error::Side;
 use crate::gradient::Places;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
-use crate::outcome::{Row, Slots};
+use crate::outcome::{Row, Slots, Status};
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
@@ -159,9 +161,9 @@ struct Job<'a, 'b, T: Element> {
     rows_per_task: usize,
     /// How ordinary rows are gone through in f32, if they are.
     in_f32: Option<InF32>,
-    /// What makes the values, of cross-entropy. In Q alone its gradient is that of `kl`: the entropy of P, by
-    /// which they differ, is a constant.
-    values: Option<Judge>,
+    /// What makes the values and the gradients in P, of cross-entropy and entropy. In Q the gradient of the first is
+    /// that of `kl`: the entropy of P, by which they differ, is a constant.
+    entropies: Option<(Entropies, Judge)>,
 }
 
 /// What rows in f32 take memory for.
@@ -233,6 +235,8 @@ impl MadeLanes {
 enum InF32 {
     Kl(Manner),
     Form(Divergence),
+    /// Of a divergence that does not depend on Q, in that.
+    Zero,
 }
 
 impl InF32 {
@@ -270,12 +274,19 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let family = Family::with_slope(divergence, slope, Reading::of(batch));
         let least = if is_summed.contains(&true) { SUMMED } else { 1 };
         let rows_per_task = rows_per_task(batch.bins()).max(least);
-        let (made, values) = match divergence.at_its_limit() {
-            Divergence::CrossEntropy => (Divergence::Kl, Judge::of(divergence)),
-            other => (other, None),
+        let judge = || Judge::of(divergence).filter(|_| in_f32::takes(batch));
+        let (in_f32, entropies) = match divergence.at_its_limit() {
+            Divergence::CrossEntropy => {
+                let judge = judge().map(|judge| (Entropies::Cross, judge));
+                (InF32::of(Divergence::Kl, batch), judge)
+            }
+            Divergence::Entropy => {
+                let judge = judge().map(|judge| (Entropies::Own, judge));
+                (judge.map(|_| InF32::Zero), judge)
+            }
+            other => (InF32::of(other, batch), None),
         };
-        let in_f32 = InF32::of(made, batch);
-        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32, values }
+        Job { batch, weights, family, slope, is_summed, rows_per_task, in_f32, entropies }
     }
 
     /// Finishes some rows, over the threads there are. Returns the sums of both sides, of which one
@@ -365,12 +376,12 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         wanted: [bool; 2],
         memory: &mut Memory,
     ) -> Option<MadeLanes> {
-        let divergence = match self.in_f32? {
-            InF32::Kl(_) => Divergence::Kl,
-            InF32::Form(divergence) => divergence,
+        let (divergence, longest) = match self.in_f32? {
+            InF32::Kl(_) => (Some(Divergence::Kl), SHORT_KL),
+            InF32::Form(divergence) => (Some(divergence), usize::MAX),
+            InF32::Zero => (None, usize::MAX),
         };
-        let is_long = matches!(self.in_f32, Some(InF32::Kl(_))) && self.batch.bins() > SHORT_KL;
-        if is_long || self.values.is_some() && wanted[0] {
+        if self.batch.bins() > longest {
             return None;
         }
         let (mut weights, batch) = ([0.0; LANES], self.batch);
@@ -380,17 +391,43 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         for (into, is_wanted) in lanes.iter_mut().zip(wanted) {
             into.resize(if is_wanted { batch.bins() * LANES } else { 0 }, 0.0);
         }
-        let (temperature, places) =
-            (batch.temperature(), lanes.each_mut().map(|side| &mut side[..]));
-        let into = form_gradient::Lanes { weights, temperature, places };
-        let mut verdicts = form_gradient::side_by_side(divergence, &group, into);
-        if let Some(own) = self.values {
-            let Verdicts { values, are_right } = own.judged_side_by_side(&group);
-            verdicts.values = values;
-            for lane in 0..LANES {
-                verdicts.are_right[lane] &= are_right[lane];
+        let ([of_p, of_q], temperature) = (lanes.each_mut(), batch.temperature());
+        let verdicts = match self.entropies {
+            None => {
+                let places = [&mut of_p[..], &mut of_q[..]];
+                let into = form_gradient::Lanes { weights, temperature, places };
+                form_gradient::side_by_side(divergence?, &group, into)
             }
-        }
+            Some((which, judge)) => {
+                let mut verdicts = judge.judged_side_by_side(&group);
+                let are_right = &mut verdicts.are_right;
+                for lane in 0..LANES {
+                    are_right[lane] &= group.are_plain[lane];
+                }
+                match divergence {
+                    _ if of_q.is_empty() => {}
+                    None => of_q.fill(0.0),
+                    Some(divergence) => {
+                        let places = [&mut [][..], &mut of_q[..]];
+                        let into = form_gradient::Lanes { weights, temperature, places };
+                        let by_kl = form_gradient::side_by_side(divergence, &group, into);
+                        for lane in 0..LANES {
+                            are_right[lane] &= by_kl.are_right[lane];
+                        }
+                    }
+                }
+                if !of_p.is_empty() {
+                    let (value, weight) = (verdicts.values, weights);
+                    let known = entropy_gradient::Known { value, weight, temperature };
+                    entropy_gradient::side_by_side(which, &group, known, of_p, are_right);
+                }
+                // Rows that do not count have zeros, which are written elsewhere.
+                for lane in 0..LANES {
+                    are_right[lane] &= weights[lane] != 0.0;
+                }
+                verdicts
+            }
+        };
         Some(MadeLanes { verdicts, masses: group.masses })
     }
 
@@ -417,42 +454,75 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let Memory { kl: kl_space, form: form_space, places: space, .. } = memory;
         let (in_f32, weight, bins) = (self.in_f32?, self.weight(row), self.batch.bins());
         let ([p, q], [p_space, q_space]) = (into.each_mut(), space.each_mut());
-        let places = match self.values {
+        let places = match weight {
             // Of a row that does not count only the value is made.
-            _ if weight == 0.0 => [&mut [][..], &mut []],
-            Some(_) => [&mut [][..], q.in_f32(bins, q_space)],
-            None => [p.in_f32(bins, p_space), q.in_f32(bins, q_space)],
+            0.0 => [&mut [][..], &mut []],
+            _ => [p.in_f32(bins, p_space), q.in_f32(bins, q_space)],
         };
-        let (results, mut are_made) = match (in_f32, self.values) {
-            (InF32::Kl(manner), None) => {
+        let (results, are_made) = match (self.entropies, in_f32) {
+            (Some(entropies), _) => {
+                let into = Destination { weight, temperature: self.batch.temperature(), places };
+                self.entropies_in_f32(entropies, row, kl_space, form_space, into)?
+            }
+            (None, InF32::Kl(manner)) => {
                 (manner.row(self.batch, row, weight, kl_space, places)?, [true; 2])
             }
-            (InF32::Kl(manner), Some(own)) => {
-                let values = self.with_sides(row, form_space, false, |sides| own.judged(sides))?;
-                manner.row(self.batch, row, weight, kl_space, places)?;
-                (values.row(), [true; 2])
-            }
-            (InF32::Form(divergence), own) => {
-                let temperature = self.batch.temperature();
-                let into = Destination { weight, temperature, places };
+            (None, InF32::Form(divergence)) => {
+                let into = Destination { weight, temperature: self.batch.temperature(), places };
                 self.with_sides(row, form_space, true, |sides| {
                     let (judged, are_made) = form_gradient::row(divergence, sides, into)?;
-                    let judged = own.map_or(Some(judged), |own| own.judged(sides))?;
                     Some((judged.row(), are_made))
                 })?
             }
+            (None, InF32::Zero) => return None,
         };
         if weight == 0.0 {
             into.iter_mut().for_each(|into| into.fill(0.0));
             return Some((results, [true; 2]));
         }
-        are_made[0] &= self.values.is_none() || into[0].len(bins) == 0;
         for (side, (into, space)) in into.iter_mut().zip(space).enumerate() {
             if are_made[side] {
                 into.put_space(space);
             }
         }
         Some((results, are_made))
+    }
+
+    /// The same of cross-entropy and entropy.
+    fn entropies_in_f32(
+        &self,
+        (which, judge): (Entropies, Judge),
+        row: usize,
+        kl_space: &mut kl_gradient::Space,
+        space: &mut in_f32::Space,
+        Destination { weight, temperature, places: [of_p, of_q] }: Destination<'_>,
+    ) -> Option<(Row<T::Value>, [bool; 2])> {
+        let mut has_q = of_q.is_empty();
+        match self.in_f32? {
+            InF32::Kl(manner) if !has_q => {
+                manner.row(self.batch, row, weight, kl_space, [&mut [], &mut *of_q])?;
+                has_q = true;
+            }
+            InF32::Zero => {
+                of_q.fill(0.0);
+                has_q = true;
+            }
+            _ => {}
+        }
+        self.with_sides(row, space, !has_q, |sides| {
+            let judged = judge.judged(sides)?;
+            if judged.row::<f32>().status != Status::Ok {
+                return None;
+            }
+            if !has_q {
+                let into = Destination { weight, temperature, places: [&mut [], &mut *of_q] };
+                has_q = form_gradient::row(Divergence::Kl, sides, into)?.1[1];
+            }
+            let Verdict::Value(value) = judged.verdict else { return None };
+            let known = entropy_gradient::Known { value, weight, temperature };
+            let has_p = of_p.is_empty() || entropy_gradient::row(which, sides, known, of_p);
+            Some((judged.row(), [has_p, has_q]))
+        })
     }
 
     /// Does something with the probabilities of a row in f32, if it has them.
@@ -955,10 +1025,10 @@ mod tests {
     fn what_has_no_form_is_left_to_f64() {
         let (p, q) = (side(Kind::Probs, 16, 377), side(Kind::Probs, 16, 610));
         let batch = Batch::probs(&p, &q).unwrap();
-        assert!(Job::new(Divergence::Entropy, &batch, None, [false; 2]).in_f32.is_none());
+        assert!(Job::new(Divergence::Renyi(7.0), &batch, None, [false; 2]).in_f32.is_none());
         let (p, q) = (p.mapv(f64::from), q.mapv(f64::from));
         let wide = Batch::probs(&p, &q).unwrap();
-        for divergence in [Divergence::Kl, Divergence::Jeffreys] {
+        for divergence in [Divergence::Kl, Divergence::Jeffreys, Divergence::Entropy] {
             assert!(Job::new(divergence, &wide, None, [false; 2]).in_f32.is_none());
         }
     }
@@ -1003,6 +1073,43 @@ mod tests {
             let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
             let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
             assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kinds:?}: {}", row.value);
+        }
+    }
+
+    /// In both sides, of short rows and long ones; flat rows owe their digits to f64.
+    #[test]
+    fn nor_are_entropies() {
+        let kinds = Kind::ALL.iter().map(|&kind| [kind; 2]);
+        for kinds in kinds.chain([[Kind::Probs, Kind::Logits], [Kind::LogProbs, Kind::Probs]]) {
+            for bins in [5, 100, 4_000] {
+                let steep = |kind, step| {
+                    let side = side(kind, bins, step);
+                    if kind == Kind::Logits { side.mapv(|x| 3.0 * x) } else { side }
+                };
+                let (p, q) = (steep(kinds[0], 377), steep(kinds[1], 610));
+                let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+                let batch = batch.with_mass(Mass::Normalize);
+                for divergence in [Divergence::CrossEntropy, Divergence::Entropy] {
+                    let job = Job::new(divergence, &batch, None, [false; 2]);
+                    let mut places = [p.clone(), q.clone()];
+                    let mut into = places.each_mut().map(|place| Target::Row(place.row_mut(0)));
+                    let row = made(&job, &mut into);
+                    assert!(
+                        row.is_some_and(|row| row.value > 0.0),
+                        "{divergence}, {bins} {kinds:?}"
+                    );
+                    let is_zero = places[1].iter().all(|&x| x == 0.0);
+                    assert_eq!(is_zero, divergence == Divergence::Entropy, "{bins} {kinds:?}");
+                }
+                let flat = Array2::from_elem((1, bins), p[[0, 0]]);
+                let batch = Batch::of(kinds[0], &flat, kinds[1], &q).unwrap();
+                let batch = batch.with_mass(Mass::Normalize);
+                let job = Job::new(Divergence::Entropy, &batch, None, [false; 2]);
+                let mut place = p.clone();
+                let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
+                let (_, are_made) = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+                assert!(!are_made[0], "{bins} {kinds:?}");
+            }
         }
     }
 
@@ -1092,7 +1199,8 @@ mod tests {
         })
     }
 
-    const SHORT: [(Divergence, f32); 6] = [
+    const SHORT: [(Divergence, f32); 7] = [
+        (Divergence::Entropy, 2.0),
         (Divergence::Kl, 1.0),
         (Divergence::JensenShannon(0.5), 1.0),
         (Divergence::Hellinger, 0.5),
@@ -1110,7 +1218,7 @@ mod tests {
                 let batch = batch.with_mass(Mass::Normalize);
                 for (divergence, _) in SHORT {
                     let job = Job::new(divergence, &batch, None, [false; 2]);
-                    let made = job.group_in_f32(0..LANES, [false, true], &mut Memory::default());
+                    let made = job.group_in_f32(0..LANES, [true; 2], &mut Memory::default());
                     let are_right = made.unwrap().verdicts.are_right;
                     let made = are_right.iter().filter(|&&is_right| is_right).count();
                     // Four of them raise questions.

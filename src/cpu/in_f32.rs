@@ -269,6 +269,14 @@ impl<'a> Sides<'a> {
     }
 }
 
+impl Sides<'_> {
+    /// What a look at them finds.
+    #[inline(always)]
+    pub(super) fn look(&self) -> Look {
+        self.look.unwrap_or_else(|| Looks::at(self.numbers).at_one_row())
+    }
+}
+
 /// The numbers of a row that are to be made probabilities, where they are logarithms.
 struct Making<'a> {
     rule: MassRule,
@@ -331,8 +339,8 @@ impl Row<'_> {
     /// What is known of it, once it was looked at.
     #[inline(always)]
     pub(super) fn known(&self) -> Known {
-        let Sides { numbers, look, logs, .. } = self.sides;
-        let look = look.unwrap_or_else(|| Looks::at(numbers).at_one_row());
+        let Sides { numbers, logs, .. } = self.sides;
+        let look = self.sides.look();
         Known { look, logs, has_differences: numbers.differences.is_some() }
     }
 }

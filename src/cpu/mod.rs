@@ -6,6 +6,7 @@ mod block;
 mod distribution;
 mod entropies_of_logs;
 mod entropy;
+mod entropy_gradient;
 pub(crate) mod family;
 mod form;
 mod form_gradient;

@@ -106,9 +106,9 @@ impl OfLanes<'_> {
         let OfLanes { which, group, known, into, are_right } = self;
         let (numbers, kind, are_full) = (group.numbers, group.rule.kinds[0], group.are_full());
         let mut per_mass = [0.0; LANES];
-        for lane in 0..LANES {
-            let scale = exp::<FUSED>(lesser(known.value[lane], HIGHEST));
-            per_mass[lane] = (scale / group.sums()[which.side()][lane]) as f32;
+        let masses = &group.sums()[which.side()];
+        for ((per_mass, mass), &value) in per_mass.iter_mut().zip(masses).zip(&known.value) {
+            *per_mass = (exp::<FUSED>(lesser(value, HIGHEST)) / mass) as f32;
         }
         let sums = slopes::<FUSED, _>(which, numbers, &per_mass, into);
         let (masses, none) = (&group.sums()[0], [0.0; LANES]);

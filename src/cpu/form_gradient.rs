@@ -317,8 +317,8 @@ impl<B: PerLane> Line<B> {
     fn without_mean(&self, into: &mut [f32]) {
         for at in (0..into.len()).step_by(LANES) {
             let mut slopes = block(into, at);
-            for lane in 0..LANES {
-                slopes[lane] = self.by.at(lane) * (slopes[lane] - self.mean.at(lane));
+            for (lane, slope) in slopes.iter_mut().enumerate() {
+                *slope = self.by.at(lane) * (*slope - self.mean.at(lane));
             }
             put(&slopes, &mut into[at..]);
         }
@@ -330,9 +330,8 @@ impl<B: PerLane> Line<B> {
         let mut sums = [[0.0_f64; LANES]; 2];
         for at in (0..into.len()).step_by(LANES) {
             let (derivatives, mut numbers) = (block(into, at), block(numbers, at));
-            for lane in 0..LANES {
-                let is_most = numbers[lane] > self.half.at(lane);
-                numbers[lane] = if is_most { 0.0 } else { numbers[lane] };
+            for (lane, number) in numbers.iter_mut().enumerate() {
+                *number = if *number > self.half.at(lane) { 0.0 } else { *number };
             }
             add(&mut sums, &[derivatives, numbers]);
         }

@@ -401,9 +401,10 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             Some((which, judge)) => {
                 let mut verdicts = judge.judged_side_by_side(&group);
                 let are_right = &mut verdicts.are_right;
-                for lane in 0..LANES {
-                    are_right[lane] &= group.are_plain[lane];
-                }
+                let and = |are_right: &mut [bool; LANES], others: &[bool; LANES]| {
+                    are_right.iter_mut().zip(others).for_each(|(is, other)| *is &= other);
+                };
+                and(are_right, &group.are_plain);
                 match divergence {
                     _ if of_q.is_empty() => {}
                     None => of_q.fill(0.0),
@@ -411,9 +412,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                         let places = [&mut [][..], &mut of_q[..]];
                         let into = form_gradient::Lanes { weights, temperature, places };
                         let by_kl = form_gradient::side_by_side(divergence, &group, into);
-                        for lane in 0..LANES {
-                            are_right[lane] &= by_kl.are_right[lane];
-                        }
+                        and(are_right, &by_kl.are_right);
                     }
                 }
                 if !of_p.is_empty() {
@@ -422,9 +421,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                     entropy_gradient::side_by_side(which, &group, known, of_p, are_right);
                 }
                 // Rows that do not count have zeros, which are written elsewhere.
-                for lane in 0..LANES {
-                    are_right[lane] &= weights[lane] != 0.0;
-                }
+                and(are_right, &weights.map(|weight| weight != 0.0));
                 verdicts
             }
         };

@@ -716,10 +716,11 @@ impl LaneLogs {
     /// a difference.
     #[inline(always)]
     pub(super) fn are_whole(&self) -> [bool; LANES] {
-        let mut are_whole = self.are_sound;
+        let LaneLogs { ln_masses, lost, are_sound, .. } = self;
+        let mut are_whole = [false; LANES];
         for lane in 0..LANES {
-            let is_small = self.ln_masses[lane].abs() <= SMALL_LN_MASS;
-            are_whole[lane] &= (self.lost[lane] == 0) & is_small;
+            let is_small = ln_masses[lane].abs() <= SMALL_LN_MASS;
+            are_whole[lane] = are_sound[lane] & (lost[lane] == 0) & is_small;
         }
         are_whole
     }

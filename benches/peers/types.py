@@ -1,8 +1,8 @@
-"""Rows in f64: this library beside PyTorch and SciPy on the same data, in one run.
+"""Rows of each length in f32 or f64: this library beside PyTorch and SciPy on the same data, in one run.
 
-    python benches/peers/doubles.py cargo bench --bench doubles --
+    python benches/peers/types.py f32 cargo bench --bench types --
 
-The words are the command that runs this library's bench. Every answer is held against the divergence in NumPy
+The words after the type are the command that runs this library's bench. Every answer is held against the divergence in NumPy
 before it is timed. All are timed in turn, round after round, so that whatever else the machine does hits all alike;
 the least time of each counts.
 """
@@ -64,7 +64,8 @@ FORMS = {"kl": kl, "js": js, "renyi:0.7": renyi, "entropy": entropy}
 def with_gradients(form, p, q):
     sides = [side.clone().requires_grad_() for side in (p, q)]
     form(*sides).sum().backward()
-    return [side.grad for side in sides]
+    # The entropy has none in Q.
+    return [side.grad for side in sides if side.grad is not None]
 
 
 def expected(name, p, q):
@@ -78,13 +79,15 @@ def expected(name, p, q):
     }[name]()
 
 
-def peers(kind, p, q):
+def peers(kind, dtype, p, q):
     """What computes each of them besides, by its name and the tool's."""
     # It compiles one function for so many shapes only, and then no more.
     torch.compiler.reset()
+    p, q = p.astype(dtype), q.astype(dtype)
+    allowed = {"rtol": 1e-8} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
     p_tensor, q_tensor = torch.from_numpy(p), torch.from_numpy(q)
     softmax = [F.softmax(side, -1).numpy() if kind == "logits" else side for side in (p_tensor, q_tensor)]
-    p_probs, q_probs = [np.asarray(side) for side in softmax]
+    p_probs, q_probs = [np.asarray(side).astype(np.float64) for side in softmax]
     tools = {}
     for name, form in FORMS.items():
         if kind == "logits":
@@ -92,9 +95,9 @@ def peers(kind, p, q):
         compiled = torch.compile(form, dynamic=False)
         for tool, run in ("PyTorch eager", form), ("torch.compile", compiled):
             got = run(p_tensor, q_tensor).numpy()
-            assert np.allclose(got, expected(name, p_probs, q_probs), rtol=1e-8), (tool, name)
+            assert np.allclose(got, expected(name, p_probs, q_probs), **allowed), (tool, name)
             tools[name, tool] = lambda run=run: run(p_tensor, q_tensor)
-        if name in ("kl", "js"):
+        if name != "renyi:0.7":
             tools[f"{name}-gradient", "PyTorch eager"] = (
                 lambda form=form: with_gradients(form, p_tensor, q_tensor)
             )
@@ -104,8 +107,8 @@ def peers(kind, p, q):
     return tools
 
 
-def ours(command, kind, rows, bins, folder):
-    words = [*command, kind, str(rows), str(bins), f"{folder}/p", f"{folder}/q"]
+def ours(command, name, kind, rows, bins, folder):
+    words = [*command, name, kind, str(rows), str(bins), f"{folder}/p", f"{folder}/q"]
     printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     lines = [line.split() for line in printed.splitlines() if " ms " in line]
     return {words[0]: float(words[3]) / 1e3 for words in lines}
@@ -116,31 +119,32 @@ def least(times, name, tool, seconds):
 
 
 def main():
-    command, threads = sys.argv[1:], len(os.sched_getaffinity(0))
+    name, command, threads = sys.argv[1], sys.argv[2:], len(os.sched_getaffinity(0))
+    dtype = {"f32": "float32", "f64": "float64"}[name]
     torch.set_num_threads(threads)
     print(f"{datetime.date.today()}, {platform.machine()}, {threads} threads, load {os.getloadavg()[0]:.1f}")
-    print(f"PyTorch {torch.__version__}, SciPy {scipy.__version__}; nanoseconds per bin of one side")
+    print(f"PyTorch {torch.__version__}, SciPy {scipy.__version__}; {name}, nanoseconds per bin of one side")
     tools = ["kullback", "torch.compile", "PyTorch eager", "SciPy"]
     print("| | " + " | ".join(tools) + " |\n| --- |" + " ---: |" * len(tools))
     for kind in ("probs", "logits"):
-        for bins in (64, 1024, 32000):
+        for bins in (2, 16, 64, 1024, 32000):
             rows, times = NUMBERS // bins, {}
             p, q = drawn(kind, rows, bins)
             with tempfile.TemporaryDirectory() as folder:
                 p.tofile(f"{folder}/p")
                 q.tofile(f"{folder}/q")
-                others = peers(kind, p, q)
+                others = peers(kind, dtype, p, q)
                 for _ in range(ROUNDS):
-                    for name, seconds in ours(command, kind, rows, bins, folder).items():
-                        least(times, name, "kullback", seconds)
-                    for (name, tool), run in others.items():
+                    for form, seconds in ours(command, name, kind, rows, bins, folder).items():
+                        least(times, form, "kullback", seconds)
+                    for (form, tool), run in others.items():
                         start = time.perf_counter()
                         run()
-                        least(times, name, tool, time.perf_counter() - start)
-            for name in (*FORMS, "kl-gradient", "js-gradient"):
-                cells = [times.get((name, tool)) for tool in tools]
+                        least(times, form, tool, time.perf_counter() - start)
+            for form in (*FORMS, "kl-gradient", "js-gradient", "entropy-gradient"):
+                cells = [times.get((form, tool)) for tool in tools]
                 shown = [f"{cell * 1e9 / p.size:.2f}" if cell else "–" for cell in cells]
-                print(f"| `{name}`, {kind}, {bins} bins | " + " | ".join(shown) + " |", flush=True)
+                print(f"| `{form}`, {kind}, {bins} bins | " + " | ".join(shown) + " |", flush=True)
 
 
 main()

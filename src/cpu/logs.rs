@@ -756,15 +756,14 @@ pub(super) fn probabilities_side_by_side<const FUSED: bool>(
     }
     if kind != Kind::Logits {
         for lane in 0..LANES {
-            let scale = f64::from(tops[lane]) / temperature;
-            are_sound[lane] &= scale <= LARGEST_SCALE;
-            masses[lane] = sums[lane] * term::exp::<FUSED>(lesser(scale, LARGEST_SCALE));
+            let scale = lesser(f64::from(tops[lane]) / temperature, LARGEST_SCALE);
+            masses[lane] = sums[lane] * term::exp::<FUSED>(scale);
         }
     }
     LaneLogs { masses, ln_masses, lost, are_sound }
 }
 
-/// The largest logarithm with an exponential in f64.
+/// The largest logarithm with an exponential in f64. Masses of more are infinite in f32 as well.
 const LARGEST_SCALE: f64 = 709.0;
 
 /// The largest number of each lane, and whether one is none of a logarithm.

@@ -342,6 +342,39 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_which_something_is_to_be_said_are_not_plain() {
+        let plain = [0.25_f32, 0.75];
+        let rows = [
+            (plain, [0.5, 0.5], true),
+            (plain, [0.2504, 0.7504], true),
+            (plain, [0.25, 0.7505], true),
+            // Masses that are off, or nearly so, or faint; and a bin of one side alone.
+            (plain, [0.25, 0.752], false),
+            (plain, [0.25, 0.750_999_5], false),
+            ([1e-20, 1e-20], plain, false),
+            (plain, [0.0, 1.0], false),
+            ([0.0, 1.0], [0.0, 1.0], true),
+            (plain, [f32::NAN, 0.5], false),
+            (plain, [-0.25, 1.25], false),
+        ];
+        let side = |of: fn(&([f32; 2], [f32; 2], bool)) -> [f32; 2]| {
+            Array2::from_shape_vec((10, 2), rows.iter().flat_map(of).collect()).unwrap()
+        };
+        let (p, q) = (side(|row| row.0), side(|row| row.1));
+        let batch = Batch::probs(&p, &q).unwrap();
+        let faint = batch.clone().with_mass(Mass::Normalize);
+        for (lane, row) in rows.iter().enumerate() {
+            let (mut space, mut other) = (Space::default(), Space::default());
+            let group = Group::of(&batch, 0..10, &mut space, true);
+            assert_eq!(group.are_plain[lane], row.2, "row {lane}");
+            // Other masses are all right then.
+            let group = Group::of(&faint, 0..10, &mut other, true);
+            let is_plain = row.2 || [3, 4].contains(&lane);
+            assert_eq!(group.are_plain[lane], is_plain, "row {lane}, by its mass");
+        }
+    }
+
+    #[test]
     fn logarithms_of_large_masses_have_no_difference() {
         let p = ndarray::array![[0.0_f32, 1.0], [0.0, 1.0]];
         let q = ndarray::array![[65_000.0_f32, 65_001.0], [66_000.0, 66_001.0]];

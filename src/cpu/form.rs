@@ -74,7 +74,7 @@ impl<F: Form> Method for OfForm<F> {
 /// What becomes of the rows of a group.
 pub(super) struct SettledLanes {
     pub verdicts: Verdicts,
-    /// Rows that raise no question, whose overlap is not faint either.
+    /// Rows that raise no question.
     pub are_plain: [bool; LANES],
     /// See [`Settled`].
     pub deltas: [f64; LANES],
@@ -128,10 +128,8 @@ pub(super) fn settled_side_by_side<F: Form, const FUSED: bool>(
             let known = group.known(lane);
             known.and_then(|known| asked.closed(form, &known, deltas[lane], sum, overlap))
         };
-        if let Some(Closed { distance, is_near_end, is_overlap_faint, .. }) = closed {
-            distances[lane] = distance;
-            are_near_end[lane] = is_near_end;
-            are_plain[lane] &= !is_overlap_faint;
+        if let Some(Closed { distance, is_near_end, .. }) = closed {
+            (distances[lane], are_near_end[lane]) = (distance, is_near_end);
         }
         verdicts.put(lane, closed.map(|closed| closed.value));
     }

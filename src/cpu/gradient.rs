@@ -1227,6 +1227,30 @@ mod tests {
         }
     }
 
+    /// Their slopes are held against the end, those of their neighbours against the middle.
+    #[test]
+    fn and_so_are_those_that_are_far_apart() {
+        let [p, q] = short_rows([Kind::Logits; 2], 16);
+        let far = |side: Array2<f32>, even: bool| {
+            let mut side = side;
+            for (_, mut row) in
+                side.rows_mut().into_iter().enumerate().filter(|(at, _)| at % 2 == 0)
+            {
+                row.iter_mut().skip(usize::from(even)).step_by(2).for_each(|x| *x += 15.0);
+            }
+            side
+        };
+        let (p, q) = (far(p, true), far(q, false));
+        let batch = Batch::logits(&p, &q).unwrap();
+        for divergence in [Divergence::JensenShannon(0.5), Divergence::Hellinger] {
+            let job = Job::new(divergence, &batch, None, [false; 2]);
+            let made = job.group_in_f32(0..LANES, [true; 2], &mut Memory::default()).unwrap();
+            let are_right = made.verdicts.are_right;
+            let far = (0..LANES).step_by(2).filter(|&lane| are_right[lane]).count();
+            assert!(far >= 6, "{divergence}: {are_right:?}");
+        }
+    }
+
     /// Whatever stands beside it, of either side alone, with weights, and where places are not next to each other.
     #[test]
     fn short_rows_have_the_same_bits_in_any_company() {

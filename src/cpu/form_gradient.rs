@@ -225,8 +225,7 @@ fn write_side_by_side<F: Form, const FUSED: bool>(
         are_right[lane] &= are_plain[lane]
             && are_full[lane]
             && doubtful[lane] == 0
-            && distances[lane] >= deltas[lane].abs()
-            && values[lane] <= f32::MAX.into();
+            && distances[lane] >= deltas[lane].abs();
         factors[lane] = weights[lane] * slope.at(values[lane], 1.0).factor_of_form();
     }
     let Numbers { p, q, differences } = group.numbers;

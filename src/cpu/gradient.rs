@@ -1147,25 +1147,27 @@ mod tests {
     /// is the same in all, and comes together in the derivative of the first.
     #[test]
     fn the_mean_of_what_is_alike_is_not_taken_for_a_derivative() {
-        let mut p = Array2::from_elem((1, 1_000), 60_000.0_f32);
-        p[[0, 7]] += 9.0;
-        let mut q = p.clone();
-        q[[0, 8]] += 0.004;
-        p.iter_mut().skip(900).step_by(5).for_each(|x| *x = f32::NEG_INFINITY);
-        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
-        for divergence in [Divergence::JensenShannon(0.5), Divergence::Hellinger] {
-            let batch = Batch::logits(&p, &q).unwrap();
-            let engine = crate::Engine::cpu();
-            let both = crate::Wanted::Both;
-            let got = engine.gradient(divergence, &batch, both, None).unwrap();
-            let batch = Batch::logits(&wide_p, &wide_q).unwrap();
-            let want = engine.gradient(divergence, &batch, both, None).unwrap();
-            for (got, want) in [(got.p, want.p), (got.q, want.q)] {
-                let (got, want) = (got.unwrap(), want.unwrap());
-                let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-                for (got, want) in got.iter().zip(&want) {
-                    let off = (f64::from(*got) - want).abs();
-                    assert!(off <= 1e-5 * largest, "{divergence}: {got:e}, not {want:e}");
+        for bins in [20, 60, 1_000] {
+            let mut p = Array2::from_elem((1, bins), 60_000.0_f32);
+            p[[0, 7]] += 9.0;
+            let mut q = p.clone();
+            q[[0, 8]] += 0.004;
+            p.iter_mut().skip(bins * 9 / 10).step_by(5).for_each(|x| *x = f32::NEG_INFINITY);
+            let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+            for divergence in [Divergence::JensenShannon(0.5), Divergence::Hellinger] {
+                let batch = Batch::logits(&p, &q).unwrap();
+                let engine = crate::Engine::cpu();
+                let both = crate::Wanted::Both;
+                let got = engine.gradient(divergence, &batch, both, None).unwrap();
+                let batch = Batch::logits(&wide_p, &wide_q).unwrap();
+                let want = engine.gradient(divergence, &batch, both, None).unwrap();
+                for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+                    let (got, want) = (got.unwrap(), want.unwrap());
+                    let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+                    for (got, want) in got.iter().zip(&want) {
+                        let off = (f64::from(*got) - want).abs();
+                        assert!(off <= 1e-5 * largest, "{divergence}: {got:e}, not {want:e}");
+                    }
                 }
             }
         }
@@ -1225,6 +1227,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A slope that jumps next to where a bin is, and masses that are further apart than the rows.
+    #[test]
+    fn but_those_that_lack_digits_are_not() {
+        let p = array![[0.3_f32, 0.3, 0.4], [0.3, 0.3, 0.4], [0.3, 0.3, 0.4]];
+        let q = array![[0.2_f32, 0.4, 0.4], [0.2, 0.399_999_9, 0.400_000_1], [0.372, 0.36, 0.468]];
+        let batch = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        let are_right = |divergence| {
+            let job = Job::new(divergence, &batch, None, [false; 2]);
+            let made = job.group_in_f32(0..3, [true; 2], &mut Memory::default()).unwrap();
+            [0, 1, 2].map(|lane: usize| made.verdicts.are_right[lane])
+        };
+        assert_eq!(are_right(Divergence::TotalVariation), [false; 3]);
+        assert_eq!(are_right(Divergence::Hellinger), [true, true, false]);
     }
 
     /// Their slopes are held against the end, those of their neighbours against the middle.

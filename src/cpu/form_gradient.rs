@@ -314,12 +314,14 @@ impl<B: PerLane> Line<B> {
     /// Makes slopes derivatives in probabilities.
     #[inline(always)]
     fn without_mean(&self, into: &mut [f32]) {
-        for at in (0..into.len()).step_by(LANES) {
-            let mut slopes = block(into, at);
-            for (lane, slope) in slopes.iter_mut().enumerate() {
+        let (blocks, rest) = into.as_chunks_mut::<LANES>();
+        for block in blocks {
+            for (lane, slope) in block.iter_mut().enumerate() {
                 *slope = self.by.at(lane) * (*slope - self.mean.at(lane));
             }
-            put(&slopes, &mut into[at..]);
+        }
+        for (lane, slope) in rest.iter_mut().enumerate() {
+            *slope = self.by.at(lane) * (*slope - self.mean.at(lane));
         }
     }
 

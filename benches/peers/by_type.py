@@ -1,6 +1,6 @@
 """Rows of each length in f32 or f64: this library beside PyTorch and SciPy on the same data, in one run.
 
-    python benches/peers/types.py f32 cargo bench --bench types --
+    python benches/peers/by_type.py f32 cargo bench --bench types --
 
 The words after the type are the command that runs this library's bench. Every answer is held against the divergence in NumPy
 before it is timed. All are timed in turn, round after round, so that whatever else the machine does hits all alike;

@@ -10,7 +10,7 @@
 
 use super::entropy::LEAST;
 use super::in_f32::{CHAIN, Vector, add, admits};
-use super::logs::{Below, any, largest, numbers_of};
+use super::logs::{Below, any, larger, largest, numbers_of};
 use super::sums::LANES;
 use crate::chain::tree_sum;
 use crate::kind::Kind;
@@ -89,7 +89,10 @@ impl Row<'_> {
         let of = which.side();
         let apart = sums[0].apart / (sums[0].mass() * temperatures[of]);
         let value = sums[of].others.ln_1p() + apart;
-        let has_all = value >= LEAST || !sums[0].some_lost;
+        let lost = [sums[0].lost, if which == Entropies::Cross { sums[1].lost } else { NONE }];
+        let [p_lost, _] = lost;
+        let shows = f64::from(p_lost) * LOST > 1e-8 * value * temperatures[of];
+        let has_all = lost == [NONE; 2] || value >= LEAST && !(which == Entropies::Cross && shows);
         let verdict = Verdict::Value(value);
         (value.is_finite() && has_all).then_some(Judged { verdict, masses })
     }
@@ -111,13 +114,21 @@ struct Sums {
     apart: f64,
     /// Whether that side has none where this one has.
     is_infinite: bool,
-    /// Whether numbers other than −inf have no exponential in f32.
-    some_lost: bool,
+    /// How far the numbers of that side are below its largest at most where this one has a number that is not −inf
+    /// and has no exponential in f32; [`NONE`] if there is none.
+    lost: f32,
 }
+
+/// Below what any number may be.
+const NONE: f32 = -1.0;
+/// All exponentials together that f32 has not: 2^18 of 2^−126.
+const LOST: f64 = 3.081_487_911_019_577_4e-33;
+/// From so far below the largest on, in units of the temperature, exponentials are nothing beside anything.
+const NOTHING: f64 = -170.0;
 
 impl Sums {
     /// Those of a side that has one bin.
-    const ONE: Sums = Sums { others: 0.0, apart: 0.0, is_infinite: false, some_lost: false };
+    const ONE: Sums = Sums { others: 0.0, apart: 0.0, is_infinite: false, lost: NONE };
 
     fn mass(&self) -> f64 {
         1.0 + self.others
@@ -132,7 +143,9 @@ impl Sums {
         of_top: f32,
     ) -> Sums {
         let below = Below::new(temperature);
-        let (mut sums, mut odd) = ([[0.0_f64; LANES]; 3], [[0_u32; LANES]; 2]);
+        let nothing = (NOTHING * temperature) as f32;
+        let (mut sums, mut infinite) = ([[0.0_f64; LANES]; 3], [0_u32; LANES]);
+        let mut lost = [NONE; LANES];
         let blocks = numbers.len().div_ceil(LANES);
         for first in (0..blocks).step_by(CHAIN) {
             let mut chains = [[0.0_f32; LANES]; 3];
@@ -147,19 +160,21 @@ impl Sums {
                     let tops = if x == top { 1.0 } else { 0.0 };
                     chains[0][lane] += weight - tops;
                     chains[1][lane] += tops;
+                    let apart = if APART { of_top - y } else { 0.0 };
+                    let of_lost = if !some & (x - top > nothing) { apart } else { NONE };
+                    lost[lane] = larger(of_lost, lost[lane]);
                     if APART {
-                        let apart = if some { of_top - y } else { 0.0 };
+                        let apart = if some { apart } else { 0.0 };
                         chains[2][lane] = weight.mul_add(apart, chains[2][lane]);
-                        odd[0][lane] |= u32::from(!some & (x > none));
-                        odd[1][lane] |= u32::from((y == none) & (x > none));
+                        infinite[lane] |= u32::from((y == none) & (x > none));
                     }
                 }
             }
             add(&mut sums, &chains);
         }
         let [others, tops, apart] = sums.map(tree_sum);
-        let [some_lost, is_infinite] = odd.map(|lanes| any(&lanes));
-        Sums { others: others + (tops - 1.0), apart, is_infinite, some_lost }
+        let lost = lost.into_iter().fold(NONE, larger);
+        Sums { others: others + (tops - 1.0), apart, is_infinite: any(&infinite), lost }
     }
 }
 
@@ -272,6 +287,21 @@ mod tests {
         assert_eq!(taken(&|p, _| p[[0, 9]] = f32::NAN), [false; 2]);
         assert_eq!(taken(&|_, q| q[[0, 9]] = f32::INFINITY), [false; 2]);
         assert_eq!(taken(&|_, q| q.fill(f32::NEG_INFINITY)), [false; 2]);
+        // A lost probability beside a number that is so far below the others, and lost ones that are all there is.
+        let least = f32::MIN;
+        assert_eq!(taken(&|p, q| (p[[0, 9]], q[[0, 9]]) = (-95.0, least)), [false, true]);
+        assert_eq!(taken(&|p, q| (p[[0, 9]], q[[0, 9]]) = (least, least)), [true, true]);
+        assert_eq!(taken(&|p, q| (p[[0, 9]], q[[0, 9]]) = (-95.0, -1e9)), [true, true]);
+        let sure =
+            |side: &mut Array2<f32>| side.row_mut(0).iter_mut().skip(1).for_each(|x| *x = -95.0);
+        assert_eq!(
+            taken(&|p, q| (
+                p.row_mut(0).iter_mut().skip(1).for_each(|x| *x = f32::NEG_INFINITY),
+                sure(q)
+            )
+                .1),
+            [false, true]
+        );
         // All but the first have exponentials that f32 has not, and they are all of the entropy.
         assert_eq!(
             taken(&|p, _| p.row_mut(0).iter_mut().skip(1).for_each(|x| *x = -95.0)),

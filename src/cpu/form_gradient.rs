@@ -161,10 +161,15 @@ pub(super) struct Lanes<'a> {
     pub places: [&'a mut [f32]; 2],
 }
 
-/// The verdicts on the rows of a group, right for those whose gradients are made too; whatever is in the places of
+/// The verdicts on the rows of a group, and which of them have their gradients made; whatever is in the places of
 /// others. These may be for f32 one by one: here are those that raise no question.
-pub(super) fn side_by_side(divergence: Divergence, group: &Group<'_>, into: Lanes<'_>) -> Verdicts {
-    with_form(divergence, WrittenLanes { divergence, group, into }).unwrap_or_else(Verdicts::none)
+pub(super) fn side_by_side(
+    divergence: Divergence,
+    group: &Group<'_>,
+    into: Lanes<'_>,
+) -> (Verdicts, [bool; LANES]) {
+    let made = with_form(divergence, WrittenLanes { divergence, group, into });
+    made.unwrap_or_else(|| (Verdicts::none(), [false; LANES]))
 }
 
 struct WrittenLanes<'a> {
@@ -174,9 +179,9 @@ struct WrittenLanes<'a> {
 }
 
 impl WithForm for WrittenLanes<'_> {
-    type Output = Verdicts;
+    type Output = (Verdicts, [bool; LANES]);
 
-    fn with<F: Form>(self, factor: f64) -> Verdicts {
+    fn with<F: Form>(self, factor: f64) -> Self::Output {
         let WrittenLanes { divergence, group, into } = self;
         let asked = Asked { divergence, factor, rule: group.rule };
         pulp::Arch::new().dispatch(WriteLanes { asked, group, into, form: PhantomData::<F> })
@@ -191,10 +196,10 @@ struct WriteLanes<'a, F> {
 }
 
 impl<F: Form> pulp::WithSimd for WriteLanes<'_, F> {
-    type Output = Verdicts;
+    type Output = (Verdicts, [bool; LANES]);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Verdicts {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
         let WriteLanes { asked, group, into, .. } = self;
         match S::IS_SCALAR {
             true => write_side_by_side::<F, false>(asked, group, into),
@@ -208,8 +213,8 @@ fn write_side_by_side<F: Form, const FUSED: bool>(
     asked: Asked,
     group: &Group<'_>,
     into: Lanes<'_>,
-) -> Verdicts {
-    let SettledLanes { mut verdicts, are_plain, deltas, distances, are_near_end } =
+) -> (Verdicts, [bool; LANES]) {
+    let SettledLanes { verdicts, are_plain, deltas, distances, are_near_end } =
         settled_side_by_side::<F, FUSED>(&asked, group);
     let Lanes { weights, temperature, places: [of_p, of_q] } = into;
     let (form, by) = (F::of(asked.divergence), ToOneMass::<Vector>::of(&deltas));
@@ -220,9 +225,10 @@ fn write_side_by_side<F: Form, const FUSED: bool>(
         false => slopes_if_wanted::<F, FUSED, MIDDLE, _>(form, numbers, &by, at_end, into),
     };
     let (slope, are_full) = (Slope::new(asked.divergence), group.are_full());
-    let (Verdicts { values, are_right }, mut factors) = (&mut verdicts, [0.0; LANES]);
+    let Verdicts { values, are_right } = &verdicts;
+    let (mut are_made, mut factors) = (*are_right, [0.0; LANES]);
     for lane in 0..LANES {
-        are_right[lane] &= are_plain[lane]
+        are_made[lane] &= are_plain[lane]
             && are_full[lane]
             && doubtful[lane] == 0
             && distances[lane] >= deltas[lane].abs();
@@ -242,15 +248,15 @@ fn write_side_by_side<F: Form, const FUSED: bool>(
             line.mean[lane] = (sums[side][lane] / masses[lane]) as f32;
             line.rounding[lane] = rounding(are_near_end[lane], differences);
             line.by[lane] = (factors[lane] / (masses[lane] * per_number)) as f32;
-            are_right[lane] &= line.by[lane].is_normal() & line.mean[lane].is_finite();
+            are_made[lane] &= line.by[lane].is_normal() & line.mean[lane].is_finite();
         }
         match kinds[side] {
             Kind::Probs if kinds == [Kind::Probs; 2] => line.without_mean(into),
-            Kind::Probs => line.times_in_lanes::<false>(into, numbers, are_right),
-            _ => line.times_in_lanes::<true>(into, numbers, are_right),
+            Kind::Probs => line.times_in_lanes::<false>(into, numbers, &mut are_made),
+            _ => line.times_in_lanes::<true>(into, numbers, &mut are_made),
         }
     }
-    verdicts
+    (verdicts, are_made)
 }
 
 /// What rounding of probabilities that were made of logarithms moves slopes by: no more than by units in their last

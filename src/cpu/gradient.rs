@@ -1,6 +1,6 @@
 //! Values and gradients of rows on the CPU, of any divergence: in f64, from the bins as
-//! [`bins`](super::bins) has them, but for rows that [`kl_gradient`](super::kl_gradient) or
-//! [`form_gradient`](super::form_gradient) make in f32.
+//! [`bins`](super::bins) has them, but for rows that [`kl_gradient`](super::kl_gradient),
+//! [`form_gradient`](super::form_gradient) or [`entropy_gradient`](super::entropy_gradient) make in f32.
 //!
 //! A row is gone through three times: for the masses, for the value with the means of the slopes, and
 //! for what is written, the last two from a cache unless it is very long. With the slopes u and v of
@@ -219,15 +219,22 @@ impl Memory {
 struct MadeLanes {
     verdicts: Verdicts,
     masses: [[f64; LANES]; 2],
+    /// Whether the gradients that are wanted are made.
+    are_made: [bool; LANES],
 }
 
 impl MadeLanes {
-    /// The results of one that is right.
-    fn row<V: Value>(&self, lane: usize) -> Row<V> {
-        let MadeLanes { verdicts, masses } = self;
-        let verdict = Asked::verdict(verdicts.values[lane]);
-        Judged { verdict, masses: masses.map(|side| side[lane]) }.row()
+    /// The results of one, if f32 is right for it.
+    fn row<V: Value>(&self, lane: usize) -> Option<Row<V>> {
+        let MadeLanes { verdicts: Verdicts { values, are_right }, masses, .. } = self;
+        let (verdict, masses) = (Asked::verdict(values[lane]), masses.map(|side| side[lane]));
+        are_right[lane].then(|| Judged { verdict, masses }.row())
     }
+}
+
+/// What is so in both.
+fn and(are: &mut [bool; LANES], others: &[bool; LANES]) {
+    are.iter_mut().zip(others).for_each(|(is, other)| *is &= other);
 }
 
 /// What makes gradients in f32.
@@ -323,21 +330,26 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         for at in 0..count {
             let (row, lane) = (first + at, at % together);
             if together > 1 && lane == 0 {
-                let rows = row..first + count.min(at + together);
-                let is_here = rows.clone().all(|row| by_device(row).is_none());
-                let part = at..at + rows.len();
+                let (rows, part) =
+                    (row..first + count.min(at + together), at..count.min(at + together));
+                // Some rows that a device made do not change how the others are made.
+                let is_here = rows.clone().any(|row| by_device(row).is_none());
                 group = is_here.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
                 are_put = group.as_ref().map_or([false; LANES], |made: &MadeLanes| {
-                    memory.put_lanes(&made.verdicts.are_right, places.part(part))
+                    memory.put_lanes(&made.are_made, places.part(part))
                 });
             }
-            if let Some(made) = &group
-                && made.verdicts.are_right[lane]
+            let by_device = by_device(row);
+            let of_group = group.as_ref().filter(|_| by_device.is_none());
+            let is_made = of_group.is_some_and(|made| made.are_made[lane]);
+            // Whatever makes its gradient.
+            let of_group = of_group.and_then(|made| made.row(lane));
+            if let Some(results) = of_group
+                && is_made
+                && are_put[lane]
             {
-                slots.put(at, made.row(lane));
-                if are_put[lane] {
-                    continue;
-                }
+                slots.put(at, results);
+                continue;
             }
             let [p, q] = places.row(at);
             let [p_sum, q_sum] = &mut sums;
@@ -345,20 +357,24 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 Target::of(p, self.is_summed[0].then_some(p_sum)),
                 Target::of(q, self.is_summed[1].then_some(q_sum)),
             ];
-            if let Some(made) = by_device(row) {
+            if let Some(made) = by_device {
                 slots.put(at, made.row);
                 into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
                 continue;
             }
-            if group.as_ref().is_some_and(|made| made.verdicts.are_right[lane]) {
+            if let Some(results) = of_group
+                && is_made
+            {
+                slots.put(at, results);
                 memory.put_lane(lane, &mut into);
                 continue;
             }
             let Some((results, are_made)) = self.row_in_f32(row, &mut memory, &mut into) else {
-                slots.put(at, self.row_in_f64(row, &mut work, into).row());
+                let results = self.row_in_f64(row, &mut work, into).row();
+                slots.put(at, of_group.unwrap_or(results));
                 continue;
             };
-            slots.put(at, results);
+            slots.put(at, of_group.unwrap_or(results));
             for (into, is_made) in into.iter_mut().zip(are_made) {
                 *into = if is_made { Target::Nowhere } else { std::mem::take(into) };
             }
@@ -392,40 +408,37 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             into.resize(if is_wanted { batch.bins() * LANES } else { 0 }, 0.0);
         }
         let ([of_p, of_q], temperature) = (lanes.each_mut(), batch.temperature());
-        let verdicts = match self.entropies {
+        let (verdicts, are_made) = match self.entropies {
             None => {
                 let places = [&mut of_p[..], &mut of_q[..]];
                 let into = form_gradient::Lanes { weights, temperature, places };
                 form_gradient::side_by_side(divergence?, &group, into)
             }
             Some((which, judge)) => {
-                let mut verdicts = judge.judged_side_by_side(&group);
-                let are_right = &mut verdicts.are_right;
-                let and = |are_right: &mut [bool; LANES], others: &[bool; LANES]| {
-                    are_right.iter_mut().zip(others).for_each(|(is, other)| *is &= other);
-                };
-                and(are_right, &group.are_plain);
+                let verdicts = judge.judged_side_by_side(&group);
+                // Rows that do not count have zeros, which are written elsewhere.
+                let mut are_made = weights.map(|weight| weight != 0.0);
+                and(&mut are_made, &verdicts.are_right);
+                and(&mut are_made, &group.are_plain);
                 match divergence {
                     _ if of_q.is_empty() => {}
                     None => of_q.fill(0.0),
                     Some(divergence) => {
                         let places = [&mut [][..], &mut of_q[..]];
                         let into = form_gradient::Lanes { weights, temperature, places };
-                        let by_kl = form_gradient::side_by_side(divergence, &group, into);
-                        and(are_right, &by_kl.are_right);
+                        let (_, by_kl) = form_gradient::side_by_side(divergence, &group, into);
+                        and(&mut are_made, &by_kl);
                     }
                 }
                 if !of_p.is_empty() {
                     let (value, weight) = (verdicts.values, weights);
                     let known = entropy_gradient::Known { value, weight, temperature };
-                    entropy_gradient::side_by_side(which, &group, known, of_p, are_right);
+                    entropy_gradient::side_by_side(which, &group, known, of_p, &mut are_made);
                 }
-                // Rows that do not count have zeros, which are written elsewhere.
-                and(are_right, &weights.map(|weight| weight != 0.0));
-                verdicts
+                (verdicts, are_made)
             }
         };
-        Some(MadeLanes { verdicts, masses: group.masses })
+        Some(MadeLanes { verdicts, masses: group.masses, are_made })
     }
 
     fn weight(&self, row: usize) -> f64 {
@@ -1218,7 +1231,7 @@ mod tests {
                 for (divergence, _) in SHORT {
                     let job = Job::new(divergence, &batch, None, [false; 2]);
                     let made = job.group_in_f32(0..LANES, [true; 2], &mut Memory::default());
-                    let are_right = made.unwrap().verdicts.are_right;
+                    let are_right = made.unwrap().are_made;
                     let made = are_right.iter().filter(|&&is_right| is_right).count();
                     // Four of them raise questions.
                     assert!(made >= 10, "{divergence}, {bins} bins of {kinds:?}: {are_right:?}");
@@ -1238,7 +1251,7 @@ mod tests {
         let are_right = |divergence| {
             let job = Job::new(divergence, &batch, None, [false; 2]);
             let made = job.group_in_f32(0..3, [true; 2], &mut Memory::default()).unwrap();
-            [0, 1, 2].map(|lane: usize| made.verdicts.are_right[lane])
+            [0, 1, 2].map(|lane: usize| made.are_made[lane])
         };
         assert_eq!(are_right(Divergence::TotalVariation), [false; 3]);
         assert_eq!(are_right(Divergence::Hellinger), [true, true, false]);
@@ -1262,7 +1275,7 @@ mod tests {
         for divergence in [Divergence::JensenShannon(0.5), Divergence::Hellinger] {
             let job = Job::new(divergence, &batch, None, [false; 2]);
             let made = job.group_in_f32(0..LANES, [true; 2], &mut Memory::default()).unwrap();
-            let are_right = made.verdicts.are_right;
+            let are_right = made.are_made;
             let far = (0..LANES).step_by(2).filter(|&lane| are_right[lane]).count();
             assert!(far >= 6, "{divergence}: {are_right:?}");
         }

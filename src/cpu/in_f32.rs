@@ -76,7 +76,7 @@ pub(super) struct Judge {
     factor: f64,
     /// See [`Numbers::differences`].
     pub needs_differences: bool,
-    /// Made of logarithms themselves, where both sides are some.
+    /// Values of rows that are not short are made of the logarithms themselves, where both sides are some.
     pub of_logs: Option<Entropies>,
     method: fn(&Row<'_>) -> Option<Judged>,
     side_by_side: fn(&Asked, &Group<'_>) -> Verdicts,

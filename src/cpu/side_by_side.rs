@@ -357,12 +357,11 @@ mod tests {
             (plain, [f32::NAN, 0.5], false),
             (plain, [-0.25, 1.25], false),
         ];
-        let side = |of: fn(&([f32; 2], [f32; 2], bool)) -> [f32; 2]| {
-            Array2::from_shape_vec((10, 2), rows.iter().flat_map(of).collect()).unwrap()
-        };
-        let (p, q) = (side(|row| row.0), side(|row| row.1));
+        let side = |numbers: Vec<f32>| Array2::from_shape_vec((10, 2), numbers).unwrap();
+        let p = side(rows.iter().flat_map(|row| row.0).collect());
+        let q = side(rows.iter().flat_map(|row| row.1).collect());
         let batch = Batch::probs(&p, &q).unwrap();
-        let faint = batch.clone().with_mass(Mass::Normalize);
+        let faint = batch.with_mass(Mass::Normalize);
         for (lane, row) in rows.iter().enumerate() {
             let (mut space, mut other) = (Space::default(), Space::default());
             let group = Group::of(&batch, 0..10, &mut space, true);

@@ -40,6 +40,7 @@ use crate::gradient::Places;
 use crate::integrand::{Bin, UNIT};
 use crate::kind::Kind;
 use crate::outcome::{Row, Slots, Status};
+use crate::pairs::blocks;
 use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
@@ -181,27 +182,23 @@ struct Memory {
 impl Memory {
     /// Puts the gradients of those rows of a group into their places, and says so, if these are of f32 and next to
     /// each other.
-    fn put_lanes<V: Value>(
-        &self,
-        are_right: &[bool; LANES],
-        places: Places<'_, V>,
-    ) -> [bool; LANES] {
+    fn put_lanes<V: Value>(&self, are_made: &[bool; LANES], places: Places<'_, V>) -> bool {
         let mut sides = places.0.map(|place| place.and_then(ArrayViewMut2::into_slice));
         let mut flat = sides.each_mut().map(|side| {
             side.as_deref_mut().and_then(|side| bytemuck::try_cast_slice_mut::<V, f32>(side).ok())
         });
         if (0..2).any(|side| flat[side].is_none() && !self.lanes[side].is_empty()) {
-            return [false; LANES];
+            return false;
         }
         for (place, lanes) in flat.iter_mut().zip(&self.lanes) {
             let (Some(place), lanes) = (place, lanes.as_chunks::<LANES>().0) else { continue };
             for (lane, row) in place.chunks_exact_mut(lanes.len().max(1)).enumerate() {
-                if are_right[lane] {
+                if are_made[lane] {
                     row.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = lanes[lane]);
                 }
             }
         }
-        *are_right
+        true
     }
 
     /// Puts the gradients of a row of a group into their places.
@@ -224,11 +221,11 @@ struct MadeLanes {
 }
 
 impl MadeLanes {
-    /// The results of one, if f32 is right for it.
-    fn row<V: Value>(&self, lane: usize) -> Option<Row<V>> {
-        let MadeLanes { verdicts: Verdicts { values, are_right }, masses, .. } = self;
+    /// The results of one, if f32 is right for it, and whether its gradients are made.
+    fn row<V: Value>(&self, lane: usize) -> Option<(Row<V>, bool)> {
+        let MadeLanes { verdicts: Verdicts { values, are_right }, masses, are_made } = self;
         let (verdict, masses) = (Asked::verdict(values[lane]), masses.map(|side| side[lane]));
-        are_right[lane].then(|| Judged { verdict, masses }.row())
+        are_right[lane].then(|| (Judged { verdict, masses }.row(), are_made[lane]))
     }
 }
 
@@ -326,63 +323,73 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let (mut work, mut memory) = (Work::new(&self.family), Memory::default());
         let wanted = [0, 1].map(|side| places.0[side].is_some() || self.is_summed[side]);
         let (count, together) = (slots.values.len(), rows_together(self.batch.bins()));
-        let (mut group, mut are_put) = (None, [false; LANES]);
-        for at in 0..count {
-            let (row, lane) = (first + at, at % together);
-            if together > 1 && lane == 0 {
-                let (rows, part) =
-                    (row..first + count.min(at + together), at..count.min(at + together));
-                // Some rows that a device made do not change how the others are made.
-                let is_here = rows.clone().any(|row| by_device(row).is_none());
-                group = is_here.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
-                are_put = group.as_ref().map_or([false; LANES], |made: &MadeLanes| {
-                    memory.put_lanes(&made.are_made, places.part(part))
-                });
-            }
-            let by_device = by_device(row);
-            let of_group = group.as_ref().filter(|_| by_device.is_none());
-            let is_made = of_group.is_some_and(|made| made.are_made[lane]);
-            // Whatever makes its gradient.
-            let of_group = of_group.and_then(|made| made.row(lane));
-            if let Some(results) = of_group
-                && is_made
-                && are_put[lane]
-            {
+        let mut from_device = Vec::new();
+        for block in blocks(0..count, together) {
+            let rows = first + block.start..first + block.end;
+            from_device.clear();
+            from_device.extend(rows.clone().map(by_device));
+            // Some rows that a device made do not change how the others are made.
+            let is_here = together > 1 && from_device.iter().any(Option::is_none);
+            let group = is_here.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
+            let are_put = group
+                .as_ref()
+                .is_some_and(|made| memory.put_lanes(&made.are_made, places.part(block.clone())));
+            for (lane, at) in block.enumerate() {
+                let by_device = from_device[lane].take();
+                let of_group = group.as_ref().filter(|_| by_device.is_none());
+                let of_group = of_group.and_then(|made| made.row(lane));
+                if let Some((results, true)) = of_group
+                    && are_put
+                {
+                    slots.put(at, results);
+                    continue;
+                }
+                let [p, q] = places.row(at);
+                let [p_sum, q_sum] = &mut sums;
+                let mut into = [
+                    Target::of(p, self.is_summed[0].then_some(p_sum)),
+                    Target::of(q, self.is_summed[1].then_some(q_sum)),
+                ];
+                let results = match (by_device, of_group) {
+                    (Some(made), _) => {
+                        let gradients = into.iter_mut().zip(made.gradients);
+                        gradients.for_each(|(into, made)| into.put_space(made));
+                        made.row
+                    }
+                    (None, Some((results, true))) => {
+                        memory.put_lane(lane, &mut into);
+                        results
+                    }
+                    // A value of a group is right whatever makes the gradient.
+                    (None, of_group) => {
+                        let own = self.row_by_itself(first + at, &mut work, &mut memory, into);
+                        of_group.map_or(own, |(results, _)| results)
+                    }
+                };
                 slots.put(at, results);
-                continue;
-            }
-            let [p, q] = places.row(at);
-            let [p_sum, q_sum] = &mut sums;
-            let mut into = [
-                Target::of(p, self.is_summed[0].then_some(p_sum)),
-                Target::of(q, self.is_summed[1].then_some(q_sum)),
-            ];
-            if let Some(made) = by_device {
-                slots.put(at, made.row);
-                into.iter_mut().zip(made.gradients).for_each(|(into, made)| into.put_space(made));
-                continue;
-            }
-            if let Some(results) = of_group
-                && is_made
-            {
-                slots.put(at, results);
-                memory.put_lane(lane, &mut into);
-                continue;
-            }
-            let Some((results, are_made)) = self.row_in_f32(row, &mut memory, &mut into) else {
-                let results = self.row_in_f64(row, &mut work, into).row();
-                slots.put(at, of_group.unwrap_or(results));
-                continue;
-            };
-            slots.put(at, of_group.unwrap_or(results));
-            for (into, is_made) in into.iter_mut().zip(are_made) {
-                *into = if is_made { Target::Nowhere } else { std::mem::take(into) };
-            }
-            if into.iter().any(|into| !matches!(into, Target::Nowhere)) {
-                self.row_in_f64(row, &mut work, into);
             }
         }
         sums
+    }
+
+    /// The results of a row, and its gradients, in f32 as far as that is right for it.
+    fn row_by_itself(
+        &self,
+        row: usize,
+        work: &mut Work,
+        memory: &mut Memory,
+        mut into: [Target<'_, T::Value>; 2],
+    ) -> Row<T::Value> {
+        let Some((results, are_made)) = self.row_in_f32(row, memory, &mut into) else {
+            return self.row_in_f64(row, work, into).row();
+        };
+        for (into, is_made) in into.iter_mut().zip(are_made) {
+            *into = if is_made { Target::Nowhere } else { std::mem::take(into) };
+        }
+        if into.iter().any(|into| !matches!(into, Target::Nowhere)) {
+            self.row_in_f64(row, work, into);
+        }
+        results
     }
 
     /// Some rows that f32 is right for side by side. Their gradients are in the memory then.

@@ -89,10 +89,12 @@ impl Row<'_> {
         let of = which.side();
         let apart = sums[0].apart / (sums[0].mass() * temperatures[of]);
         let value = sums[of].others.ln_1p() + apart;
-        let lost = [sums[0].lost, if which == Entropies::Cross { sums[1].lost } else { NONE }];
-        let [p_lost, _] = lost;
-        let shows = f64::from(p_lost) * LOST > 1e-8 * value * temperatures[of];
-        let has_all = lost == [NONE; 2] || value >= LEAST && !(which == Entropies::Cross && shows);
+        let is_cross = which == Entropies::Cross;
+        let some_lost = sums[0].lost > NONE || is_cross && sums[1].lost > NONE;
+        // A lost p counts by how far q is below: that of P's own is no further than e^−87 makes up for.
+        let apart_of_lost = f64::from(sums[0].lost) / temperatures[of];
+        let shows = is_cross && LOST * apart_of_lost > 1e-8 * value;
+        let has_all = !some_lost || value >= LEAST && !shows;
         let verdict = Verdict::Value(value);
         (value.is_finite() && has_all).then_some(Judged { verdict, masses })
     }

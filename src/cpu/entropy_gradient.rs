@@ -13,7 +13,7 @@ use crate::kind::Kind;
 use crate::term::{exp, lesser, ln_ratio_f32, mul_add};
 
 /// The value of a row, which is finite, and what its gradient is multiplied by; or those of rows side by side.
-pub(super) struct Known<N> {
+pub(super) struct Given<N> {
     pub value: N,
     pub weight: N,
     pub temperature: f64,
@@ -25,25 +25,25 @@ const HIGHEST: f64 = 60.0;
 const ROUNDING: f32 = 0.5;
 
 /// Writes the gradient of a row; returns whether it has its digits.
-pub(super) fn row(which: Entropies, sides: Sides<'_>, known: Known<f64>, into: &mut [f32]) -> bool {
-    pulp::Arch::new().dispatch(OfRow { which, sides, known, into })
+pub(super) fn row(which: Entropies, sides: Sides<'_>, given: Given<f64>, into: &mut [f32]) -> bool {
+    pulp::Arch::new().dispatch(OfRow { which, sides, given, into })
 }
 
 /// The same of the rows of a group: those that have not their digits are not right.
 pub(super) fn side_by_side(
     which: Entropies,
     group: &Group<'_>,
-    known: Known<[f64; LANES]>,
+    given: Given<[f64; LANES]>,
     into: &mut [f32],
     are_right: &mut [bool; LANES],
 ) {
-    pulp::Arch::new().dispatch(OfLanes { which, group, known, into, are_right });
+    pulp::Arch::new().dispatch(OfLanes { which, group, given, into, are_right });
 }
 
 struct OfRow<'a> {
     which: Entropies,
     sides: Sides<'a>,
-    known: Known<f64>,
+    given: Given<f64>,
     into: &'a mut [f32],
 }
 
@@ -59,23 +59,18 @@ impl pulp::WithSimd for OfRow<'_> {
 impl OfRow<'_> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) -> bool {
-        let OfRow { which, sides, known, into } = self;
+        let OfRow { which, sides, given, into } = self;
         let (look, kind) = (sides.look(), sides.rule.kinds[0]);
         if kind == Kind::Probs && look.both as usize != into.len() {
             return false;
         }
         let mass = look.masses[0];
-        let (value, weight) = (known.value, known.weight);
+        let (value, weight) = (given.value, given.weight);
         let per_mass = (value.min(HIGHEST).exp() / look.masses[which.side()]) as f32;
         let sum = tree_sum(slopes::<FUSED, _>(which, sides.numbers, &per_mass, into));
-        let line = Line {
-            half: (0.5 * mass) as f32,
-            mean: (sum / mass) as f32,
-            by: (weight / (mass * kind.divided_by(known.temperature))) as f32,
-            rounding: ROUNDING,
-        };
-        let is_sound = line.by.is_normal() && line.mean.is_finite();
-        is_sound
+        let per_number = kind.divided_by(given.temperature);
+        let line = Line::<f32>::of(mass, sum, weight, per_number, ROUNDING);
+        line.is_sound()
             && match kind {
                 Kind::Probs => line.times_in_row::<false>(into, sides.numbers.p),
                 _ => line.times_in_row::<true>(into, sides.numbers.p),
@@ -86,7 +81,7 @@ impl OfRow<'_> {
 struct OfLanes<'a> {
     which: Entropies,
     group: &'a Group<'a>,
-    known: Known<[f64; LANES]>,
+    given: Given<[f64; LANES]>,
     into: &'a mut [f32],
     are_right: &'a mut [bool; LANES],
 }
@@ -103,25 +98,20 @@ impl pulp::WithSimd for OfLanes<'_> {
 impl OfLanes<'_> {
     #[inline(always)]
     fn write<const FUSED: bool>(self) {
-        let OfLanes { which, group, known, into, are_right } = self;
+        let OfLanes { which, group, given, into, are_right } = self;
         let (numbers, kind, are_full) = (group.numbers, group.rule.kinds[0], group.are_full());
         let mut per_mass = [0.0; LANES];
         let masses = &group.sums()[which.side()];
-        for ((per_mass, mass), &value) in per_mass.iter_mut().zip(masses).zip(&known.value) {
+        for ((per_mass, mass), &value) in per_mass.iter_mut().zip(masses).zip(&given.value) {
             *per_mass = (exp::<FUSED>(lesser(value, HIGHEST)) / mass) as f32;
         }
         let sums = slopes::<FUSED, _>(which, numbers, &per_mass, into);
-        let (masses, none) = (&group.sums()[0], [0.0; LANES]);
+        let (masses, per_number) = (&group.sums()[0], kind.divided_by(given.temperature));
         let rounding = [ROUNDING; LANES];
-        let mut line = Line { half: none, mean: none, by: none, rounding };
-        for lane in 0..LANES {
-            let per_number = masses[lane] * kind.divided_by(known.temperature);
-            line.half[lane] = (0.5 * masses[lane]) as f32;
-            line.mean[lane] = (sums[lane] / masses[lane]) as f32;
-            line.by[lane] = (known.weight[lane] / per_number) as f32;
-            are_right[lane] &= (are_full[lane] | (kind != Kind::Probs))
-                & line.by[lane].is_normal()
-                & line.mean[lane].is_finite();
+        let line =
+            Line::<Vector>::of(masses, &sums, &given.weight, per_number, rounding, are_right);
+        for (is_right, is_full) in are_right.iter_mut().zip(are_full) {
+            *is_right &= is_full | (kind != Kind::Probs);
         }
         match kind {
             Kind::Probs => line.times_in_lanes::<false>(into, numbers.p, are_right),

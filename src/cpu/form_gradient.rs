@@ -134,13 +134,10 @@ fn write<F: Form, const FUSED: bool>(
             continue;
         }
         let mass = settled.known.look.masses[side];
-        let mean = (sums[side] / mass) as f32;
         let kind = rule.kinds[side];
         let per_number = kind.divided_by(temperature);
-        let by = (factor / (mass * per_number)) as f32;
-        let line = Line { half: (0.5 * mass) as f32, mean, by, rounding };
-        are_made[side] = by.is_normal()
-            && mean.is_finite()
+        let line = Line::<f32>::of(mass, sums[side], factor, per_number, rounding);
+        are_made[side] = line.is_sound()
             && match kind {
                 Kind::Probs if rule.kinds == [Kind::Probs; 2] => {
                     line.without_mean(into);
@@ -241,15 +238,9 @@ fn write_side_by_side<F: Form, const FUSED: bool>(
         }
         let kinds = group.rule.kinds;
         let (masses, per_number) = (&group.sums()[side], kinds[side].divided_by(temperature));
-        let none = [0.0; LANES];
-        let mut line = Line { half: none, mean: none, by: none, rounding: none };
-        for lane in 0..LANES {
-            line.half[lane] = (0.5 * masses[lane]) as f32;
-            line.mean[lane] = (sums[side][lane] / masses[lane]) as f32;
-            line.rounding[lane] = rounding(are_near_end[lane], differences);
-            line.by[lane] = (factors[lane] / (masses[lane] * per_number)) as f32;
-            are_made[lane] &= line.by[lane].is_normal() & line.mean[lane].is_finite();
-        }
+        let roundings = are_near_end.map(|is_near_end| rounding(is_near_end, differences));
+        let line =
+            Line::<Vector>::of(masses, &sums[side], &factors, per_number, roundings, &mut are_made);
         match kinds[side] {
             Kind::Probs if kinds == [Kind::Probs; 2] => line.without_mean(into),
             Kind::Probs => line.times_in_lanes::<false>(into, numbers, &mut are_made),
@@ -362,6 +353,30 @@ impl<B: PerLane> Line<B> {
 }
 
 impl Line<f32> {
+    /// Of a side's mass, and the sum of its slopes' products with p; of what derivatives are multiplied by, and
+    /// numbers are divided by.
+    #[inline(always)]
+    pub(super) fn of(
+        mass: f64,
+        sum: f64,
+        factor: f64,
+        per_number: f64,
+        rounding: f32,
+    ) -> Line<f32> {
+        Line {
+            half: (0.5 * mass) as f32,
+            mean: (sum / mass) as f32,
+            by: (factor / (mass * per_number)) as f32,
+            rounding,
+        }
+    }
+
+    /// Whether f32 has room for all of them.
+    #[inline(always)]
+    pub(super) fn is_sound(&self) -> bool {
+        self.by.is_normal() & self.mean.is_finite()
+    }
+
     /// Makes slopes derivatives, in logarithms if they are to be multiplied by probabilities. Returns whether
     /// they have their digits.
     #[inline(always)]
@@ -381,6 +396,28 @@ impl Line<f32> {
 }
 
 impl Line<Vector> {
+    /// Those of rows side by side, and which of them are sound besides.
+    #[inline(always)]
+    pub(super) fn of(
+        masses: &[f64; LANES],
+        sums: &[f64; LANES],
+        factors: &[f64; LANES],
+        per_number: f64,
+        rounding: Vector,
+        are_made: &mut [bool; LANES],
+    ) -> Line<Vector> {
+        let none = [0.0; LANES];
+        let mut line = Line { half: none, mean: none, by: none, rounding };
+        for lane in 0..LANES {
+            let (mass, sum, factor) = (masses[lane], sums[lane], factors[lane]);
+            let of_lane = Line::<f32>::of(mass, sum, factor, per_number, rounding[lane]);
+            (line.half[lane], line.mean[lane]) = (of_lane.half, of_lane.mean);
+            line.by[lane] = of_lane.by;
+            are_made[lane] &= of_lane.is_sound();
+        }
+        line
+    }
+
     /// The same of rows side by side: those that have not their digits are not right.
     #[inline(always)]
     pub(super) fn times_in_lanes<const LOGS: bool>(

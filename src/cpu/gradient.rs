@@ -439,8 +439,8 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 }
                 if !of_p.is_empty() {
                     let (value, weight) = (verdicts.values, weights);
-                    let known = entropy_gradient::Known { value, weight, temperature };
-                    entropy_gradient::side_by_side(which, &group, known, of_p, &mut are_made);
+                    let given = entropy_gradient::Given { value, weight, temperature };
+                    entropy_gradient::side_by_side(which, &group, given, of_p, &mut are_made);
                 }
                 (verdicts, are_made)
             }
@@ -536,8 +536,8 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 has_q = form_gradient::row(Divergence::Kl, sides, into)?.1[1];
             }
             let Verdict::Value(value) = judged.verdict else { return None };
-            let known = entropy_gradient::Known { value, weight, temperature };
-            let has_p = of_p.is_empty() || entropy_gradient::row(which, sides, known, of_p);
+            let given = entropy_gradient::Given { value, weight, temperature };
+            let has_p = of_p.is_empty() || entropy_gradient::row(which, sides, given, of_p);
             Some((judged.row(), [has_p, has_q]))
         })
     }

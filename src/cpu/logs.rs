@@ -39,9 +39,8 @@ const LARGEST_LN: f64 = 1e8;
 /// Whether f32 can take the rows of a batch: numbers of at most 32 bits, of which both sides are
 /// divided by the same temperature.
 pub(super) fn take<T: Element>(batch: &Batch<'_, T>) -> bool {
-    let kinds = [Side::P, Side::Q].map(|side| batch.kind(side));
-    let alike = kinds[0] == kinds[1] || batch.temperature() == 1.0;
-    size_of::<T>() <= size_of::<f32>() && !kinds.contains(&Kind::Probs) && alike
+    let alike = batch.kind(Side::P) == batch.kind(Side::Q) || batch.temperature() == 1.0;
+    size_of::<T>() <= size_of::<f32>() && batch.are_logs() && alike
 }
 
 /// The results of a row from its node, or from one made in f64 where its digits do not do.
@@ -695,7 +694,7 @@ pub(super) fn probabilities<const FUSED: bool>(
 /// What a side of rows side by side was.
 pub(super) struct LaneLogs {
     pub masses: [f64; LANES],
-    pub ln_masses: [f64; LANES],
+    ln_masses: [f64; LANES],
     lost: [u32; LANES],
     are_sound: [bool; LANES],
 }

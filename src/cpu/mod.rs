@@ -10,6 +10,7 @@ mod entropy_gradient;
 pub(crate) mod family;
 mod form;
 mod form_gradient;
+mod fours;
 pub(crate) mod gradient;
 mod in_f32;
 mod kl_gradient;

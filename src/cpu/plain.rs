@@ -63,15 +63,17 @@ impl Plain {
             }
         }
         let (least, most) = (*self.masses.start(), *self.masses.end());
+        // In an array of their own: of what stays where it is the compiler makes stores under a mask.
+        let mut plain = [f64::NAN; LANES];
         for lane in 0..LANES {
             let (g, p, q) = (g[lane], p[lane], q[lane]);
             let masses = (p >= least) & (p <= most) & (q >= least) & (q <= most);
             // With this mass, G is not 0 either.
             let fine = (g >= p * self.faint) & (g <= f64::MAX);
             let sound = columns.top[lane] < V::HUGE;
-            values[lane] = if masses & fine & sound { values[lane] } else { f64::NAN };
+            plain[lane] = if masses & fine & sound { values[lane] } else { f64::NAN };
         }
-        values
+        plain
     }
 }
 

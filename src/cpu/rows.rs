@@ -14,7 +14,7 @@ use super::sums::{
     Columns, Four, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest,
     starts_with_zeros,
 };
-use super::{usual, ways, widen};
+use super::{fours, usual, ways, widen};
 use crate::backend::{Backend, Settings};
 use crate::batch::Batch;
 use crate::chain;
@@ -138,6 +138,12 @@ pub trait Loops: Sized {
     ) -> Option<Four<Self>> {
         None
     }
+
+    /// The sums of rows, each folded into 4, if there is a way of its own for it.
+    #[inline(always)]
+    fn sums_of_fours<const WIDTH: usize>(_: &[[Self; WIDTH]; LANES]) -> Option<[Self; LANES]> {
+        None
+    }
 }
 
 impl Loops for f32 {
@@ -159,6 +165,11 @@ impl Loops for f32 {
         least: &mut [f32; LANES],
     ) -> Option<Four<f32>> {
         if S::IS_SCALAR { None } else { Some(usual::chains(simd, sides, least)) }
+    }
+
+    #[inline(always)]
+    fn sums_of_fours<const WIDTH: usize>(rows: &[[f32; WIDTH]; LANES]) -> Option<[f32; LANES]> {
+        fours::sums(rows)
     }
 }
 
@@ -456,8 +467,15 @@ fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
     }
     match places.first_chunk_mut() {
         Some(all) => *all = rounded,
-        None => places.copy_from_slice(&rounded[..places.len()]),
+        None => put_first(places, &rounded),
     }
+}
+
+/// Apart from whole groups, or the compiler copies both by a call.
+#[cold]
+#[inline(never)]
+fn put_first<V: Value>(places: &mut [V], values: &[V; LANES]) {
+    places.copy_from_slice(&values[..places.len()]);
 }
 
 /// The sums of a row of more than `SEGMENT` bins, over as many threads as there are.

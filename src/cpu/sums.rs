@@ -377,11 +377,8 @@ fn sum_lanes<V: Value, const WIDTH: usize>(rows: &[[V; LANES]; WIDTH]) -> [f64; 
             }
         }
         _ => {
-            let mut fours = [[V::default(); 4]; LANES];
-            for (four, row) in fours.iter_mut().zip(rows.as_chunks::<WIDTH>().0) {
-                *four = four_of(row);
-            }
-            sums = sum_fours(&fours);
+            let rows = rows.as_chunks::<WIDTH>().0.first_chunk();
+            sums = sum_fours(rows.expect("there are as many rows as lanes"));
         }
     }
     in_f64(&sums)
@@ -395,7 +392,7 @@ fn sum_row<V: Value>(row: &[V; LANES]) -> f64 {
 
 /// A row of lanes, 4, 8 or 16 of them, folded into 4.
 #[inline(always)]
-fn four_of<V: Value, const WIDTH: usize>(row: &[V; WIDTH]) -> [V; 4] {
+pub(super) fn four_of<V: Value, const WIDTH: usize>(row: &[V; WIDTH]) -> [V; 4] {
     let mut four = [V::default(); 4];
     if WIDTH == LANES {
         let mut eight = [V::default(); 8];
@@ -410,10 +407,17 @@ fn four_of<V: Value, const WIDTH: usize>(row: &[V; WIDTH]) -> [V; 4] {
     four
 }
 
+/// The sum of each row, folded into 4 first.
 #[inline(always)]
-fn sum_fours<V: Value>(fours: &[[V; 4]; LANES]) -> [V; LANES] {
-    let mut sums = [V::default(); LANES];
-    for (sum, four) in sums.iter_mut().zip(fours) {
+fn sum_fours<V: Value, const WIDTH: usize>(rows: &[[V; WIDTH]; LANES]) -> [V; LANES] {
+    if let Some(sums) = V::sums_of_fours(rows) {
+        return sums;
+    }
+    let (mut fours, mut sums) = ([[V::default(); 4]; LANES], [V::default(); LANES]);
+    for (four, row) in fours.iter_mut().zip(rows) {
+        *four = four_of(row);
+    }
+    for (sum, four) in sums.iter_mut().zip(&fours) {
         *sum = sum_four(four);
     }
     sums

@@ -282,27 +282,56 @@ impl Divergence {
     /// The value from the first of those sums, and the logarithm of the second. What has an upper end
     /// does not pass it for rounding.
     pub(crate) fn of_sums(self, sum: f64, ln_overlap: f64, mass: Mass) -> f64 {
-        let given = matches!(mass, Mass::AsGiven | Mass::Generalized);
-        let at_most = |most: f64, value: f64| if given { value } else { value.min(most) };
         // From the distance to 1 where the overlap is next to it.
         let ln_overlap = |apart: f64| if apart.abs() < 0.5 { apart.ln_1p() } else { ln_overlap };
-        match self.at_its_limit() {
-            Divergence::JensenShannon(0.5) => at_most(LN_2, sum),
-            Divergence::JensenShannon(w) => at_most(-w * w.ln() - (1.0 - w) * (-w).ln_1p(), sum),
-            Divergence::JsDistance => at_most(LN_2, sum).sqrt(),
-            Divergence::Renyi(f64::INFINITY) => sum,
-            Divergence::Renyi(0.0) => -ln_overlap(-sum),
-            Divergence::Renyi(order) => {
+        match (self.of_one_sum(mass), self.at_its_limit()) {
+            (Some(of_sum), _) => of_sum.value(sum),
+            (None, Divergence::Renyi(0.0)) => -ln_overlap(-sum),
+            (None, Divergence::Renyi(order)) => {
                 not_below_0(ln_overlap(order * (order - 1.0) * sum) / (order - 1.0))
             }
-            Divergence::Bhattacharyya => not_below_0(-ln_overlap(-0.25 * sum)),
-            // With α = ½ it is 4·(1 − Σ √(p·q)), and so are the squares.
-            Divergence::Hellinger => at_most(1.0, sum / 4.0).sqrt(),
-            Divergence::Tsallis(0.0) => sum,
-            Divergence::Tsallis(order) => order * sum,
-            Divergence::TotalVariation => at_most(1.0, sum),
-            _ => sum,
+            (None, _) => not_below_0(-ln_overlap(-0.25 * sum)),
         }
+    }
+
+    /// How the value is made of the first sum, unless it is a logarithm of the second.
+    pub(crate) fn of_one_sum(self, mass: Mass) -> Option<OfSum> {
+        let none = OfSum { per_sum: 1.0, most: f64::INFINITY, is_root: false };
+        let of_sum = match self.at_its_limit() {
+            Divergence::Renyi(order) if order < f64::INFINITY => return None,
+            Divergence::Bhattacharyya => return None,
+            Divergence::JensenShannon(0.5) => OfSum { most: LN_2, ..none },
+            Divergence::JensenShannon(w) => {
+                OfSum { most: -w * w.ln() - (1.0 - w) * (-w).ln_1p(), ..none }
+            }
+            Divergence::JsDistance => OfSum { most: LN_2, is_root: true, ..none },
+            // With α = ½ it is 4·(1 − Σ √(p·q)), and so are the squares.
+            Divergence::Hellinger => OfSum { per_sum: 0.25, most: 1.0, is_root: true },
+            Divergence::Tsallis(0.0) => none,
+            Divergence::Tsallis(order) => OfSum { per_sum: order, ..none },
+            Divergence::TotalVariation => OfSum { most: 1.0, ..none },
+            _ => none,
+        };
+        let given = matches!(mass, Mass::AsGiven | Mass::Generalized);
+        Some(OfSum { most: if given { f64::INFINITY } else { of_sum.most }, ..of_sum })
+    }
+}
+
+/// How a value is made of a sum.
+#[derive(Clone, Copy)]
+pub(crate) struct OfSum {
+    per_sum: f64,
+    /// The upper end, before the root.
+    most: f64,
+    is_root: bool,
+}
+
+impl OfSum {
+    #[inline(always)]
+    pub(crate) fn value(self, sum: f64) -> f64 {
+        let value = self.per_sum * sum;
+        let value = if value > self.most { self.most } else { value };
+        if self.is_root { value.sqrt() } else { value }
     }
 }
 

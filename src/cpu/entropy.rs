@@ -7,6 +7,7 @@ use super::in_f32::{Asked, CHAIN, Known, Method, Numbers, PerLane, Row, Verdicts
 use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::chain::tree_sum;
+use crate::integrand::ln_ratio;
 use crate::term::{ln_ratio_f32, mul_add};
 use crate::verdict::Judged;
 
@@ -54,7 +55,7 @@ fn judged<const FUSED: bool, const OF: usize>(row: &Row<'_>) -> Option<Judged> {
     let known = row.known();
     let per_mass = opened::<OF>(&row.asked, &known)?;
     let sums = sums::<FUSED, OF, _>(row.sides.numbers, &per_mass);
-    let value = closed(&row.asked, &known, sums.map(tree_sum))?;
+    let value = closed::<FUSED>(&row.asked, &known, sums.map(tree_sum))?;
     Some(Judged { verdict: Asked::verdict(value), masses: known.masses() })
 }
 
@@ -76,14 +77,15 @@ fn judged_side_by_side<const FUSED: bool, const OF: usize>(
     }
     let [logs, top, others] = sums::<FUSED, OF, _>(group.numbers, &per_mass);
     let mut verdicts = Verdicts::none();
-    for lane in (0..LANES).filter(|&lane| are_open[lane]) {
+    for lane in 0..LANES {
         let sums = [logs[lane], top[lane], others[lane]];
-        let closed = if are_plain[lane] {
-            Some(value(sums, masses[0][lane]))
-        } else {
-            group.known(lane).and_then(|known| closed(asked, &known, sums))
-        };
-        verdicts.put(lane, closed);
+        verdicts.values[lane] = value::<FUSED>(sums, masses[0][lane]);
+        verdicts.are_right[lane] = are_plain[lane];
+    }
+    for lane in (0..LANES).filter(|&lane| are_open[lane] & !are_plain[lane]) {
+        let sums = [logs[lane], top[lane], others[lane]];
+        let known = group.known(lane);
+        verdicts.put(lane, known.and_then(|known| closed::<FUSED>(asked, &known, sums)));
     }
     verdicts
 }
@@ -97,19 +99,21 @@ fn opened<const OF: usize>(asked: &Asked, known: &Known) -> Option<f32> {
 
 /// The value of a row whose sums were made, which may be infinite.
 #[inline(always)]
-fn closed(asked: &Asked, known: &Known, sums: [f64; 3]) -> Option<f64> {
+fn closed<const FUSED: bool>(asked: &Asked, known: &Known, sums: [f64; 3]) -> Option<f64> {
     if asked.is_infinite(known) {
         return Some(f64::INFINITY);
     }
-    let value = value(sums, known.look.masses[0]);
+    let value = value::<FUSED>(sums, known.look.masses[0]);
     (value >= LEAST || !known.some_lost()).then_some(value)
 }
 
 /// That of the sums of a row, by the mass of P.
 #[inline(always)]
-fn value([logs, top, others]: [f64; 3], mass: f64) -> f64 {
-    let of_top = if top > 0.0 { top * (-others).ln_1p() } else { 0.0 };
-    (logs - of_top) / mass
+fn value<const FUSED: bool>([logs, top, others]: [f64; 3], mass: f64) -> f64 {
+    // Without a largest bin there are as good as no others.
+    let others = if top > 0.0 { others } else { 0.0 };
+    let ln_top = ln_ratio::<FUSED>(1.0 - others, 1.0, -others);
+    (logs - top * ln_top) / mass
 }
 
 /// What is summed in all lanes: `−Σ p·ln q` without the bin in which q is most of its mass, if there is one; p in

@@ -17,7 +17,7 @@ use crate::Divergence;
 use crate::batch::Mass;
 use crate::chain::tree_sum;
 use crate::integrand::Integrand;
-use crate::term::{bregman_f32, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
+use crate::term::{bregman_f32, greater, ln_ratio_beside_f32, ln_ratio_f32, mul_add};
 use crate::verdict::Judged;
 
 /// The least distance of two rows, about the sum of |p − q|, that owes no digits to rounding: by itself, and
@@ -117,8 +117,20 @@ pub(super) fn settled_side_by_side<F: Form, const FUSED: bool>(
     };
     let least = least_distance::<F>(numbers.differences.is_some(), group.sides_of_logs());
     let (mut verdicts, mut distances) = (Verdicts::none(), [0.0; LANES]);
-    let mut are_near_end = [false; LANES];
-    for lane in (0..LANES).filter(|&lane| are_open[lane]) {
+    let (mut are_near_end, mut are_left) = ([false; LANES], are_open);
+    if let Some(of_sum) = asked.divergence.of_one_sum(Mass::Normalize) {
+        let half = 0.5 * form.largest();
+        for lane in 0..LANES {
+            let sum = asked.factor * per_mass[lane] * sums[lane];
+            distances[lane] = F::distance(sum);
+            are_near_end[lane] = sum > half;
+            verdicts.values[lane] = of_sum.value(sum);
+            verdicts.are_right[lane] =
+                are_plain[lane] & has_digits(distances[lane], least, deltas[lane], sum);
+            are_left[lane] &= !are_plain[lane];
+        }
+    }
+    for lane in (0..LANES).filter(|&lane| are_left[lane]) {
         let (sum, overlap) = (sums[lane], overlaps[lane]);
         let closed = if are_plain[lane] {
             let (per_mass, delta) = (per_mass[lane], deltas[lane]);
@@ -504,6 +516,12 @@ fn least_distance<F: Form>(has_differences: bool, sides_of_logs: usize) -> f64 {
     LEAST.max(owe_digits as f64 * F::LEAST_OF_LOGS)
 }
 
+/// Whether a distance owes none of its digits to rounding.
+#[inline(always)]
+fn has_digits(distance: f64, least: f64, delta: f64, sum: f64) -> bool {
+    (distance >= greater(least, LEAST_BESIDE * delta.abs())) & (sum < MOST)
+}
+
 /// What makes a value of the sums of a row.
 #[derive(Clone, Copy)]
 struct End {
@@ -584,8 +602,7 @@ impl Asked {
         let End { per_mass, delta, least, some_lost, more_per_sum } = end;
         let sum = self.factor * per_mass * summed;
         let distance = F::distance(sum);
-        let has_digits = distance >= least.max(LEAST_BESIDE * delta.abs()) && sum < MOST;
-        if !has_digits {
+        if !has_digits(distance, least, delta, sum) {
             return None;
         }
         let more = more_per_sum * sum;

@@ -460,7 +460,7 @@ fn settle_others<V: Value>(
 
 /// Puts the values of a group into their places.
 #[inline(always)]
-fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
+pub(super) fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
     let mut rounded = [V::default(); LANES];
     for lane in 0..LANES {
         rounded[lane] = V::from_f64(values[lane]);

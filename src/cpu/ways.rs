@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::bins::Reading;
 use super::family::{Family, Work, each};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
-use super::rows::{fill_in, rows_per_task};
+use super::rows::{fill_in, put, rows_per_task};
 use super::side_by_side::{self, Group, rows_together};
 use super::sums::LANES;
 use super::{entropies_of_logs, logs, widen};
 use crate::batch::Batch;
-use crate::element::Element;
+use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::outcome::{Slots, in_common_tasks};
 use crate::pairs::blocks;
@@ -114,6 +114,9 @@ impl<T: Element> Rows<'_, '_, '_, T> {
             if self.judges().next().is_some() {
                 self.judge(group.clone(), &mut spaces, &mut left);
             }
+            if !left.iter().any(|lanes| lanes.contains(&true)) {
+                continue;
+            }
             for (lane, at) in group.enumerate() {
                 places.clear();
                 places.extend((0..left.len()).filter(|&place| left[place][lane]));
@@ -193,6 +196,9 @@ impl<T: Element> Rows<'_, '_, '_, T> {
         for (place, way) in ways.iter().enumerate() {
             let Way::InF32(judge) = way else { continue };
             let Verdicts { values, are_right } = judge.judged_side_by_side(&group);
+            if put_all(&values, &are_right, &group.masses, rows.clone(), &mut slots[place]) {
+                continue;
+            }
             for (lane, at) in rows.clone().enumerate() {
                 left[place][lane] = !are_right[lane];
                 if are_right[lane] {
@@ -203,6 +209,29 @@ impl<T: Element> Rows<'_, '_, '_, T> {
             }
         }
     }
+}
+
+/// Puts the values of a group into their places, if f32 is right for all of its rows and has them.
+fn put_all<V: Value>(
+    values: &[f64; LANES],
+    are_right: &[bool; LANES],
+    masses: &[[f64; LANES]; 2],
+    rows: Range<usize>,
+    slots: &mut Slots<'_, V>,
+) -> bool {
+    let (mut all, most) = (rows.len() == LANES, f64::from(f32::MAX));
+    for lane in 0..LANES {
+        all &= are_right[lane] & (values[lane].abs() <= most);
+    }
+    if all {
+        put(&mut slots.values[rows.clone()], values);
+        if let Some(places) = &mut slots.masses {
+            for (places, masses) in places.iter_mut().zip(masses) {
+                put(&mut places[rows.clone()], masses);
+            }
+        }
+    }
+    all
 }
 
 /// Memory for the numbers of a row, or of rows side by side.

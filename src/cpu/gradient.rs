@@ -29,7 +29,7 @@ use super::entropy_gradient;
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
-use super::kl_gradient::{self, Manner};
+use super::kl_gradient::{self, Manner, Ready, Slopes};
 use super::rows::rows_per_task;
 use super::side_by_side::{self, Group, rows_together};
 use super::sums::LANES;
@@ -322,7 +322,12 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         let mut sums = self.is_summed.map(|is| vec![0.0; if is { self.batch.bins() } else { 0 }]);
         let (mut work, mut memory) = (Work::new(&self.family), Memory::default());
         let wanted = [0, 1].map(|side| places.0[side].is_some() || self.is_summed[side]);
-        let (count, together) = (slots.values.len(), rows_together(self.batch.bins()));
+        let summed_together = match (self.in_f32, self.entropies) {
+            (Some(InF32::Kl(manner)), None) => manner.sums_together(self.batch),
+            _ => false,
+        };
+        let together = if summed_together { LANES } else { rows_together(self.batch.bins()) };
+        let count = slots.values.len();
         let mut from_device = Vec::new();
         for block in blocks(0..count, together) {
             let rows = first + block.start..first + block.end;
@@ -330,7 +335,12 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             from_device.extend(rows.clone().map(by_device));
             // Some rows that a device made do not change how the others are made.
             let is_here = together > 1 && from_device.iter().any(Option::is_none);
-            let group = is_here.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
+            let ready = (is_here && summed_together).then(|| {
+                let (weights, kl_space) = (self.weights_of(rows.clone()), &mut memory.kl);
+                Ready::together(self.batch, rows.clone(), weights, wanted[0], kl_space)
+            });
+            let is_left = is_here && !summed_together;
+            let group = is_left.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
             let are_put = group
                 .as_ref()
                 .is_some_and(|made| memory.put_lanes(&made.are_made, places.part(block.clone())));
@@ -362,7 +372,9 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                     }
                     // A value of a group is right whatever makes the gradient.
                     (None, of_group) => {
-                        let own = self.row_by_itself(first + at, &mut work, &mut memory, into);
+                        let ready = ready.as_ref().and_then(|ready| ready.row(lane));
+                        let own =
+                            self.row_by_itself(first + at, ready, &mut work, &mut memory, into);
                         of_group.map_or(own, |(results, _)| results)
                     }
                 };
@@ -376,11 +388,12 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     fn row_by_itself(
         &self,
         row: usize,
+        ready: Option<(Row<T::Value>, Slopes)>,
         work: &mut Work,
         memory: &mut Memory,
         mut into: [Target<'_, T::Value>; 2],
     ) -> Row<T::Value> {
-        let Some((results, are_made)) = self.row_in_f32(row, memory, &mut into) else {
+        let Some((results, are_made)) = self.row_in_f32(row, ready, memory, &mut into) else {
             return self.row_in_f64(row, work, into).row();
         };
         for (into, is_made) in into.iter_mut().zip(are_made) {
@@ -407,8 +420,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         if self.batch.bins() > longest {
             return None;
         }
-        let (mut weights, batch) = ([0.0; LANES], self.batch);
-        weights.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = self.weight(row));
+        let (weights, batch) = (self.weights_of(rows.clone()), self.batch);
         let Memory { group: space, lanes, .. } = memory;
         let group = Group::of(batch, rows, space, true);
         for (into, is_wanted) in lanes.iter_mut().zip(wanted) {
@@ -448,6 +460,13 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         Some(MadeLanes { verdicts, masses: group.masses, are_made })
     }
 
+    /// Those of a group.
+    fn weights_of(&self, rows: Range<usize>) -> [f64; LANES] {
+        let mut weights = [0.0; LANES];
+        weights.iter_mut().zip(rows).for_each(|(to, row)| *to = self.weight(row));
+        weights
+    }
+
     fn weight(&self, row: usize) -> f64 {
         self.weights.map_or(1.0, |weights| weights[row].to_f64())
     }
@@ -465,6 +484,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
     fn row_in_f32(
         &self,
         row: usize,
+        ready: Option<(Row<T::Value>, Slopes)>,
         memory: &mut Memory,
         into: &mut [Target<'_, T::Value>; 2],
     ) -> Option<(Row<T::Value>, [bool; 2])> {
@@ -482,7 +502,14 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                 self.entropies_in_f32(entropies, row, kl_space, form_space, into)?
             }
             (None, InF32::Kl(manner)) => {
-                (manner.row(self.batch, row, weight, kl_space, places)?, [true; 2])
+                let results = match ready {
+                    Some((results, slopes)) => {
+                        slopes.write(self.batch, row, kl_space, places);
+                        results
+                    }
+                    None => manner.row(self.batch, row, weight, kl_space, places)?,
+                };
+                (results, [true; 2])
             }
             (None, InF32::Form(divergence)) => {
                 let into = Destination { weight, temperature: self.batch.temperature(), places };
@@ -956,7 +983,7 @@ mod tests {
 
     /// The results of the first row, if f32 makes both gradients.
     fn made(job: &Job<'_, '_, f32>, into: &mut [Target<'_, f32>; 2]) -> Option<Row<f32>> {
-        let (row, are_made) = job.row_in_f32(0, &mut Memory::default(), into)?;
+        let (row, are_made) = job.row_in_f32(0, None, &mut Memory::default(), into)?;
         (are_made == [true; 2]).then_some(row)
     }
 
@@ -1066,7 +1093,7 @@ mod tests {
             let row = made(&job, &mut into);
             assert!(row.is_some_and(|row| row.value > 0.0), "{divergence}");
             let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
-            let (_, are_made) = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+            let (_, are_made) = job.row_in_f32(0, None, &mut Memory::default(), &mut into).unwrap();
             assert!(!are_made[0], "{divergence}");
         }
     }
@@ -1124,7 +1151,8 @@ mod tests {
                 let job = Job::new(Divergence::Entropy, &batch, None, [false; 2]);
                 let mut place = p.clone();
                 let mut into = [Target::Row(place.row_mut(0)), Target::Nowhere];
-                let (_, are_made) = job.row_in_f32(0, &mut Memory::default(), &mut into).unwrap();
+                let (_, are_made) =
+                    job.row_in_f32(0, None, &mut Memory::default(), &mut into).unwrap();
                 assert!(!are_made[0], "{bins} {kinds:?}");
             }
         }
@@ -1290,10 +1318,10 @@ mod tests {
 
     /// Whatever stands beside it, of either side alone, with weights, and where places are not next to each other.
     #[test]
-    fn short_rows_have_the_same_bits_in_any_company() {
+    fn rows_have_the_same_bits_in_any_company() {
         let kinds = Kind::ALL.iter().map(|&kind| [kind; 2]);
         let kinds = kinds.chain([[Kind::Probs, Kind::Logits]]);
-        for (kinds, bins) in kinds.flat_map(|kinds| [2, 7, 40].map(|bins| (kinds, bins))) {
+        for (kinds, bins) in kinds.flat_map(|kinds| [2, 7, 40, 300].map(|bins| (kinds, bins))) {
             let [p, q] = short_rows(kinds, bins);
             for (divergence, weight) in SHORT {
                 let of = |rows: Range<usize>| {

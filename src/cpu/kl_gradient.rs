@@ -1,18 +1,23 @@
 //! Values and gradients of `kl` in f32, for the rows that it is right for: of numbers of at most 32 bits,
 //! of one kind on both sides, and divided by their masses. A row is summed as [`rows`](super::rows) does
-//! it, and gone through once more from the cache. What lacks digits in f32, and what is not an ordinary
-//! row, is left to [`gradient`](super::gradient).
+//! it, many together where they are short enough for all of them to stay in the cache, and gone through once more
+//! from there. What lacks digits in f32, and what is not an ordinary row, is left to [`gradient`](super::gradient).
+
+use std::ops::Range;
 
 use super::logs::{self, Gradient, Keeping, Kept};
-use super::sums::{self, Columns, LANES, Lanes, Wide, starts_with_zeros};
+use super::plain::Plain;
+use super::sums::{self, Columns, LANES, Lanes, Middling, Wide, longest, starts_with_zeros};
 use super::widen;
 use crate::batch::{Batch, Mass};
-use crate::element::Element;
+use crate::element::{Element, Value};
 use crate::error::Side;
+use crate::integrand::ln_ratio;
 use crate::kind::Kind;
 use crate::outcome::{Row, Status};
 use crate::sums::{Sums, settle};
 use crate::term::{Term, ln_ratio_f32, mul_add};
+use crate::verdict::{Judged, Verdict};
 
 /// Memory for what is made of a row on the way.
 #[derive(Default)]
@@ -42,6 +47,11 @@ impl Manner {
         }
     }
 
+    /// Whether rows are to be [summed together](Ready::together) first.
+    pub(super) fn sums_together<T: Element>(self, batch: &Batch<'_, T>) -> bool {
+        matches!(self, Manner::Probs) && (LANES + 1..=TOGETHER).contains(&batch.bins())
+    }
+
     /// The results of a row, and its gradients, times a weight, into places that are empty where they
     /// are not wanted. Nothing if the row is not of this sort, whatever is in the places then.
     pub(super) fn row<T: Element>(
@@ -57,14 +67,13 @@ impl Manner {
         let is_ordinary = |row: &Row<T::Value>| row.status == Status::Ok && !row.looked_closer;
         match self {
             Manner::Probs => {
-                let (sums, bins) = Summed { p, q }.dispatch();
+                let (plain, wants_p) = (Plain::of(batch), !into[0].is_empty());
+                let (sums, is_right, ready) = Summed { plain, p, q, weight, wants_p }.dispatch();
+                if let Some((row, slopes)) = ready.row(0) {
+                    Probs { p, q, slopes, into }.dispatch();
+                    return Some(row);
+                }
                 let row = settle(batch, row, &sums);
-                // Where p is 0, the derivative in it is infinite; that in q is the same number for all such bins.
-                let is_right = match bins {
-                    Bins::Usual => true,
-                    Bins::UsualOrZero => into[0].is_empty(),
-                    Bins::Strange => false,
-                };
                 if !is_right || sums.masses_are_apart() || !is_ordinary(&row) {
                     return None;
                 }
@@ -74,8 +83,6 @@ impl Manner {
                 }
                 let [of_p, of_q] = into;
                 Probs { p, q, slopes, into: [&mut *of_p, &mut *of_q] }.dispatch();
-                // Of smaller numbers no ratio is too large for f32: masses that are not far apart count for a quarter.
-                const BOUNDED: f64 = f32::MAX as f64 / 1.25 * f32::LEAST_USUAL as f64;
                 let are_finite = |side: &[f32]| side.iter().all(|x| x.is_finite());
                 (sums.p < BOUNDED || are_finite(of_p) && are_finite(of_q)).then_some(row)
             }
@@ -96,39 +103,156 @@ impl Manner {
     }
 }
 
-/// What numbers a row has; those below [`Term::MOST`] count as usual here.
-enum Bins {
-    Usual,
-    UsualOrZero,
-    Strange,
+/// The most bins of rows that are summed together.
+const TOGETHER: usize = longest(3);
+/// Of smaller sums no ratio is too large for f32: masses that are not far apart count for a quarter.
+const BOUNDED: f64 = f32::MAX as f64 / 1.25 * f32::LEAST_USUAL as f64;
+
+/// Whether f32 is right for the gradients of each row, by what numbers it has; those below [`Term::MOST`] count as
+/// usual here. Where p is 0, the derivative in it is infinite; that in q is the same number for all such bins.
+#[inline(always)]
+fn are_right(columns: &Columns<f32>, have_zeros: bool, wants_p: bool) -> [bool; LANES] {
+    let mut are_right = [false; LANES];
+    for (is_right, &top) in are_right.iter_mut().zip(&columns.top) {
+        *is_right = (top == 0) & !(have_zeros & wants_p);
+    }
+    are_right
 }
 
-/// The sums of a row of probabilities, and what these are.
+/// Rows that were summed, and of those among them that raise no question all that makes their gradients.
+pub(super) struct Ready {
+    values: [f64; LANES],
+    masses: [[f64; LANES]; 2],
+    /// See [`Slopes`].
+    by: [[f32; LANES]; 2],
+    more: [f32; LANES],
+    less: [f32; LANES],
+    are_right: [bool; LANES],
+}
+
+impl Ready {
+    /// Some rows of a batch that is to be [summed so](Manner::sums_together), times their weights.
+    pub(super) fn together<T: Element>(
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        weights: [f64; LANES],
+        wants_p: bool,
+        Space { widened: [p_space, q_space], .. }: &mut Space,
+    ) -> Ready {
+        let (mut p_packed, mut q_packed) = (Vec::new(), Vec::new());
+        let p = batch.packed_rows(Side::P, rows.clone(), &mut p_packed);
+        let q = batch.packed_rows(Side::Q, rows.clone(), &mut q_packed);
+        let sides = [widen::in_f32(p, p_space), widen::in_f32(q, q_space)];
+        let (plain, bins) = (Plain::of(batch), batch.bins());
+        let together = Together { plain, bins, rows: rows.len(), sides, weights, wants_p };
+        pulp::Arch::new().dispatch(together)
+    }
+
+    #[inline(always)]
+    fn of<const FUSED: bool>(
+        plain: &Plain,
+        columns: &Columns<f32>,
+        mut are_right: [bool; LANES],
+        weights: &[f64; LANES],
+    ) -> Ready {
+        let values = plain.values(columns);
+        let Columns { p: p_masses, q: q_masses, d, .. } = columns;
+        let (mut by, mut more, mut less) = ([[0.0; LANES]; 2], [0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            let (p, q, weight) = (p_masses[lane], q_masses[lane], weights[lane]);
+            let apart = -d[lane] / p;
+            let ln_ratio = ln_ratio::<FUSED>(1.0 + apart, 1.0, apart);
+            (by[0][lane], by[1][lane]) = ((weight / p) as f32, (weight / q) as f32);
+            (more[lane], less[lane]) = (apart as f32, (values[lane] - ln_ratio) as f32);
+        }
+        for lane in 0..LANES {
+            let [by_p, by_q] = [by[0][lane].abs(), by[1][lane].abs()];
+            let are_there = (by_p >= f32::MIN_POSITIVE) & (by_q >= f32::MIN_POSITIVE);
+            let are_finite = (by_p <= f32::MAX) & (by_q <= f32::MAX);
+            are_right[lane] &= (are_there & are_finite) | (weights[lane] == 0.0);
+        }
+        for lane in 0..LANES {
+            are_right[lane] &= (values[lane] >= 0.0) & (p_masses[lane] < BOUNDED);
+        }
+        Ready { values, masses: [*p_masses, *q_masses], by, more, less, are_right }
+    }
+
+    /// The results of one, and what its derivatives have in common.
+    pub(super) fn row<V: Value>(&self, lane: usize) -> Option<(Row<V>, Slopes)> {
+        let Ready { values, masses: [p, q], by: [by_p, by_q], more, less, are_right } = self;
+        let verdict = Verdict::Value(values[lane]);
+        let results = Judged { verdict, masses: [p[lane], q[lane]] }.row();
+        let by = [by_p[lane], by_q[lane]];
+        let slopes = Slopes { by, more: more[lane], less: less[lane] };
+        are_right[lane].then_some((results, slopes))
+    }
+}
+
+/// Rows to be summed, next to each other or, on a side that has only one, all the same.
+struct Together<'a> {
+    plain: Plain,
+    bins: usize,
+    rows: usize,
+    sides: [&'a [f32]; 2],
+    weights: [f64; LANES],
+    wants_p: bool,
+}
+
+impl pulp::WithSimd for Together<'_> {
+    type Output = Ready;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> Ready {
+        match (S::IS_SCALAR, self.bins > longest(1)) {
+            (true, _) => self.ready::<S, false, 3>(simd),
+            (false, true) => self.ready::<S, true, 3>(simd),
+            (false, false) => self.ready::<S, true, 1>(simd),
+        }
+    }
+}
+
+impl Together<'_> {
+    #[inline(always)]
+    fn ready<S: pulp::Simd, const FUSED: bool, const DEEP: usize>(self, simd: S) -> Ready {
+        let Together { plain, bins, rows, sides, weights, wants_p } = self;
+        let guess = starts_with_zeros(sides.map(|side| side.iter()));
+        let mut middling = Middling::<f32, DEEP>::new(guess);
+        let columns = middling.columns::<S, FUSED>(simd, bins, rows, sides);
+        let are_right = are_right(&columns, middling.zeros, wants_p);
+        Ready::of::<FUSED>(&plain, &columns, are_right, &weights)
+    }
+}
+
+/// One row of probabilities that is to be summed: the sums, whether its numbers are right for f32, and what is ready
+/// of it.
 struct Summed<'a> {
+    plain: Plain,
     p: &'a [f32],
     q: &'a [f32],
+    weight: f64,
+    wants_p: bool,
 }
 
 impl Summed<'_> {
     #[inline(never)]
-    fn dispatch(self) -> (Sums, Bins) {
+    fn dispatch(self) -> (Sums, bool, Ready) {
         pulp::Arch::new().dispatch(self)
     }
 }
 
 impl pulp::WithSimd for Summed<'_> {
-    type Output = (Sums, Bins);
+    type Output = (Sums, bool, Ready);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, simd: S) -> (Sums, Bins) {
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> (Sums, bool, Ready) {
         if S::IS_SCALAR { self.sums::<S, false>(simd) } else { self.sums::<S, true>(simd) }
     }
 }
 
 impl Summed<'_> {
     #[inline(always)]
-    fn sums<S: pulp::Simd, const FUSED: bool>(self, simd: S) -> (Sums, Bins) {
-        let Summed { p, q } = self;
+    fn sums<S: pulp::Simd, const FUSED: bool>(self, simd: S) -> (Sums, bool, Ready) {
+        let Summed { plain, p, q, weight, wants_p } = self;
         let guess = starts_with_zeros([p.iter(), q.iter()]);
         let (columns, has_zeros) = if p.len() > sums::MIDDLING {
             let (wide, mut columns) = (Wide::of::<S, FUSED>(simd, p, q, guess), Columns::empty());
@@ -138,18 +262,15 @@ impl Summed<'_> {
             let lanes = Lanes::of::<S, FUSED>(simd, p, q, guess);
             (Columns::of_one(&lanes), lanes.zeros)
         };
-        let bins = match has_zeros {
-            _ if columns.top[0] != Default::default() => Bins::Strange,
-            true => Bins::UsualOrZero,
-            false => Bins::Usual,
-        };
-        (columns.row(0), bins)
+        let are_right = are_right(&columns, has_zeros, wants_p);
+        let ready = Ready::of::<FUSED>(&plain, &columns, are_right, &[weight; LANES]);
+        (columns.row(0), are_right[0], ready)
     }
 }
 
 /// What the derivatives of a row have in common.
 #[derive(Clone, Copy)]
-struct Slopes {
+pub(super) struct Slopes {
     /// The weight by the masses.
     by: [f32; 2],
     /// `Q/P − 1`.
@@ -159,6 +280,19 @@ struct Slopes {
 }
 
 impl Slopes {
+    /// Writes the gradients of a row of probabilities, into places that are empty where they are not wanted.
+    pub(super) fn write<T: Element>(
+        self,
+        batch: &Batch<'_, T>,
+        row: usize,
+        Space { widened: [p_space, q_space], .. }: &mut Space,
+        into: [&mut [f32]; 2],
+    ) {
+        let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
+        let (p, q) = (widen::in_f32(&p, p_space), widen::in_f32(&q, q_space));
+        Probs { p, q, slopes: self, into }.dispatch();
+    }
+
     fn new(sums: &Sums, divergence: f64, weight: f64) -> Slopes {
         Slopes {
             by: [weight / sums.p, weight / sums.q].map(|by| by as f32),
@@ -264,6 +398,60 @@ mod tests {
         assert_eq!([of(logits, 16), of(logits, logs::SEGMENT)], ["logs"; 2]);
         assert_eq!([of(probs, sums::SEGMENT + 1), of(logits, logs::SEGMENT + 1)], [""; 2]);
         assert_eq!(of([Kind::Probs, Kind::Logits], 16), "");
+    }
+
+    /// Which of some rows are ready, and each of these as it is by itself.
+    fn ready(side: [&Array2<f32>; 2], weights: [f64; LANES], wants_p: bool) -> Vec<bool> {
+        let batch = Batch::probs(side[0], side[1]).unwrap().with_mass(Mass::Normalize);
+        assert!(Manner::Probs.sums_together(&batch));
+        let (rows, space) = (0..batch.rows(), &mut Space::default());
+        let together = Ready::together(&batch, rows.clone(), weights, wants_p, space);
+        let is_same = |lane: usize| {
+            let [p, q] = side.map(|side| side.row(lane).to_slice().unwrap());
+            let (plain, weight) = (Plain::of(&batch), weights[lane]);
+            let (.., alone) = Summed { plain, p, q, weight, wants_p }.dispatch();
+            let bits = |Slopes { by: [p, q], more, less }| [p, q, more, less].map(f32::to_bits);
+            let of = |ready: &Ready, lane| {
+                ready.row::<f32>(lane).map(|(row, slopes)| (row.value.to_bits(), bits(slopes)))
+            };
+            let got = of(&together, lane);
+            assert!(got.is_none() || got == of(&alone, 0), "row {lane}");
+            got.is_some()
+        };
+        rows.map(is_same).collect()
+    }
+
+    #[test]
+    fn ordinary_rows_are_summed_together() {
+        for bins in [17, 40, 64, 65, 256, 300, sums::MIDDLING] {
+            let side = |step: usize| {
+                let number = move |(row, bin): (usize, usize)| ((bin * step + row) % 13 + 1) as f32;
+                let mut side = Array2::from_shape_fn((LANES, bins), number);
+                side.rows_mut().into_iter().for_each(|mut row| row /= row.sum());
+                side
+            };
+            let (mut p, mut q) = (side(5), side(7));
+            let mut weights = [1.0; LANES];
+            assert_eq!(ready([&p, &q], weights, true), [true; LANES]);
+            // Masses that are apart, sums that are too large, numbers that are none, and a product with a weight that
+            // is subnormal. One that is 0 does no harm.
+            q.row_mut(1).mapv_inplace(|x| 1.1 * x);
+            [&mut p, &mut q]
+                .into_iter()
+                .for_each(|side| side.row_mut(2).mapv_inplace(|x| 1e20 * x));
+            q[[3, bins - 1]] = f32::NAN;
+            (weights[4], weights[5]) = (1e-40, 0.0);
+            let others = [1, 2, 3, 4];
+            let want: Vec<_> = (0..LANES).map(|lane| !others.contains(&lane)).collect();
+            assert_eq!(ready([&p, &q], weights, false), want, "{bins} bins");
+            p[[6, bins - 1]] = 0.0;
+            q[[7, 0]] = 0.0;
+            [p.row_mut(6), q.row_mut(7)].into_iter().for_each(|mut row| row /= row.sum());
+            let others = [1, 2, 3, 4, 7];
+            let want: Vec<_> = (0..LANES).map(|lane| !others.contains(&lane)).collect();
+            assert_eq!(ready([&p, &q], weights, false), want, "{bins} bins, with zeros");
+            assert_eq!(ready([&p, &q], weights, true), [false; LANES], "{bins} bins, with zeros");
+        }
     }
 
     /// The gradient in Q of one row of probabilities, if this has it.

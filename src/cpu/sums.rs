@@ -240,8 +240,8 @@ impl<V: Value> Short<V> {
 /// shorter than a block, or take so many levels of chains.
 pub(super) struct Middling<V: Value, const DEEP: usize> {
     fours: Fours<V>,
-    /// Whether zeros are to be expected.
-    zeros: bool,
+    /// Whether zeros are to be expected, which is whether there were some.
+    pub zeros: bool,
 }
 
 impl<V: Value, const DEEP: usize> Middling<V, DEEP> {

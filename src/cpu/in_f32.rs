@@ -228,10 +228,11 @@ impl PerLane for f32 {
     }
 }
 
-impl PerLane for Vector {
+impl<const N: usize> PerLane for [f32; N] {
+    /// One number is for all lanes.
     #[inline(always)]
     fn at(&self, lane: usize) -> f32 {
-        self[lane]
+        self[lane % N]
     }
 }
 

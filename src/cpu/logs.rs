@@ -33,8 +33,8 @@ const BLOCK: usize = 2048;
 pub(super) const SEGMENT: usize = BLOCK * chain::FAN;
 
 /// What a side is in units of may be so large a number: as it is, and divided by the temperature.
-const LARGEST_TOP: f32 = 65_536.0;
-const LARGEST_LN: f64 = 1e8;
+pub(super) const LARGEST_TOP: f32 = 65_536.0;
+pub(super) const LARGEST_LN: f64 = 1e8;
 
 /// Whether f32 can take the rows of a batch: numbers of at most 32 bits, of which both sides are
 /// divided by the same temperature.
@@ -286,20 +286,29 @@ impl Block<'_> {
     fn oddness(self) -> Oddness {
         let Block { p, q, tops, temperature, .. } = self;
         let per_temperature = (1.0 / temperature) as f32;
-        // −inf is as good a number as any; NaN and +inf are none.
-        let (mut valid, mut infinite, mut lacks) = (true, false, false);
+        let (mut is_for_f64, mut lacks) = (false, false);
         for (&p, &q) in p.iter().zip(q) {
-            valid &= (p < f32::INFINITY) & (q < f32::INFINITY);
-            infinite |= (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
-            let (a, b) = (p - tops[0], q - tops[1]);
-            lacks |= (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
+            let [bin_is_for_f64, bin_lacks] = odd_bin([p, q], tops, per_temperature);
+            is_for_f64 |= bin_is_for_f64;
+            lacks |= bin_lacks;
         }
-        match valid && !infinite {
-            false => Oddness::ForF64,
-            true if lacks => Oddness::LacksWeights,
-            true => Oddness::None,
+        match is_for_f64 {
+            true => Oddness::ForF64,
+            false if lacks => Oddness::LacksWeights,
+            false => Oddness::None,
         }
     }
+}
+
+/// Whether a bin is for f64, or lacks a weight that counts, as [`Oddness`] has it.
+#[inline(always)]
+pub(super) fn odd_bin([p, q]: [f32; 2], tops: [f32; 2], per_temperature: f32) -> [bool; 2] {
+    // −inf is as good a number as any; NaN and +inf are none.
+    let valid = (p < f32::INFINITY) & (q < f32::INFINITY);
+    let infinite = (p > f32::NEG_INFINITY) & (q == f32::NEG_INFINITY);
+    let (a, b) = (p - tops[0], q - tops[1]);
+    let lacks = (a * per_temperature < -85.0) & ((a - b) * per_temperature > FARTHEST);
+    [!valid | infinite, lacks]
 }
 
 /// What is behind a difference of the two sides of a bin that is no number, or above [`FARTHEST`].
@@ -374,12 +383,12 @@ struct Sums {
     odd: bool,
 }
 
-/// What the terms of a block have in common.
-struct Terms {
-    tops: [f32; 2],
+/// What the terms of a block have in common, or those of each row of rows side by side.
+pub(super) struct Terms<B> {
+    tops: [B; 2],
     /// The reference, in the units of the input, in two parts.
-    reference: [f32; 2],
-    unit: f32,
+    reference: [B; 2],
+    unit: B,
     per_temperature: f32,
     temperature: f64,
     /// `log2(e)` by the temperature, in two parts.
@@ -394,13 +403,20 @@ struct Terms {
 /// Has its unit in the last place at 1: what is added to it is rounded to an integer.
 pub(super) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 
-impl Terms {
-    fn new(tops: [f32; 2], reference: f64, unit: f64, temperature: f64) -> Terms {
+impl Terms<f32> {
+    fn new(tops: [f32; 2], reference: f64, unit: f64, temperature: f64) -> Terms<f32> {
+        Terms::of(tops, in_two_parts(reference), unit as f32, temperature)
+    }
+}
+
+impl<B: PerLane> Terms<B> {
+    #[inline(always)]
+    pub(super) fn of(tops: [B; 2], reference: [B; 2], unit: B, temperature: f64) -> Terms<B> {
         let octave = temperature * std::f64::consts::LN_2;
         Terms {
             tops,
-            reference: in_two_parts(reference),
-            unit: unit as f32,
+            reference,
+            unit,
             per_temperature: (1.0 / temperature) as f32,
             temperature,
             log2_e: in_two_parts(1.0 / octave),
@@ -417,8 +433,21 @@ impl Terms {
         &self,
         p: &[f32],
         q: &[f32],
-        [kept_w, kept_v]: &mut [&mut [f32]; 2],
+        weights: &mut [&mut [f32]; 2],
     ) -> Sums {
+        let (sums, odd) = self.far_in_lanes::<FUSED, KEEP>(p, q, weights);
+        let [w, v, y] = sums.map(tree_sum);
+        Sums { w, v, s: y / self.temperature + (v - w), u: v - w, odd: any(&odd) }
+    }
+
+    /// The sums of `w`, `v` and `w·y` in all lanes, and which had odd numbers.
+    #[inline(always)]
+    pub(super) fn far_in_lanes<const FUSED: bool, const KEEP: bool>(
+        &self,
+        p: &[f32],
+        q: &[f32],
+        [kept_w, kept_v]: &mut [&mut [f32]; 2],
+    ) -> ([[f64; LANES]; 3], [u32; LANES]) {
         let mut sums = [[0.0_f64; LANES]; 3];
         let mut odd = [0_u32; LANES];
         for (first, (p, q)) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)).enumerate() {
@@ -445,8 +474,7 @@ impl Terms {
             }
             add(&mut sums, &chains);
         }
-        let [w, v, y] = sums.map(tree_sum);
-        Sums { w, v, s: y / self.temperature + (v - w), u: v - w, odd: any(&odd) }
+        (sums, odd)
     }
 
     /// Adds `w`, `v` and `w·y` of each bin to chains, the last in the units of the input, and returns the
@@ -461,7 +489,7 @@ impl Terms {
     ) -> [[f32; LANES]; 2] {
         let mut weights = [[0.0; LANES]; 2];
         for lane in 0..LANES {
-            let (a, b) = (p[lane] - self.tops[0], q[lane] - self.tops[1]);
+            let (a, b) = (p[lane] - self.tops[0].at(lane), q[lane] - self.tops[1].at(lane));
             let (w, some_w) = self.exp::<FUSED>(a);
             let (v, _) = self.exp::<FUSED>(b);
             let y = a - b;
@@ -481,14 +509,56 @@ impl Terms {
         if y <= self.farthest { 0 } else { u32::MAX }
     }
 
+    /// The sums of one row to the bits that they have in a lane of [`far_in_lanes`](Terms::far_in_lanes), and whether
+    /// it has odd numbers.
+    #[inline(always)]
+    pub(super) fn far_alone<const FUSED: bool>(&self, p: &[f32], q: &[f32]) -> ([f64; 3], bool) {
+        let mut odd = [0_u32; LANES];
+        let mut sums = [0.0_f64; 3];
+        for (p, q) in p.chunks(LANES).zip(q.chunks(LANES)) {
+            let (p_block, q_block) = (filled_up(p, f32::MIN), filled_up(q, f32::MIN));
+            let mut none = [[0.0; LANES]; 3];
+            let [w, v] = self.far::<FUSED>(&p_block, &q_block, &mut none, &mut odd);
+            let mut y = [0.0; LANES];
+            for lane in 0..LANES {
+                let (a, b) =
+                    (p_block[lane] - self.tops[0].at(0), q_block[lane] - self.tops[1].at(0));
+                y[lane] = if w[lane] > 0.0 { a - b } else { 0.0 };
+            }
+            for first in (0..p.len()).step_by(CHAIN) {
+                let mut chains = [0.0_f32; 3];
+                for bin in first..p.len().min(first + CHAIN) {
+                    chains[0] += w[bin];
+                    chains[1] += v[bin];
+                    chains[2] = mul_add::<FUSED>(w[bin], y[bin], chains[2]);
+                }
+                sums.iter_mut().zip(chains).for_each(|(sum, chain)| *sum += f64::from(chain));
+            }
+        }
+        (sums, any(&odd))
+    }
+
     /// Without cancellation: `e^−y − 1 + y` from a series near 0, and as it stands elsewhere.
     #[inline(always)]
     fn near_sums<const FUSED: bool, const KEEP: bool>(
         &self,
         p: &[f32],
         q: &[f32],
-        [kept_w, kept_v]: &mut [&mut [f32]; 2],
+        weights: &mut [&mut [f32]; 2],
     ) -> Sums {
+        let (sums, odd) = self.near_in_lanes::<FUSED, KEEP>(p, q, weights);
+        let [w, v, s, u] = sums.map(tree_sum);
+        Sums { w, v, s, u, odd: any(&odd) }
+    }
+
+    /// The four sums in all lanes, and which had odd numbers.
+    #[inline(always)]
+    pub(super) fn near_in_lanes<const FUSED: bool, const KEEP: bool>(
+        &self,
+        p: &[f32],
+        q: &[f32],
+        [kept_w, kept_v]: &mut [&mut [f32]; 2],
+    ) -> ([[f64; LANES]; 4], [u32; LANES]) {
         let mut sums = [[0.0_f64; LANES]; 4];
         let mut odd = [0_u32; LANES];
         for (first, (p, q)) in p.chunks(LANES * CHAIN).zip(q.chunks(LANES * CHAIN)).enumerate() {
@@ -515,8 +585,24 @@ impl Terms {
             }
             add(&mut sums, &chains);
         }
-        let [w, v, s, u] = sums.map(tree_sum);
-        Sums { w, v, s, u, odd: any(&odd) }
+        (sums, odd)
+    }
+
+    /// The sums of one row to the bits that they have in a lane of [`near_in_lanes`](Terms::near_in_lanes).
+    #[inline(always)]
+    pub(super) fn near_alone<const FUSED: bool>(&self, p: &[f32], q: &[f32]) -> [f64; 4] {
+        let mut sums = [0.0_f64; 4];
+        for (p, q) in p.chunks(LANES).zip(q.chunks(LANES)) {
+            let (p_block, q_block) = (filled_up(p, f32::MIN), filled_up(q, f32::MIN));
+            let mut terms = [[0.0; LANES]; 4];
+            self.near::<FUSED>(&p_block, &q_block, &mut terms, &mut [0; LANES]);
+            for (sum, terms) in sums.iter_mut().zip(&terms) {
+                for chain in terms[..p.len()].chunks(CHAIN) {
+                    *sum += f64::from(chain.iter().fold(0.0, |sum, term| sum + term));
+                }
+            }
+        }
+        sums
     }
 
     /// Adds what each bin adds to the four sums to chains, and returns `w` and `v`.
@@ -532,11 +618,11 @@ impl Terms {
         let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
         for lane in 0..LANES {
             let (a, b) = (p[lane], q[lane]);
-            odd[lane] |= self.is_odd((a - b) - self.reference[0]);
-            let y = self.ln_ratio(a, b);
-            let (w, some_w) = self.exp::<FUSED>(a - self.tops[0]);
-            let (v, _) = self.exp::<FUSED>(b - self.tops[1]);
-            let far_u = mul_add::<FUSED>(v, self.unit, -w);
+            odd[lane] |= self.is_odd((a - b) - self.reference[0].at(lane));
+            let y = self.ln_ratio(a, b, lane);
+            let (w, some_w) = self.exp::<FUSED>(a - self.tops[0].at(lane));
+            let (v, _) = self.exp::<FUSED>(b - self.tops[1].at(lane));
+            let far_u = mul_add::<FUSED>(v, self.unit.at(lane), -w);
             let far_s = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, far_u);
             let tail = exp_tail::<FUSED>(y);
             let near = y.abs() <= 1.0;
@@ -781,7 +867,7 @@ pub(super) fn largest(numbers: &[f32]) -> ([f32; LANES], [u32; LANES]) {
 
 /// Exponentials of numbers in units of that of the largest.
 pub(super) struct Below {
-    terms: Terms,
+    terms: Terms<f32>,
 }
 
 impl Below {
@@ -1074,7 +1160,7 @@ impl Derivatives for Far<'_> {
 struct Near<'a> {
     sides: [&'a [f32]; 2],
     weights: [&'a [f32]; 2],
-    terms: Terms,
+    terms: Terms<f32>,
     by: [f32; 2],
     divergence: f32,
 }
@@ -1087,7 +1173,7 @@ impl Derivatives for Near<'_> {
         let (w, v) = (block(self.weights[0], at * LANES), block(self.weights[1], at * LANES));
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
-            let l = terms.ln_ratio(p[lane], q[lane]);
+            let l = terms.ln_ratio(p[lane], q[lane], lane);
             let (w, v) = (w[lane] * by[0], v[lane] * by[1]);
             if OF_P {
                 lanes[lane] = if w > 0.0 { w * (l - divergence) } else { 0.0 };
@@ -1100,11 +1186,12 @@ impl Derivatives for Near<'_> {
     }
 }
 
-impl Terms {
-    /// `ln(p/q)` of a bin.
+impl<B: PerLane> Terms<B> {
+    /// `ln(p/q)` of a bin in a lane.
     #[inline(always)]
-    fn ln_ratio(&self, a: f32, b: f32) -> f32 {
-        ln_ratio(a, b, self.reference) * self.per_temperature
+    fn ln_ratio(&self, a: f32, b: f32, lane: usize) -> f32 {
+        let reference = [self.reference[0].at(lane), self.reference[1].at(lane)];
+        ln_ratio(a, b, reference) * self.per_temperature
     }
 }
 
@@ -1151,7 +1238,7 @@ pub(super) fn any(lanes: &[u32; LANES]) -> bool {
     lanes.iter().fold(0, |any, lane| any | lane) != 0
 }
 
-fn in_two_parts(value: f64) -> [f32; 2] {
+pub(super) fn in_two_parts(value: f64) -> [f32; 2] {
     let high = value as f32;
     [high, (value - f64::from(high)) as f32]
 }

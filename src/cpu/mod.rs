@@ -20,6 +20,7 @@ pub(crate) mod pairing;
 mod plain;
 mod power;
 pub(crate) mod rows;
+mod short_logs;
 mod side_by_side;
 mod sums;
 pub(crate) mod tile;

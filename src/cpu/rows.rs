@@ -10,6 +10,7 @@ use super::Cpu;
 use super::gradient;
 use super::logs::{self, Kept};
 use super::plain::Plain;
+use super::short_logs::{self, Settled};
 use super::sums::{
     Columns, Four, LANES, Lanes, MIDDLING, Middling, SEGMENT, Short, Wide, longest,
     starts_with_zeros,
@@ -22,6 +23,7 @@ use crate::element::{Element, Value};
 use crate::error::Side;
 use crate::gradient::Places;
 use crate::outcome::{Row, Slots};
+use crate::pairs::blocks;
 use crate::sums::{self, Sums};
 use crate::{Divergence, Error, Matrix, Outcome, Pairs};
 
@@ -151,7 +153,11 @@ impl Loops for f32 {
         if batch.is_probs() {
             return in_manner_of(batch.bins(), batch.rows(), FillIn { batch, first, slots });
         }
-        pulp::Arch::new().dispatch(LogRows { batch, first, slots })
+        let rows = LogRows { batch, first, slots };
+        match short_logs::takes(batch) {
+            true => pulp::Arch::new().dispatch(ShortLogRows(rows)),
+            false => pulp::Arch::new().dispatch(rows),
+        }
     }
 
     fn segment(segment: Segment<'_, f32>) -> Wide<f32> {
@@ -406,6 +412,52 @@ impl pulp::WithSimd for LogRows<'_, '_> {
         })
         .count()
     }
+}
+
+/// The same of such rows as [`short_logs`] take.
+struct ShortLogRows<'a, 'b>(LogRows<'a, 'b>);
+
+impl pulp::WithSimd for ShortLogRows<'_, '_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        let LogRows { batch, first, mut slots } = self.0;
+        let (mut space, mut lanes) = ([Vec::new(), Vec::new()], short_logs::Space::default());
+        let (mut looked_closer, count) = (0, slots.values.len());
+        for group in blocks(0..count, short_logs::rows_together(count)) {
+            let rows = first + group.start..first + group.end;
+            let sides = packed(batch, rows, &mut space);
+            let settled = short_logs::settled::<S>(batch, group.len(), sides, &mut lanes);
+            looked_closer += put_settled(batch, first, group, &settled, &mut slots);
+        }
+        looked_closer
+    }
+}
+
+/// Puts what is settled of a group into its places, and settles all else row by row.
+fn put_settled(
+    batch: &Batch<'_, f32>,
+    first: usize,
+    group: Range<usize>,
+    Settled { values, masses }: &Settled,
+    slots: &mut Slots<'_, f32>,
+) -> usize {
+    put(&mut slots.values[group.clone()], values);
+    if let Some(places) = &mut slots.masses {
+        for (places, masses) in places.iter_mut().zip(masses) {
+            put(&mut places[group.clone()], masses);
+        }
+    }
+    let mut looked_closer = 0;
+    for (lane, at) in group.enumerate() {
+        if values[lane].is_nan() {
+            let (slots, _) = slots.lent().split_at(at).1.split_at(1);
+            let row = LogRows { batch, first: first + at, slots };
+            looked_closer += pulp::Arch::new().dispatch(row);
+        }
+    }
+    looked_closer
 }
 
 #[inline(always)]

@@ -129,7 +129,7 @@ fn are_plain(
 }
 
 /// Puts rows side by side. One that is repeated is in all lanes.
-fn interleave(rows: &[f32], bins: usize, count: usize, into: &mut Vec<f32>) {
+pub(super) fn interleave(rows: &[f32], bins: usize, count: usize, into: &mut Vec<f32>) {
     into.resize(bins * LANES, 0.0);
     let places = into.as_chunks_mut::<LANES>().0;
     for lane in 0..count {

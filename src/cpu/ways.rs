@@ -20,10 +20,6 @@ use crate::pairs::blocks;
 use crate::verdict::{Judged, MassRule};
 use crate::{Divergence, Error, Outcome};
 
-/// Up to so many bins, rows of logarithms side by side take less time than one after the other in
-/// [`logs`](super::logs).
-const SHORT_LOGS: usize = 16;
-
 /// How a divergence of the rows of a batch is computed.
 enum Way {
     /// By the loops of [`rows`](super::rows), with P and Q in each other's place for the reverse.
@@ -40,7 +36,7 @@ impl Way {
         if !in_f32::takes(batch) {
             return Way::InF64;
         }
-        let has_loops = batch.is_probs() || logs::take(batch) && batch.bins() > SHORT_LOGS;
+        let has_loops = batch.is_probs() || logs::take(batch);
         match divergence.at_its_limit() {
             Divergence::Kl if has_loops => Way::Kl { is_reverse: false },
             Divergence::ReverseKl if has_loops => Way::Kl { is_reverse: true },
@@ -313,8 +309,7 @@ mod tests {
         }
         assert_eq!(ways(mixed, 2, Mass::Normalize), ["f32", "f32", "f32", "f32", "f64"]);
         assert_eq!(ways(mixed, 2, Mass::AsGiven), ["f64"; 5]);
-        assert_eq!(ways(logits, 17, Mass::AsGiven), all);
-        assert_eq!(ways(logits, 16, Mass::AsGiven), ["f32", "f32", "f32", "f32", "f64"]);
+        assert_eq!(ways(logits, 2, Mass::AsGiven), all);
         assert_eq!(ways(probs, 2, Mass::Generalized), ["f64"; 5]);
         let wide = Array2::from_elem((1, 2), 0.5_f64);
         assert_eq!(way(Divergence::Jeffreys, &Batch::probs(&wide, &wide).unwrap()), "f64");

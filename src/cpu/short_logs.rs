@@ -252,3 +252,168 @@ struct Far<const ROWS: usize> {
     have_digits: [bool; ROWS],
     some_odd: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::super::family::closer_look;
+    use super::*;
+    use crate::Divergence;
+    use crate::cpu::tests::noise;
+    use crate::verdict::Verdict;
+
+    /// All rows of a batch, together or one by one.
+    struct Rows<'a, 'b> {
+        batch: &'a Batch<'b, f32>,
+        are_alone: bool,
+    }
+
+    impl pulp::WithSimd for Rows<'_, '_> {
+        /// The value and the masses of each.
+        type Output = Vec<[f64; 3]>;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+            let Rows { batch, are_alone } = self;
+            let rows = batch.rows();
+            let (together, mut settled_rows) = (if are_alone { 1 } else { rows }, Vec::new());
+            for first in (0..rows).step_by(together) {
+                let (mut p, mut q) = (Vec::new(), Vec::new());
+                let p = batch.packed_rows(Side::P, first..first + together, &mut p);
+                let q = batch.packed_rows(Side::Q, first..first + together, &mut q);
+                let space = &mut Space::default();
+                let Settled { values, masses } = settled::<S>(batch, together, [p, q], space);
+                let of_lane = |lane| [values[lane], masses[0][lane], masses[1][lane]];
+                settled_rows.extend((0..together).map(of_lane));
+            }
+            settled_rows
+        }
+    }
+
+    /// The same numbers together as one by one.
+    fn settled_rows(batch: &Batch<'_, f32>) -> Vec<[f64; 3]> {
+        assert!(takes(batch));
+        let settled = |are_alone| pulp::Arch::new().dispatch(Rows { batch, are_alone });
+        let bits =
+            |rows: &[[f64; 3]]| rows.iter().map(|row| row.map(f64::to_bits)).collect::<Vec<_>>();
+        let together = settled(false);
+        let alone = settled(true);
+        for (row, (got, want)) in bits(&alone).iter().zip(bits(&together)).enumerate() {
+            let left = f64::from_bits(got[0]).is_nan() && f64::from_bits(want[0]).is_nan();
+            assert!(left || *got == want, "row {row}: {:?}, not {:?}", alone[row], together[row]);
+        }
+        together
+    }
+
+    #[test]
+    fn rows_are_as_good_as_in_f64() {
+        for (bins, apart) in [2, 3, 7, 16, 17, 33, 64]
+            .into_iter()
+            .flat_map(|bins| [20.0, 3.0, 0.3, 1e-2, 1e-4].map(|apart| (bins, apart)))
+        {
+            let p = Array2::from_shape_fn((LANES, bins), |(row, bin)| 9.0 * noise(row, bin));
+            let by = |row: usize, bin: usize| apart * (noise(row + 40, bin) - 0.5);
+            let q = Array2::from_shape_fn((LANES, bins), |(row, bin)| p[[row, bin]] + by(row, bin));
+            for kinds in [[Kind::Logits; 2], [Kind::LogProbs; 2], [Kind::LogProbs, Kind::Logits]] {
+                let [p, q] =
+                    [(&p, kinds[0], 3.0), (&q, kinds[1], -70.0)].map(|(side, kind, up)| {
+                        let mut side = side.clone();
+                        for mut row in side.rows_mut() {
+                            let ln_mass = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+                            row.mapv_inplace(|x| {
+                                x - if kind == Kind::Logits { up } else { ln_mass }
+                            });
+                        }
+                        side.mapv(|x| x as f32)
+                    });
+                for temperature in [1.0, 0.3, 5.0] {
+                    let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
+                    let batch = match kinds {
+                        [Kind::Logits, Kind::Logits] => batch.with_temperature(temperature),
+                        _ => Ok(batch),
+                    };
+                    let batch = batch.unwrap();
+                    for (row, [value, masses @ ..]) in settled_rows(&batch).into_iter().enumerate()
+                    {
+                        let want = closer_look(Divergence::Kl, &batch, row);
+                        let what = format!("{bins} bins of {kinds:?}, {apart:e}, row {row}");
+                        for (got, want) in masses.into_iter().zip(want.masses) {
+                            assert!((got - want).abs() < 1e-6, "{what}: {got}, not {want}");
+                        }
+                        let Verdict::Value(want) = want.verdict else { panic!("{what}") };
+                        let off = (value - want).abs() / want;
+                        let is_left = value.is_nan() && want < 1.1 * LEAST;
+                        assert!(is_left || off < 1.5e-6, "{what}: {value:e}, not {want:e}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whose value is what, of `[p, q]` in logits that the other rows are not like.
+    #[test]
+    fn rows_that_raise_questions_are_left() {
+        const NONE: f32 = f32::NEG_INFINITY;
+        let plain = [[0.0_f32, 1.0, -1.0], [1.0, 0.5, 0.2]];
+        let with = |p: [f32; 3], q: [f32; 3]| {
+            let mut sides = plain.map(|row| Array2::from_shape_fn((9, 3), |(_, bin)| row[bin]));
+            sides[0].row_mut(4).assign(&ndarray::arr1(&p));
+            sides[1].row_mut(4).assign(&ndarray::arr1(&q));
+            let [p, q] = sides;
+            let settled = settled_rows(&Batch::logits(&p, &q).unwrap());
+            let is_settled = |row: &[f64; 3]| !row[0].is_nan();
+            assert!(settled.iter().enumerate().all(|(row, it)| row == 4 || is_settled(it)));
+            is_settled(&settled[4])
+        };
+        let [p, q] = plain;
+        assert!(with(p, q));
+        for bin in 0..3 {
+            for number in [f32::NAN, f32::INFINITY] {
+                let (mut odd_p, mut odd_q) = (p, q);
+                (odd_p[bin], odd_q[bin]) = (number, number);
+                assert!(!with(odd_p, q) && !with(p, odd_q), "{number} in bin {bin}");
+            }
+            // Masked on P, on both, and on Q alone, which makes it infinite.
+            let (mut masked_p, mut masked_q) = (p, q);
+            (masked_p[bin], masked_q[bin]) = (NONE, NONE);
+            assert!(with(masked_p, q) && with(masked_p, masked_q), "bin {bin}");
+            assert!(!with(p, masked_q), "bin {bin}");
+        }
+        assert!(!with([NONE; 3], q) && !with(p, [NONE; 3]));
+        // Units that are too large, and sums.
+        assert!(with([6.5e4, 6.5e4, 0.0], [6.5e4, 0.0, 6.5e4]));
+        assert!(!with([6.6e4, 6.6e4, 0.0], q) && !with(p, [6.6e4, 0.0, 6.6e4]));
+        assert!(!with([0.0, 0.0, 0.5], [f32::MIN, f32::MIN, 0.5]));
+        // A weight that f32 has not, which counts by what Q lacks.
+        assert!(!with([-100.0, 0.0, 1.0], [f32::MIN, 0.0, 1.0]));
+        // Equal, or as good as that.
+        assert!(!with(p, p));
+        assert!(!with(p, [0.0, 1.0, -1.0 + 1e-7]));
+    }
+
+    #[test]
+    fn masses_that_a_rule_may_refuse_are_left() {
+        let p = Array2::from_shape_fn((9, 2), |(row, bin)| {
+            let more = [0.0, 5e-4, -5e-4, 9.999e-4, 2e-3, 90.0, -90.0, 70.0, 0.0][row];
+            [0.4_f64, 0.6][bin].ln() + more
+        });
+        let (p, q) = (p.mapv(|x| x as f32), Array2::from_elem((9, 2), 0.5_f32.ln()));
+        let left = |mass: Mass, swapped: bool| -> Vec<usize> {
+            let (p, q) = if swapped { (&q, &p) } else { (&p, &q) };
+            let batch = Batch::log_probs(p, q).unwrap().with_mass(mass);
+            let rows = settled_rows(&batch).into_iter().enumerate();
+            rows.filter(|(_, row)| row[0].is_nan()).map(|(at, _)| at).collect()
+        };
+        for swapped in [false, true] {
+            assert_eq!(left(Mass::Check, swapped), [3, 4, 5, 6, 7]);
+            assert_eq!(left(Mass::Normalize, swapped), [5, 6]);
+        }
+        let batch = Batch::log_probs(&p, &q).unwrap();
+        assert!(!takes(&batch.with_mass(Mass::AsGiven)));
+        let logits = Batch::logits(&p, &q).unwrap();
+        assert!(takes(&logits.with_mass(Mass::AsGiven)));
+        let (p, q) = (Array2::zeros((2, LONGEST + 1)), Array2::zeros((2, LONGEST + 1)));
+        assert!(!takes(&Batch::logits(&p, &q).unwrap()));
+    }
+}

@@ -5,6 +5,7 @@ use crate::element::{Element, Value};
 use crate::error::{InvalidRow, Rule, Side};
 use crate::kind::Kind;
 use crate::outcome::{Row, Status};
+use crate::sums::DOUBT;
 
 /// A finite value, +inf, or the side and the rule that it breaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,6 +82,14 @@ impl MassRule {
             .into_iter()
             .zip(masses)
             .find_map(|(side, mass)| self.broken(side, mass).map(|rule| (side, rule)))
+    }
+
+    /// What masses that were summed in f32, and are above 0, are from at most how far if they surely break no rule.
+    pub(crate) fn sure(self) -> (f64, f64) {
+        match self.policy {
+            Mass::Check => (1.0, self.tolerance - DOUBT),
+            _ => (0.0, f64::MAX),
+        }
     }
 
     /// The rule that the mass of a row of a side breaks.

@@ -76,7 +76,7 @@ pub(super) struct SettledLanes {
     pub verdicts: Verdicts,
     /// Rows that raise no question.
     pub are_plain: [bool; LANES],
-    /// See [`Settled`].
+    /// See [`Settled`]. Distances of rows that f32 is not right for are whatever there is.
     pub deltas: [f64; LANES],
     pub distances: [f64; LANES],
     pub are_near_end: [bool; LANES],
@@ -123,10 +123,10 @@ pub(super) fn settled_side_by_side<F: Form, const FUSED: bool>(
         for lane in 0..LANES {
             let sum = asked.factor * per_mass[lane] * sums[lane];
             distances[lane] = F::distance(sum);
-            are_near_end[lane] = sum > half;
+            let is_right = are_plain[lane] & has_digits(distances[lane], least, deltas[lane], sum);
+            are_near_end[lane] = is_right & (sum > half);
             verdicts.values[lane] = of_sum.value(sum);
-            verdicts.are_right[lane] =
-                are_plain[lane] & has_digits(distances[lane], least, deltas[lane], sum);
+            verdicts.are_right[lane] = is_right;
             are_left[lane] &= !are_plain[lane];
         }
     }

@@ -50,7 +50,7 @@ pub(super) trait Method {
 
 /// Those on the rows of a group.
 pub(super) struct Verdicts {
-    /// Infinite ones among them.
+    /// Infinite ones among them; whatever there is where f32 is not right.
     pub values: [f64; LANES],
     /// Whether f32 is right for a row.
     pub are_right: [bool; LANES],

@@ -104,7 +104,7 @@ impl Manner {
 }
 
 /// The most bins of rows that are summed together.
-const TOGETHER: usize = longest(3);
+const TOGETHER: usize = sums::MIDDLING;
 /// Of smaller sums no ratio is too large for f32: masses that are not far apart count for a quarter.
 const BOUNDED: f64 = f32::MAX as f64 / 1.25 * f32::LEAST_USUAL as f64;
 

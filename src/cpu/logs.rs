@@ -477,8 +477,8 @@ impl<B: PerLane> Terms<B> {
         (sums, odd)
     }
 
-    /// Adds `w`, `v` and `w·y` of each bin to chains, the last in the units of the input, and returns the
-    /// first two.
+    /// Adds `w`, `v` and `w·y` of each bin to chains, the last in the units of the input, and returns `w`, `v` and
+    /// `y`.
     #[inline(always)]
     fn far<const FUSED: bool>(
         &self,
@@ -486,8 +486,8 @@ impl<B: PerLane> Terms<B> {
         q: &[f32; LANES],
         [w_chain, v_chain, y_chain]: &mut [[f32; LANES]; 3],
         odd: &mut [u32; LANES],
-    ) -> [[f32; LANES]; 2] {
-        let mut weights = [[0.0; LANES]; 2];
+    ) -> [[f32; LANES]; 3] {
+        let mut made = [[0.0; LANES]; 3];
         for lane in 0..LANES {
             let (a, b) = (p[lane] - self.tops[0].at(lane), q[lane] - self.tops[1].at(lane));
             let (w, some_w) = self.exp::<FUSED>(a);
@@ -496,10 +496,11 @@ impl<B: PerLane> Terms<B> {
             odd[lane] |= self.is_odd(y);
             w_chain[lane] += w;
             v_chain[lane] += v;
-            y_chain[lane] = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, y_chain[lane]);
-            (weights[0][lane], weights[1][lane]) = (w, v);
+            let y = if some_w { y } else { 0.0 };
+            y_chain[lane] = mul_add::<FUSED>(w, y, y_chain[lane]);
+            (made[0][lane], made[1][lane], made[2][lane]) = (w, v, y);
         }
-        weights
+        made
     }
 
     /// Whether a difference of the two sides is no number, or above [`FARTHEST`].
@@ -518,13 +519,7 @@ impl<B: PerLane> Terms<B> {
         for (p, q) in p.chunks(LANES).zip(q.chunks(LANES)) {
             let (p_block, q_block) = (filled_up(p, f32::MIN), filled_up(q, f32::MIN));
             let mut none = [[0.0; LANES]; 3];
-            let [w, v] = self.far::<FUSED>(&p_block, &q_block, &mut none, &mut odd);
-            let mut y = [0.0; LANES];
-            for lane in 0..LANES {
-                let (a, b) =
-                    (p_block[lane] - self.tops[0].at(0), q_block[lane] - self.tops[1].at(0));
-                y[lane] = if w[lane] > 0.0 { a - b } else { 0.0 };
-            }
+            let [w, v, y] = self.far::<FUSED>(&p_block, &q_block, &mut none, &mut odd);
             for first in (0..p.len()).step_by(CHAIN) {
                 let mut chains = [0.0_f32; 3];
                 for bin in first..p.len().min(first + CHAIN) {

@@ -8,7 +8,6 @@ use crate::batch::{Batch, Mass};
 use crate::error::Side;
 use crate::integrand::ln_ratio;
 use crate::kind::Kind;
-use crate::sums::DOUBT;
 use crate::term;
 use crate::verdict::MassRule;
 
@@ -75,13 +74,12 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     fn settled<const FUSED: bool>(self) -> Settled {
         let (tops, mut are_right) = self.tops();
         let far = self.far::<FUSED>(&tops);
-        if far.some_odd {
-            self.leave_odd(&tops, &mut are_right);
+        if far.are_odd.contains(&true) {
+            self.leave_odd(&tops, &far.are_odd, &mut are_right);
         }
-        let (mut values, mut some_near) = (far.values, false);
-        for lane in 0..ROWS {
-            some_near |= are_right[lane] & !far.have_digits[lane];
-        }
+        let mut values = far.values;
+        let some_near =
+            are_right.iter().zip(&far.have_digits).any(|(is_right, has)| is_right & !has);
         if some_near {
             let (near, have_digits) = self.near::<FUSED>(&tops, &far);
             for lane in 0..ROWS {
@@ -92,7 +90,8 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         let masses = self.masses::<FUSED>(&tops, &far, &mut are_right);
         let mut settled = Settled { values: [f64::NAN; LANES], masses: [[f64::NAN; LANES]; 2] };
         for lane in 0..ROWS {
-            let is_right = are_right[lane] & (values[lane] >= LEAST);
+            let has_digits_and_room = (values[lane] >= LEAST) & (values[lane] <= f32::MAX.into());
+            let is_right = are_right[lane] & has_digits_and_room;
             settled.values[lane] = if is_right { values[lane] } else { f64::NAN };
         }
         for (all, masses) in settled.masses.iter_mut().zip(&masses) {
@@ -106,10 +105,10 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     fn tops(&self) -> ([[f32; ROWS]; 2], [bool; ROWS]) {
         let [(mut p, p_wrong), (mut q, q_wrong)] =
             [largest::<ROWS>(self.sides[0]), largest::<ROWS>(self.sides[1])];
-        let largest = (logs::LARGEST_LN * self.temperature).min(logs::LARGEST_TOP.into()) as f32;
+        let most = (logs::LARGEST_LN * self.temperature).min(logs::LARGEST_TOP.into()) as f32;
         let mut are_right = [false; ROWS];
         for lane in 0..ROWS {
-            let are_small = (p[lane].abs() <= largest) & (q[lane].abs() <= largest);
+            let are_small = (p[lane].abs() <= most) & (q[lane].abs() <= most);
             are_right[lane] = are_small & ((p_wrong[lane] | q_wrong[lane]) == 0);
             p[lane] = if are_right[lane] { p[lane] } else { 0.0 };
             q[lane] = if are_right[lane] { q[lane] } else { 0.0 };
@@ -122,12 +121,14 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         let none = [0.0; ROWS];
         let terms = Terms::of(*tops, [none; 2], [1.0; ROWS], self.temperature);
         let [p, q] = self.sides;
-        let ([w, v, y], some_odd) = if ROWS == 1 {
+        let ([w, v, y], are_odd) = if ROWS == 1 {
             let (sums, is_odd) = terms.far_alone::<FUSED>(p, q);
-            (sums.map(|sum| [sum; ROWS]), is_odd)
+            (sums.map(|sum| [sum; ROWS]), [is_odd; ROWS])
         } else {
             let (sums, odd) = terms.far_in_lanes::<FUSED, false>(p, q, &mut [&mut [], &mut []]);
-            (of_rows(&sums), logs::any(&odd))
+            let mut are_odd = [false; ROWS];
+            are_odd.iter_mut().zip(odd).for_each(|(is_odd, odd)| *is_odd = odd != 0);
+            (of_rows(&sums), are_odd)
         };
         let (mut ln_ratios, mut values, mut have_digits) =
             ([0.0; ROWS], [0.0; ROWS], [false; ROWS]);
@@ -140,7 +141,7 @@ impl<const ROWS: usize> Group<'_, ROWS> {
             // Written so that NaN has none.
             have_digits[lane] = (s >= 0.5 * w[lane]) & (s < f64::MAX) & (cancelled <= 0.75 * s);
         }
-        Far { w, v, ln_ratios, values, have_digits, some_odd }
+        Far { w, v, ln_ratios, values, have_digits, are_odd }
     }
 
     /// The values without cancellation, with the ratio of the masses as the reference, and whether they have digits.
@@ -184,10 +185,7 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         are_right: &mut [bool; ROWS],
     ) -> [[f64; ROWS]; 2] {
         let mut masses = [[1.0; ROWS]; 2];
-        let (middle, within) = match self.rule.policy {
-            Mass::Check => (1.0, self.rule.tolerance - DOUBT),
-            _ => (0.0, f64::MAX),
-        };
+        let (middle, within) = self.rule.sure();
         for side in (0..2).filter(|&side| self.rule.kinds[side] != Kind::Logits) {
             let sums = [&far.w, &far.v][side];
             for lane in 0..ROWS {
@@ -201,16 +199,21 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         masses
     }
 
-    /// Leaves rows with bins that are for f64.
+    /// Leaves those odd rows that have bins for f64.
     #[cold]
     #[inline(never)]
-    fn leave_odd(&self, [p_tops, q_tops]: &[[f32; ROWS]; 2], are_right: &mut [bool; ROWS]) {
+    fn leave_odd(
+        &self,
+        [p_tops, q_tops]: &[[f32; ROWS]; 2],
+        are_odd: &[bool; ROWS],
+        are_right: &mut [bool; ROWS],
+    ) {
         let per_temperature = (1.0 / self.temperature) as f32;
         let [p, q] = self.sides.map(|side| side.chunks(ROWS));
         for (p, q) in p.zip(q) {
             for (lane, (&p, &q)) in p.iter().zip(q).enumerate() {
                 let odd = logs::odd_bin([p, q], [p_tops[lane], q_tops[lane]], per_temperature);
-                are_right[lane] &= odd == [false; 2];
+                are_right[lane] &= !are_odd[lane] | (odd == [false; 2]);
             }
         }
     }
@@ -250,7 +253,8 @@ struct Far<const ROWS: usize> {
     values: [f64; ROWS],
     /// Whether so little of these cancelled that they have their digits.
     have_digits: [bool; ROWS],
-    some_odd: bool,
+    /// Whether a difference of the two sides is no number, or too large for one that counts.
+    are_odd: [bool; ROWS],
 }
 
 #[cfg(test)]
@@ -390,6 +394,19 @@ mod tests {
         // Equal, or as good as that.
         assert!(!with(p, p));
         assert!(!with(p, [0.0, 1.0, -1.0 + 1e-7]));
+    }
+
+    /// By the temperature.
+    #[test]
+    fn values_that_f32_has_no_room_for_are_left() {
+        let p = Array2::zeros((9, 2));
+        let q = Array2::from_shape_fn((9, 2), |(row, bin)| [0.0, [-1.0, f32::MIN][row / 8]][bin]);
+        for (temperature, has_room) in [(1.0, true), (0.25, false)] {
+            let batch = Batch::logits(&p, &q).unwrap().with_temperature(temperature).unwrap();
+            assert_eq!(!settled_rows(&batch)[8][0].is_nan(), has_room);
+            let got = crate::Engine::cpu().rows(Divergence::Kl, &batch);
+            assert_eq!(got.is_ok(), has_room);
+        }
     }
 
     #[test]

@@ -8,11 +8,10 @@ use super::in_f32::{Known, Looks, Numbers, Vector};
 use super::logs::{self, LaneLogs};
 use super::sums::LANES;
 use super::widen;
-use crate::batch::{Batch, Mass};
+use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
-use crate::sums::DOUBT;
 use crate::verdict::MassRule;
 
 /// The most bins of rows that are taken so.
@@ -116,10 +115,7 @@ fn are_plain(
             are_plain[lane] &= are_whole[lane];
         }
     }
-    let (middle, within) = match rule.policy {
-        Mass::Check => (1.0, rule.tolerance - DOUBT),
-        _ => (0.0, f64::MAX),
-    };
+    let (middle, within) = rule.sure();
     for side in masses {
         for lane in 0..LANES {
             are_plain[lane] &= (side[lane] > 0.0) & ((side[lane] - middle).abs() <= within);

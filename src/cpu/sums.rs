@@ -240,7 +240,7 @@ impl<V: Value> Short<V> {
 /// shorter than a block, or take so many levels of chains.
 pub(super) struct Middling<V: Value, const DEEP: usize> {
     fours: Fours<V>,
-    /// Whether zeros are to be expected, which is whether there were some.
+    /// Whether zeros are to be expected: once some rows were summed, whether there were some, or other odd numbers.
     pub zeros: bool,
 }
 

@@ -103,13 +103,11 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     /// The largest number of each row, and whether f32 may be right for these: of others they are 0.
     #[inline(always)]
     fn tops(&self) -> ([[f32; ROWS]; 2], [bool; ROWS]) {
-        let [(mut p, p_wrong), (mut q, q_wrong)] =
-            [largest::<ROWS>(self.sides[0]), largest::<ROWS>(self.sides[1])];
+        let [mut p, mut q] = [largest::<ROWS>(self.sides[0]), largest::<ROWS>(self.sides[1])];
         let most = (logs::LARGEST_LN * self.temperature).min(logs::LARGEST_TOP.into()) as f32;
         let mut are_right = [false; ROWS];
         for lane in 0..ROWS {
-            let are_small = (p[lane].abs() <= most) & (q[lane].abs() <= most);
-            are_right[lane] = are_small & ((p_wrong[lane] | q_wrong[lane]) == 0);
+            are_right[lane] = (p[lane].abs() <= most) & (q[lane].abs() <= most);
             p[lane] = if are_right[lane] { p[lane] } else { 0.0 };
             q[lane] = if are_right[lane] { q[lane] } else { 0.0 };
         }
@@ -219,18 +217,15 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     }
 }
 
-/// The largest number of each row, and whether one is none of a logarithm.
+/// The largest number of each row, of those that are numbers.
 #[inline(always)]
-fn largest<const ROWS: usize>(numbers: &[f32]) -> ([f32; ROWS], [u32; ROWS]) {
-    let (tops, wrong) = logs::largest(numbers);
-    if ROWS == 1 {
-        let top = tops.iter().fold(f32::NEG_INFINITY, |top, &x| logs::larger(x, top));
-        return ([top; ROWS], [u32::from(logs::any(&wrong)); ROWS]);
+fn largest<const ROWS: usize>(numbers: &[f32]) -> [f32; ROWS] {
+    let ((tops, _), mut of_rows) = (logs::largest(numbers), [0.0; ROWS]);
+    match ROWS {
+        1 => of_rows.fill(tops.iter().fold(f32::NEG_INFINITY, |top, &x| logs::larger(x, top))),
+        _ => of_rows.copy_from_slice(&tops[..ROWS]),
     }
-    let (mut of_rows, mut are_wrong) = ([0.0; ROWS], [0; ROWS]);
-    of_rows.copy_from_slice(&tops[..ROWS]);
-    are_wrong.copy_from_slice(&wrong[..ROWS]);
-    (of_rows, are_wrong)
+    of_rows
 }
 
 /// The same sums of as many rows as there are lanes.

@@ -137,7 +137,7 @@ impl<const ROWS: usize> Group<'_, ROWS> {
             let cancelled = u - w[lane] * ln_ratios[lane];
             values[lane] = (s - cancelled) / w[lane];
             // Written so that NaN has none.
-            have_digits[lane] = (s >= 0.5 * w[lane]) & (s < f64::MAX) & (cancelled <= 0.75 * s);
+            have_digits[lane] = (s >= 0.5 * w[lane]) & (cancelled <= 0.75 * s);
         }
         Far { w, v, ln_ratios, values, have_digits, are_odd }
     }
@@ -168,8 +168,7 @@ impl<const ROWS: usize> Group<'_, ROWS> {
             // Next to 0, where this is as good as its series.
             let cancelled = w[lane] * (excess - ln_ratio::<FUSED>(1.0 + excess, 1.0, excess));
             values[lane] = (s[lane] - cancelled) / w[lane];
-            have_digits[lane] =
-                (s[lane] < f64::MAX) & (cancelled <= 0.75 * s[lane]) & (excess.abs() < 1e-3);
+            have_digits[lane] = cancelled <= 0.75 * s[lane];
         }
         (values, have_digits)
     }
@@ -385,7 +384,8 @@ mod tests {
         assert!(!with([6.6e4, 6.6e4, 0.0], q) && !with(p, [6.6e4, 0.0, 6.6e4]));
         assert!(!with([0.0, 0.0, 0.5], [f32::MIN, f32::MIN, 0.5]));
         // A weight that f32 has not, which counts by what Q lacks.
-        assert!(!with([-100.0, 0.0, 1.0], [f32::MIN, 0.0, 1.0]));
+        assert!(!with([-100.0, 0.0, 1.0], [f32::MIN, 0.5, 0.3]));
+        assert!(with([-100.0, 0.0, 1.0], [-1e4, 0.5, 0.3]));
         // Equal, or as good as that.
         assert!(!with(p, p));
         assert!(!with(p, [0.0, 1.0, -1.0 + 1e-7]));

@@ -454,6 +454,32 @@ mod tests {
         }
     }
 
+    /// Masses that differ by as much as leaves a row ready.
+    #[test]
+    fn masses_count_in_gradients() {
+        for bins in [17, 100] {
+            let side = |step: usize, mass: f64| {
+                let number = |row: usize, bin: usize| ((bin * step + row) % 13 + 1) as f64;
+                let mut side = Array2::from_shape_fn((LANES, bins), |(row, bin)| number(row, bin));
+                side.rows_mut().into_iter().for_each(|mut row| row *= mass / row.sum());
+                side.mapv(|x| x as f32)
+            };
+            let (p, q) = (side(5, 1.0), side(7, 1.003));
+            assert_eq!(ready([&p, &q], [1.0; LANES], true), [true; LANES]);
+            let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+            let narrow = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+            let wide = Batch::probs(&wide_p, &wide_q).unwrap().with_mass(Mass::Normalize);
+            let engine = Engine::cpu();
+            let got = engine.gradient(Divergence::Kl, &narrow, Wanted::Both, None).unwrap();
+            let want = engine.gradient(Divergence::Kl, &wide, Wanted::Both, None).unwrap();
+            for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+                for (&got, &want) in got.unwrap().iter().zip(&want.unwrap()) {
+                    assert!((f64::from(got) - want).abs() < 2e-6, "{got}, not {want}");
+                }
+            }
+        }
+    }
+
     /// The gradient in Q of one row of probabilities, if this has it.
     fn of_q(p: &[f32], q: &[f32], of_p: &mut [f32]) -> Option<Vec<f32>> {
         weighted_of_q(p, q, of_p, 1.0)

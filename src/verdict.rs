@@ -84,7 +84,7 @@ impl MassRule {
             .find_map(|(side, mass)| self.broken(side, mass).map(|rule| (side, rule)))
     }
 
-    /// What masses that were summed in f32, and are above 0, are from at most how far if they surely break no rule.
+    /// A number, and how far from it masses above 0 that were summed in f32 may be and surely break no rule.
     pub(crate) fn sure(self) -> (f64, f64) {
         match self.policy {
             Mass::Check => (1.0, self.tolerance - DOUBT),

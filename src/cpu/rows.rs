@@ -443,12 +443,7 @@ fn put_settled(
     Settled { values, masses }: &Settled,
     slots: &mut Slots<'_, f32>,
 ) -> usize {
-    put(&mut slots.values[group.clone()], values);
-    if let Some(places) = &mut slots.masses {
-        for (places, masses) in places.iter_mut().zip(masses) {
-            put(&mut places[group.clone()], masses);
-        }
-    }
+    put_group(slots, group.clone(), values, masses.each_ref());
     let mut looked_closer = 0;
     for (lane, at) in group.enumerate() {
         if values[lane].is_nan() {
@@ -483,11 +478,7 @@ fn settle<V: Value>(
     slots: &mut Slots<'_, V>,
 ) -> usize {
     let values = plain.values(columns);
-    put(&mut slots.values[group.clone()], &values);
-    if let Some([p_masses, q_masses]) = &mut slots.masses {
-        put(&mut p_masses[group.clone()], &columns.p);
-        put(&mut q_masses[group.clone()], &columns.q);
-    }
+    put_group(slots, group.clone(), &values, [&columns.p, &columns.q]);
     if values.iter().fold(false, |some, value| some | value.is_nan()) {
         return settle_others(batch, first, group, columns, &values, slots);
     }
@@ -510,9 +501,23 @@ fn settle_others<V: Value>(
         .count()
 }
 
-/// Puts the values of a group into their places.
+/// Puts the values of a group into their places, and the masses if these are wanted.
 #[inline(always)]
-pub(super) fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
+pub(super) fn put_group<V: Value>(
+    slots: &mut Slots<'_, V>,
+    group: Range<usize>,
+    values: &[f64; LANES],
+    [p, q]: [&[f64; LANES]; 2],
+) {
+    put(&mut slots.values[group.clone()], values);
+    if let Some([p_masses, q_masses]) = &mut slots.masses {
+        put(&mut p_masses[group.clone()], p);
+        put(&mut q_masses[group], q);
+    }
+}
+
+#[inline(always)]
+fn put<V: Value>(places: &mut [V], values: &[f64; LANES]) {
     let mut rounded = [V::default(); LANES];
     for lane in 0..LANES {
         rounded[lane] = V::from_f64(values[lane]);

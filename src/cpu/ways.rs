@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::bins::Reading;
 use super::family::{Family, Work, each};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
-use super::rows::{fill_in, put, rows_per_task};
+use super::rows::{fill_in, put_group, rows_per_task};
 use super::side_by_side::{self, Group, rows_together};
 use super::sums::LANES;
 use super::{entropies_of_logs, logs, widen};
@@ -220,12 +220,7 @@ fn put_all<V: Value>(
         all &= are_right[lane] & (values[lane].abs() <= most);
     }
     if all {
-        put(&mut slots.values[rows.clone()], values);
-        if let Some(places) = &mut slots.masses {
-            for (places, masses) in places.iter_mut().zip(masses) {
-                put(&mut places[rows.clone()], masses);
-            }
-        }
+        put_group(slots, rows, values, masses.each_ref());
     }
     all
 }

@@ -214,8 +214,7 @@ impl Engine {
     /// | [weights of bins](Batch::with_bin_weights) | the derivatives are still those in the numbers given; of what is left out they are 0, unless the whole row has none |
     /// | a weight of 0 | the row has no part in the gradients, whatever it is |
     ///
-    /// Relative to the largest of a row derivatives in f32 are right to 5e-6 (to 2e-5 where one bin of thousands
-    /// has most of the mass), or to 1e-5 on a GPU, and those in f64 to 1e-12. If their numbers are of at most 32 bits,
+    /// Relative to the largest of a row derivatives in f32 are right to 1e-5, most to 1e-6, and those in f64 to 1e-12. If their numbers are of at most 32 bits,
     /// ordinary rows of `kl`, `reverse-kl`, `js` and its root, `jeffreys`, `hellinger`, `bhattacharyya`, `tv`, `chi2`,
     /// and `renyi`, `tsallis` and `alpha` of orders from −5 to 6 (−2 to 3 of logarithms) are computed in f32, and so is
     /// the gradient of `cross-entropy` in Q; all others in f64.

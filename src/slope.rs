@@ -20,6 +20,11 @@ pub(crate) struct Slope {
     tops: f64,
 }
 
+/// The least that the largest derivative in the logarithms of a row may be in f32, by the sum of all their magnitudes
+/// and the largest probability. Of bins that are alike rounding takes the same from every slope, up to 6e-8 of it, and
+/// what all others have lost shows in the derivative of the largest probability.
+pub(crate) const LEAST_BESIDE_ALL: f64 = 0.01;
+
 /// Who does something with the products of each bin, given what they are of one.
 pub(crate) trait Bins {
     fn each(self, products: impl Fn(Bin) -> [f64; 2]);

@@ -15,7 +15,7 @@ use super::in_f32::{
     self, Asked, CHAIN, Numbers, PerLane, Row, Sides, Vector, Verdicts, add, block, differences_of,
     put,
 };
-use super::logs::larger;
+use super::logs::{larger, stands_out};
 use super::side_by_side::Group;
 use super::sums::LANES;
 use crate::Divergence;
@@ -276,8 +276,8 @@ struct Found {
     /// The largest of them, and of what they are to be held against.
     largest: Vector,
     beside: Vector,
-    /// Whether a number is more than half of the mass.
-    has_most: [u32; LANES],
+    /// The largest number.
+    top: Vector,
 }
 
 impl<B: PerLane> Line<B> {
@@ -286,14 +286,14 @@ impl<B: PerLane> Line<B> {
     fn times<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> Found {
         let Line { half, mean, by, rounding } = self;
         let (mut largest, mut beside) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        let mut has_most = [0_u32; LANES];
+        let mut top = [0.0_f32; LANES];
         for at in (0..into.len()).step_by(LANES) {
             let (slopes, p) = (block(into, at), block(numbers, at));
             let mut derivatives = [0.0_f32; LANES];
             for lane in 0..LANES {
                 let (slope, p, mean) = (slopes[lane], p[lane], mean.at(lane));
                 let is_most = LOGS & (p > half.at(lane));
-                has_most[lane] |= u32::from(is_most);
+                top[lane] = larger(p, top[lane]);
                 // Behind the last bin there is none.
                 let by_p = if LOGS | (at + lane >= into.len()) { p } else { 1.0 };
                 let by_p = if is_most { 0.0 } else { by_p };
@@ -305,7 +305,7 @@ impl<B: PerLane> Line<B> {
             }
             put(&derivatives, &mut into[at..]);
         }
-        Found { largest, beside, has_most }
+        Found { largest, beside, top }
     }
 
     /// Makes slopes derivatives in probabilities.
@@ -381,17 +381,19 @@ impl Line<f32> {
     /// they have their digits.
     #[inline(always)]
     pub(super) fn times_in_row<const LOGS: bool>(&self, into: &mut [f32], numbers: &[f32]) -> bool {
-        let Found { largest, beside, has_most } = self.times::<LOGS>(into, numbers);
+        let Found { largest, beside, top } = self.times::<LOGS>(into, numbers);
         let most = |lanes: Vector| lanes.into_iter().fold(0.0, larger);
-        let (mut largest, mut beside) = (most(largest), most(beside));
-        if has_most != [0; LANES] {
+        let (mut largest, mut beside, top) = (most(largest), most(beside), most(top));
+        if LOGS & (top > self.half) {
             let sums = self.sums_of_others(into, numbers).map(|lanes| tree_sum(lanes) as f32);
             if let Some(place) = numbers.iter().position(|&number| number > self.half) {
                 into[place] = -sums[0];
             }
             self.balance(sums, &mut largest, &mut beside, 0);
         }
-        largest >= LEAST.max(SHOWS * beside)
+        let has_digits = largest >= LEAST.max(SHOWS * beside);
+        let top = if LOGS { 0.5 * top / self.half } else { 0.0 };
+        has_digits && stands_out(into, largest * self.by.abs(), top)
     }
 }
 
@@ -426,8 +428,12 @@ impl Line<Vector> {
         numbers: &[f32],
         are_right: &mut [bool; LANES],
     ) {
-        let Found { mut largest, mut beside, has_most } = self.times::<LOGS>(into, numbers);
-        if has_most != [0; LANES] {
+        let Found { mut largest, mut beside, top, .. } = self.times::<LOGS>(into, numbers);
+        let mut has_most = [false; LANES];
+        for lane in 0..LANES {
+            has_most[lane] = LOGS & (top[lane] > self.half[lane]);
+        }
+        if has_most != [false; LANES] {
             let sums = self.sums_of_others(into, numbers);
             let (mut others, mut of_others) = ([0.0_f32; LANES], [0.0_f32; LANES]);
             for lane in 0..LANES {
@@ -441,7 +447,7 @@ impl Line<Vector> {
                 }
                 put(&derivatives, &mut into[at..]);
             }
-            for lane in (0..LANES).filter(|&lane| has_most[lane] > 0) {
+            for lane in (0..LANES).filter(|&lane| has_most[lane]) {
                 let sums = [others[lane], of_others[lane]];
                 self.balance(sums, &mut largest[lane], &mut beside[lane], lane);
             }

@@ -977,9 +977,9 @@ mod tests {
     use ndarray::{Array2, Slice, array};
 
     use super::*;
-    use crate::OnInvalid;
     use crate::batch::Mass;
     use crate::cpu::tests::noise;
+    use crate::{Engine, OnInvalid, Wanted};
 
     /// The results of the first row, if f32 makes both gradients.
     fn made(job: &Job<'_, '_, f32>, into: &mut [Target<'_, f32>; 2]) -> Option<Row<f32>> {
@@ -1114,8 +1114,8 @@ mod tests {
             let mut place = q.clone();
             let mut into = [Target::Nowhere, Target::Row(place.row_mut(0))];
             let row = made(&job, &mut into).unwrap();
-            let kl = crate::Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
-            let own = crate::Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
+            let kl = Engine::cpu().rows(Divergence::Kl, &batch).unwrap().values[0];
+            let own = Engine::cpu().rows(Divergence::Entropy, &batch).unwrap().values[0];
             assert!((row.value - own - kl).abs() < 1e-6 * row.value, "{kinds:?}: {}", row.value);
         }
     }
@@ -1201,22 +1201,27 @@ mod tests {
             let mut q = p.clone();
             q[[0, 8]] += 0.004;
             p.iter_mut().skip(bins * 9 / 10).step_by(5).for_each(|x| *x = f32::NEG_INFINITY);
-            let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
             for divergence in [Divergence::JensenShannon(0.5), Divergence::Hellinger] {
-                let batch = Batch::logits(&p, &q).unwrap();
-                let engine = crate::Engine::cpu();
-                let both = crate::Wanted::Both;
-                let got = engine.gradient(divergence, &batch, both, None).unwrap();
-                let batch = Batch::logits(&wide_p, &wide_q).unwrap();
-                let want = engine.gradient(divergence, &batch, both, None).unwrap();
-                for (got, want) in [(got.p, want.p), (got.q, want.q)] {
-                    let (got, want) = (got.unwrap(), want.unwrap());
-                    let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-                    for (got, want) in got.iter().zip(&want) {
-                        let off = (f64::from(*got) - want).abs();
-                        assert!(off <= 1e-5 * largest, "{divergence}: {got:e}, not {want:e}");
-                    }
-                }
+                assert_digits(divergence, &p, &q);
+            }
+        }
+    }
+
+    /// Gradients of logits in f32 are as those in f64.
+    fn assert_digits(divergence: Divergence, p: &Array2<f32>, q: &Array2<f32>) {
+        let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
+        let (engine, both) = (Engine::cpu(), Wanted::Both);
+        let batch = Batch::logits(p, q).unwrap();
+        let got = engine.gradient(divergence, &batch, both, None).unwrap();
+        let batch = Batch::logits(&wide_p, &wide_q).unwrap();
+        let want = engine.gradient(divergence, &batch, both, None).unwrap();
+        for (got, want) in [(got.p, want.p), (got.q, want.q)] {
+            let (got, want) = (got.unwrap(), want.unwrap());
+            let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+            for (got, want) in got.iter().zip(&want) {
+                let off = (f64::from(*got) - want).abs();
+                let bins = p.len();
+                assert!(off <= 1e-5 * largest, "{divergence}, {bins}: {got:e}, not {want:e}");
             }
         }
     }
@@ -1334,20 +1339,18 @@ mod tests {
                         .each_mut()
                         .map(|side| side.slice_axis_mut(Axis(1), Slice::new(0, None, 2)));
                     let weights = Some(weights.view());
-                    let engine = crate::Engine::cpu();
+                    let engine = Engine::cpu();
                     engine
                         .gradient_into(divergence, &batch, weights, of_p.into(), of_q.into())
                         .unwrap();
-                    let made =
-                        engine.gradient(divergence, &batch, crate::Wanted::Both, weights).unwrap();
+                    let made = engine.gradient(divergence, &batch, Wanted::Both, weights).unwrap();
                     let both = [made.p.unwrap(), made.q.unwrap()];
                     for (got, want) in wide.iter().zip(&both) {
                         let apart =
                             got.slice_axis(Axis(1), Slice::new(0, None, 2)).mapv(f32::to_bits);
                         assert_eq!(apart, want.mapv(f32::to_bits), "{divergence}, {kinds:?}");
                     }
-                    let alone =
-                        engine.gradient(divergence, &batch, crate::Wanted::Q, weights).unwrap();
+                    let alone = engine.gradient(divergence, &batch, Wanted::Q, weights).unwrap();
                     let bits = |side: &Array2<f32>| side.mapv(f32::to_bits);
                     (
                         made.outcome.values.mapv(f32::to_bits),
@@ -1407,7 +1410,7 @@ mod tests {
         let gradients = |divergence, [p, q]: [[f64; 2]; 2], mass| {
             let (p, q) = (array![p], array![q]);
             let batch = Batch::probs(&p, &q).unwrap().with_mass(mass);
-            let made = crate::Engine::cpu().gradient(divergence, &batch, crate::Wanted::Both, None);
+            let made = Engine::cpu().gradient(divergence, &batch, Wanted::Both, None);
             let made = made.unwrap();
             [made.p.unwrap(), made.q.unwrap()]
         };

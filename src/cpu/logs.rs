@@ -20,6 +20,7 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::Row;
+use crate::slope::LEAST_BESIDE_ALL;
 use crate::sums::eta;
 use crate::term::{self, lesser, mul_add};
 
@@ -1025,10 +1026,23 @@ impl Gradient<'_> {
             let least = LEAST_BESIDE_LN * (1.0 + self.node.ln_ratio().abs()) * self.by.abs();
             let of = [1.0 / w, (1.0 / w).max(1.0 / v)];
             return (0..2).all(|side| {
-                self.into[side].is_empty() || f64::from(largest[side]) >= least * of[side]
+                let (into, largest) = (&self.into[side], f64::from(largest[side]));
+                let has_digits = largest >= least * of[side];
+                into.is_empty() || has_digits && stands_out(into, largest as f32, self.top(side))
             });
         }
         is_sound
+    }
+
+    /// The largest probability that a side's derivatives are made of, or a little more.
+    #[inline(always)]
+    fn top(&self, side: usize) -> f32 {
+        let tops = self.kept.blocks.iter().filter_map(|block| block.0);
+        let largest = tops.map(|tops| match (side, self.probabilities(tops)) {
+            (0, [p, _]) => p,
+            (_, [p, q]) => p.max(q),
+        });
+        largest.fold(0.0, f64::max) as f32
     }
 
     /// The bins of a block.
@@ -1040,12 +1054,18 @@ impl Gradient<'_> {
     /// What weights that are in units of these numbers are to be multiplied by.
     #[inline(always)]
     fn scales(&self, tops: [f32; 2]) -> [f32; 2] {
-        let (node, mut scales) = (self.node, [0.0; 2]);
-        for (side, scale) in scales.iter_mut().enumerate() {
-            let above = f64::from(tops[side]) / self.temperature - node.scales[side];
-            *scale = (self.by * above.exp() / node.masses[side]) as f32;
+        self.probabilities(tops).map(|probability| (self.by * probability) as f32)
+    }
+
+    /// Of a number of each side.
+    #[inline(always)]
+    fn probabilities(&self, numbers: [f32; 2]) -> [f64; 2] {
+        let (node, mut probabilities) = (self.node, [0.0; 2]);
+        for (side, probability) in probabilities.iter_mut().enumerate() {
+            let above = f64::from(numbers[side]) / self.temperature - node.scales[side];
+            *probability = above.exp() / node.masses[side];
         }
-        scales
+        probabilities
     }
 
     /// A block from its weights alone. Returns the largest of both gradients.
@@ -1198,6 +1218,26 @@ fn ln_ratio(a: f32, b: f32, reference: [f32; 2]) -> f32 {
     let b_seen = d - a;
     let lost = (a - (d - b_seen)) - (b + b_seen);
     (d - reference[0]) + (lost - reference[1])
+}
+
+/// See [`LEAST_BESIDE_ALL`].
+#[inline(always)]
+pub(super) fn stands_out(derivatives: &[f32], largest: f32, top: f32) -> bool {
+    let least = LEAST_BESIDE_ALL as f32 * top;
+    least * derivatives.len() as f32 <= 1.0 || largest >= least * sum_of_magnitudes(derivatives)
+}
+
+/// Roughly.
+#[inline(always)]
+fn sum_of_magnitudes(derivatives: &[f32]) -> f32 {
+    let (blocks, rest) = derivatives.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for block in blocks {
+        for lane in 0..LANES {
+            sums[lane] += block[lane].abs();
+        }
+    }
+    sums.into_iter().chain(rest.iter().map(|x| x.abs())).sum()
 }
 
 /// Fills a block with its derivatives, and returns the largest magnitude.

@@ -27,7 +27,7 @@ use crate::error::Side;
 use crate::kind::Kind;
 use crate::outcome::{Row, Status};
 use crate::plan::{Chunk, Layout, Limits, Plan, Shape, padded};
-use crate::slope::Slope;
+use crate::slope::{LEAST_BESIDE_ALL, Slope};
 use crate::{Divergence, Error};
 
 /// What the shader declares, for heads of a variant and what the slope looks at.
@@ -182,6 +182,13 @@ pub(crate) struct Line {
     /// In P and in Q, where Q has nothing and where P has.
     ends: [[f32; 2]; 2],
     pub ticket: u32,
+}
+
+impl Line {
+    fn ln_masses(&self) -> [f64; 2] {
+        let Line { masses, exponents, .. } = self;
+        [0, 1].map(|side| f64::from(masses[side]).ln() + f64::from(exponents[side]) * LN_2)
+    }
 }
 
 const LINE_FIELDS: &[(&str, usize)] = &[
@@ -365,8 +372,15 @@ impl LineMasses {
     }
 }
 
-/// The results of a chunk's rows, and what these weigh, of those that the device writes the derivatives of.
-type Due<V> = Vec<Option<(Row<V>, f64)>>;
+/// A row that the device writes the derivatives of.
+struct DueRow<V> {
+    results: Row<V>,
+    weight: f64,
+    ln_masses: [f64; 2],
+}
+
+/// Of the rows of a chunk.
+type Due<V> = Vec<Option<DueRow<V>>>;
 
 /// A chunk on its way.
 enum Stage<V> {
@@ -490,9 +504,11 @@ impl Gpu {
             let is_due = found.status == Status::Ok && !found.looked_closer;
             let weight = Some(weight(row)).filter(|&weight| is_due && weight != 0.0);
             let value = found.value.to_f64();
-            let line = |weight| Some((way.lines.line(heads[at], value, weight)?, weight));
-            let line = weight.and_then(line);
-            line.map_or((None, Line::default()), |(line, weight)| (Some((found, weight)), line))
+            let due = weight.and_then(|weight| {
+                let line = way.lines.line(heads[at], value, weight)?;
+                Some((Some(DueRow { results: found, weight, ln_masses: line.ln_masses() }), line))
+            });
+            due.unwrap_or_default()
         });
         Ok(settled.unzip())
     }
@@ -515,16 +531,17 @@ impl Gpu {
         let (first, proofs) = (call.done, &passes[0]);
         let of_row = |row: usize| {
             let at = row - first;
-            let (row, weight) =
-                rows[at].filter(|_| !record::terms(proofs[at], way.lines.variant.terms()).huge)?;
+            let is_huge = record::terms(proofs[at], way.lines.variant.terms()).huge;
+            let due = rows[at].as_ref().filter(|_| !is_huge)?;
             let gradients = sides.map(|side| match side {
                 Some(side) => bytemuck::cast_slice(&side.words[at * stride..][..bins]),
                 None => &[],
             });
             let mut sides = way.lines.kinds.iter().zip(gradients);
+            let top = || way.largest_probability(chunk.rows.start + at, due.ln_masses);
             let is_sound = !way.lines.divided
-                || sides.all(|(&kind, of)| kind == Kind::Probs || is_sound(of, weight));
-            is_sound.then_some(Made { row, gradients })
+                || sides.all(|(&kind, of)| kind == Kind::Probs || is_sound(of, due.weight, top));
+            is_sound.then_some(Made { row: due.results, gradients })
         };
         fill(gradients, chunk.rows.len(), call, &of_row);
         Ok(())
@@ -541,6 +558,17 @@ struct Way<'a, 'b, T> {
 }
 
 impl<T: Element> Way<'_, '_, T> {
+    /// Of both sides of a row.
+    fn largest_probability(&self, row: usize, ln_masses: [f64; 2]) -> f64 {
+        let of_side = |side: Side| {
+            let (kind, bins) = (self.lines.kinds[side as usize], self.batch.row(side, row));
+            let most = bins.iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64()));
+            let ln = if kind == Kind::Probs { most.ln() } else { most };
+            (ln / kind.divided_by(self.lines.temperature) - ln_masses[side as usize]).exp()
+        };
+        of_side(Side::P).max(of_side(Side::Q))
+    }
+
     /// What the values take, after which the bins are wanted once more.
     fn rows_job(&self, chunk: &Chunk) -> RowsJob {
         let rows = job(self.batch, self.lines.variant, &self.plan, chunk, &self.asked);
@@ -550,7 +578,7 @@ impl<T: Element> Way<'_, '_, T> {
     /// What the derivatives take.
     fn gradient_job(&self, chunk: &Chunk, due: &Due<T::Value>, lines: Vec<Line>) -> GradientJob {
         let rows = self.rows_job(chunk);
-        let near = due.iter().flatten().any(|(row, _)| row.value.to_f64() < NEAR);
+        let near = due.iter().flatten().any(|due| due.results.value.to_f64() < NEAR);
         let passes = self.passes(rows.params, near);
         let side_bytes = chunk.rows.len() * gradient_bytes(chunk.bins.len());
         let bytes = self.wanted.map(|wanted| if wanted { side_bytes } else { 0 });
@@ -572,8 +600,9 @@ impl<T: Element> Way<'_, '_, T> {
 
 /// Whether derivatives in logarithms that are divided by their mass come to nothing together: where one bin has
 /// nearly all the mass they do not, which is where rounding shows. And whether there is one beside which the least
-/// probabilities, which the device takes as larger than they are, do not count.
-fn is_sound(derivatives: &[f32], weight: f64) -> bool {
+/// probabilities, which the device takes as larger than they are, do not count, nor what all others have lost, by the
+/// largest probability.
+fn is_sound(derivatives: &[f32], weight: f64, largest_probability: impl FnOnce() -> f64) -> bool {
     let (mut sum, mut size, mut largest) = (0.0, 0.0, 0.0_f64);
     for &derivative in derivatives {
         let derivative = f64::from(derivative);
@@ -582,7 +611,11 @@ fn is_sound(derivatives: &[f32], weight: f64) -> bool {
         largest = largest.max(derivative.abs());
     }
     let shows = largest == 0.0 || largest >= LEAST * weight.abs();
-    shows && sum.abs() <= 5e-6 * largest + 5e-7 * size
+    let stands_out = || {
+        let least = LEAST_BESIDE_ALL * size;
+        largest >= least || largest >= least * largest_probability()
+    };
+    shows && sum.abs() <= 5e-6 * largest + 5e-7 * size && stands_out()
 }
 
 /// Beside so large a derivative it does not matter what a probability below 2^-100 is taken for.

@@ -616,8 +616,8 @@ impl<B: PerLane> Terms<B> {
             let (a, b) = (p[lane], q[lane]);
             odd[lane] |= self.is_odd((a - b) - self.reference[0].at(lane));
             let y = self.ln_ratio(a, b, lane);
-            let (w, some_w) = self.exp::<FUSED>(a - self.tops[0].at(lane));
-            let (v, _) = self.exp::<FUSED>(b - self.tops[1].at(lane));
+            let (w, some_w) = self.exp_below::<FUSED>(a, self.tops[0].at(lane));
+            let (v, _) = self.exp_below::<FUSED>(b, self.tops[1].at(lane));
             let far_u = mul_add::<FUSED>(v, self.unit.at(lane), -w);
             let far_s = mul_add::<FUSED>(w, if some_w { y } else { 0.0 }, far_u);
             let tail = exp_tail::<FUSED>(y);
@@ -642,10 +642,12 @@ impl<B: PerLane> Terms<B> {
         self.power::<FUSED>(x, |x, k| self.beyond::<FUSED>(x, k))
     }
 
-    /// The same of a sum of which the second number is what rounding took from the first.
+    /// The same of the difference of two numbers, with what its rounding takes: beside 30 that would be 1e-6 of the
+    /// exponential.
     #[inline(always)]
-    fn exp_of_both<const FUSED: bool>(&self, x: f32, rest: f32) -> (f32, bool) {
-        self.power::<FUSED>(x, |x, k| {
+    fn exp_below<const FUSED: bool>(&self, x: f32, top: f32) -> (f32, bool) {
+        let (below, rest) = difference(x, top);
+        self.power::<FUSED>(below, |x, k| {
             mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k))
         })
     }
@@ -875,11 +877,7 @@ impl Below {
     /// That of a number, to some 1.5e-7 of it, and whether f32 has it.
     #[inline(always)]
     pub(super) fn exp<const FUSED: bool>(&self, x: f32, top: f32) -> (f32, bool) {
-        let below = x - top;
-        // What rounding took from the difference is itself a number, and this one (Knuth 1969).
-        let top_seen = below - x;
-        let rest = (x - (below - top_seen)) - (top + top_seen);
-        self.terms.exp_of_both::<FUSED>(below, rest)
+        self.terms.exp_below::<FUSED>(x, top)
     }
 }
 
@@ -994,7 +992,9 @@ impl pulp::WithSimd for Gradient<'_> {
 const SHOWS: f64 = 0.05;
 /// The same, by the largest probability and the logarithm of the ratio of the masses, for the rounding of
 /// what is made from `l`.
-const LEAST_BESIDE_LN: f64 = 1e-8;
+pub(super) const LEAST_BESIDE_LN: f64 = 1e-8;
+/// The same, by the largest probability alone, where that logarithm is one of masses that are good to 2e-7.
+pub(super) const LEAST_OF_MASSES: f64 = 0.025;
 
 impl Gradient<'_> {
     #[inline(always)]
@@ -1022,8 +1022,11 @@ impl Gradient<'_> {
                 let of_block = self.near::<FUSED>(block);
                 largest = [largest[0].max(of_block[0]), largest[1].max(of_block[1])];
             }
-            // Here l shows, which has no more digits than the two parts that it is made of.
-            let least = LEAST_BESIDE_LN * (1.0 + self.node.ln_ratio().abs()) * self.by.abs();
+            // Here l shows, which has no more digits than the two parts that it is made of, and no more than the masses
+            // have where they were summed as they stand.
+            let is_of_masses = self.kept.blocks.iter().any(|block| block.1 == Manner::Far);
+            let of_parts = LEAST_BESIDE_LN * (1.0 + self.node.ln_ratio().abs());
+            let least = if is_of_masses { LEAST_OF_MASSES } else { of_parts } * self.by.abs();
             let of = [1.0 / w, (1.0 / w).max(1.0 / v)];
             return (0..2).all(|side| {
                 let (into, largest) = (&self.into[side], f64::from(largest[side]));
@@ -1171,16 +1174,27 @@ impl Derivatives for Far<'_> {
     }
 }
 
-/// A block of which the two sides may be near each other.
-struct Near<'a> {
-    sides: [&'a [f32]; 2],
-    weights: [&'a [f32]; 2],
-    terms: Terms<f32>,
-    by: [f32; 2],
-    divergence: f32,
+/// A block of which the two sides may be near each other; or rows side by side.
+pub(super) struct Near<'a, B> {
+    pub sides: [&'a [f32]; 2],
+    pub weights: [&'a [f32]; 2],
+    pub terms: Terms<B>,
+    pub by: [B; 2],
+    pub divergence: B,
 }
 
-impl Derivatives for Near<'_> {
+impl<B: PerLane> Near<'_, B> {
+    /// Fills places with the derivatives in P or in Q, and returns the largest magnitudes of all lanes.
+    #[inline(always)]
+    pub(super) fn fill<const FUSED: bool, const OF_P: bool>(
+        &self,
+        into: &mut [f32],
+    ) -> [f32; LANES] {
+        fill_in_lanes::<FUSED, OF_P>(into, self)
+    }
+}
+
+impl<B: PerLane> Derivatives for Near<'_, B> {
     #[inline(always)]
     fn at<const FUSED: bool, const OF_P: bool>(&self, at: usize) -> [f32; LANES] {
         let Near { terms, by, divergence, .. } = self;
@@ -1189,9 +1203,9 @@ impl Derivatives for Near<'_> {
         let mut lanes = [0.0; LANES];
         for lane in 0..LANES {
             let l = terms.ln_ratio(p[lane], q[lane], lane);
-            let (w, v) = (w[lane] * by[0], v[lane] * by[1]);
+            let (w, v) = (w[lane] * by[0].at(lane), v[lane] * by[1].at(lane));
             if OF_P {
-                lanes[lane] = if w > 0.0 { w * (l - divergence) } else { 0.0 };
+                lanes[lane] = if w > 0.0 { w * (l - divergence.at(lane)) } else { 0.0 };
             } else {
                 let near = w * (exp_tail::<FUSED>(l) - l);
                 lanes[lane] = if l.abs() <= 1.0 { near } else { v - w };
@@ -1202,6 +1216,20 @@ impl Derivatives for Near<'_> {
 }
 
 impl<B: PerLane> Terms<B> {
+    /// `ln(p/q)` of each bin, and 0 where P has nothing.
+    #[inline(always)]
+    pub(super) fn ln_ratios(&self, [p, q]: [&[f32]; 2], weights: &[f32], into: &mut [f32]) {
+        for (at, place) in into.chunks_mut(LANES).enumerate() {
+            let (p, q, w) = (numbers_of(p, at), numbers_of(q, at), block(weights, at * LANES));
+            let mut lanes = [0.0; LANES];
+            for lane in 0..LANES {
+                let l = self.ln_ratio(p[lane], q[lane], lane);
+                lanes[lane] = if w[lane] > 0.0 { l } else { 0.0 };
+            }
+            put(&lanes, place);
+        }
+    }
+
     /// `ln(p/q)` of a bin in a lane.
     #[inline(always)]
     fn ln_ratio(&self, a: f32, b: f32, lane: usize) -> f32 {
@@ -1213,11 +1241,16 @@ impl<B: PerLane> Terms<B> {
 /// By how much one number is more above another than a reference.
 #[inline(always)]
 fn ln_ratio(a: f32, b: f32, reference: [f32; 2]) -> f32 {
-    // What rounding took from the difference is itself a number, and this one (Knuth 1969).
+    let (d, lost) = difference(a, b);
+    (d - reference[0]) + (lost - reference[1])
+}
+
+/// The difference of two numbers, and what rounding took from it, which is itself a number (Knuth 1969).
+#[inline(always)]
+fn difference(a: f32, b: f32) -> (f32, f32) {
     let d = a - b;
     let b_seen = d - a;
-    let lost = (a - (d - b_seen)) - (b + b_seen);
-    (d - reference[0]) + (lost - reference[1])
+    (d, (a - (d - b_seen)) - (b + b_seen))
 }
 
 /// See [`LEAST_BESIDE_ALL`].
@@ -1243,6 +1276,15 @@ fn sum_of_magnitudes(derivatives: &[f32]) -> f32 {
 /// Fills a block with its derivatives, and returns the largest magnitude.
 #[inline(always)]
 fn fill<const FUSED: bool, const OF_P: bool>(into: &mut [f32], block: &impl Derivatives) -> f32 {
+    fill_in_lanes::<FUSED, OF_P>(into, block).into_iter().fold(0.0, f32::max)
+}
+
+/// The same for the largest of all lanes.
+#[inline(always)]
+fn fill_in_lanes<const FUSED: bool, const OF_P: bool>(
+    into: &mut [f32],
+    block: &impl Derivatives,
+) -> [f32; LANES] {
     let (places, rest) = into.as_chunks_mut::<LANES>();
     let mut largest = [0.0_f32; LANES];
     for (at, place) in places.iter_mut().enumerate() {
@@ -1257,7 +1299,7 @@ fn fill<const FUSED: bool, const OF_P: bool>(into: &mut [f32], block: &impl Deri
         rest.copy_from_slice(&lanes[..rest.len()]);
         largest[0] = rest.iter().fold(largest[0], |largest, x| largest.max(x.abs()));
     }
-    largest.into_iter().fold(0.0, f32::max)
+    largest
 }
 
 /// Some of the numbers of a block; past the end there are none.
@@ -1364,6 +1406,28 @@ mod tests {
     fn assert_same_divergence(p: &[f32], q: &[f32], what: &str) {
         let (got, want) = (node(p, q).divergence(), in_f64(p, q).divergence());
         assert!((got - want).abs() <= 1e-6 * want, "{what}: {got:e}, not {want:e}");
+    }
+
+    /// One number far below another is all that the two sides differ in, and is not rounded to the places that their
+    /// difference has.
+    #[test]
+    fn of_a_number_far_below_another_no_digit_is_lost() {
+        for (bins, step) in
+            [2, 16, 17, 64, 65, 300].into_iter().flat_map(|n| [0, 1, 2].map(|x| (n, x)))
+        {
+            for at in 0..40 {
+                let by = |seed: usize| ((at * seed) % 97) as f32 / 97.0;
+                let side = |top: f32, other: f32| {
+                    let mut side = vec![f32::NEG_INFINITY; bins];
+                    (side[0], side[bins - 1]) = (other, top);
+                    side
+                };
+                let p = side(32.0 + by(31), 14.0 + by(17));
+                let apart = 1.0 + 0.3 * step as f32;
+                let q = side(p[bins - 1] - 0.5, p[0] + apart - 0.5 + 0.01 * by(41));
+                assert_same_divergence(&p, &q, &format!("{bins} bins, {apart} apart, {at}"));
+            }
+        }
     }
 
     /// What is left to f64 is right as well, and comes later: answers do not tell.

@@ -1,10 +1,16 @@
 //! Short rows of logarithms on both sides, in f32: what [`logs`](super::logs) makes of a row's one block, of `LANES`
-//! rows side by side. What a row takes beside its bins is most of the time that it takes, and is made in vectors here.
+//! rows side by side, and their gradients. What a row takes beside its bins is most of the time that it takes, and is
+//! made in vectors here.
 
-use super::logs::{self, Terms};
+use std::ops::Range;
+
+use super::form_gradient::Line;
+use super::logs::{self, LEAST_BESIDE_LN, LEAST_OF_MASSES, Near, Terms};
 use super::side_by_side::interleave;
 use super::sums::LANES;
+use super::widen;
 use crate::batch::{Batch, Mass};
+use crate::element::Element;
 use crate::error::Side;
 use crate::integrand::ln_ratio;
 use crate::kind::Kind;
@@ -12,11 +18,13 @@ use crate::term;
 use crate::verdict::MassRule;
 
 /// Up to so many bins, rows side by side take less time than one after the other.
-const LONGEST: usize = 64;
+pub(super) const LONGEST: usize = 64;
 /// Divergences from here on have their digits in f32.
 const LEAST: f64 = 1e-13;
 /// Masses whose logarithms are further from 0 are looked at one by one.
 const FARTHEST_MASS: f64 = 80.0;
+/// Beside larger numbers by their temperature the logarithms of ratios have too few digits for a gradient.
+const FARTHEST_TOP: f64 = 1e6;
 
 /// Whether the rows of a batch of logarithms are of this sort.
 pub(super) fn takes(batch: &Batch<'_, f32>) -> bool {
@@ -62,6 +70,66 @@ pub(super) fn settled<S: pulp::Simd>(
     if S::IS_SCALAR { group.settled::<false>() } else { group.settled::<true>() }
 }
 
+/// Memory for what is made of a group on the way.
+#[derive(Default)]
+pub(super) struct GradientSpace {
+    widened: Space,
+    numbers: Space,
+    exponentials: Space,
+}
+
+/// What some rows of a batch come to, and which of them have their gradients, times their weights, in these places: of
+/// rows side by side, and empty where they are not wanted.
+pub(super) fn with_gradients<T: Element>(
+    batch: &Batch<'_, T>,
+    rows: Range<usize>,
+    weights: [f64; LANES],
+    space: &mut GradientSpace,
+    into: [&mut [f32]; 2],
+) -> (Settled, [bool; LANES]) {
+    let GradientSpace { widened, numbers, exponentials } = space;
+    let mut packed = Vec::new();
+    for side in [Side::P, Side::Q] {
+        let given = batch.packed_rows(side, rows.clone(), &mut packed);
+        let given = widen::in_f32(given, &mut widened[side as usize]);
+        interleave(given, batch.bins(), rows.len(), &mut numbers[side as usize]);
+        exponentials[side as usize].resize(batch.bins() * LANES, 0.0);
+    }
+    let (rule, temperature) = (MassRule::of(batch), batch.temperature());
+    let sides = numbers.each_ref().map(|side| &side[..]);
+    let exponentials = exponentials.each_mut().map(|side| &mut side[..]);
+    let group = Group { rule, sides, temperature };
+    pulp::Arch::new().dispatch(WithGradients { group, weights, exponentials, into })
+}
+
+/// A group of which the gradients are wanted too.
+struct WithGradients<'a> {
+    group: Group<'a, LANES>,
+    weights: [f64; LANES],
+    exponentials: [&'a mut [f32]; 2],
+    into: [&'a mut [f32]; 2],
+}
+
+impl pulp::WithSimd for WithGradients<'_> {
+    type Output = (Settled, [bool; LANES]);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+        if S::IS_SCALAR { self.made::<false>() } else { self.made::<true>() }
+    }
+}
+
+impl WithGradients<'_> {
+    #[inline(always)]
+    fn made<const FUSED: bool>(self) -> (Settled, [bool; LANES]) {
+        let WithGradients { group, weights, mut exponentials, into } = self;
+        let made = group.made::<FUSED, true>(&mut exponentials);
+        let exponentials = exponentials.each_ref().map(|side| &side[..]);
+        let are_made = group.write::<FUSED>(&made, exponentials, &weights, into);
+        (made.settled, are_made)
+    }
+}
+
 /// Rows side by side, or one by itself.
 struct Group<'a, const ROWS: usize> {
     rule: MassRule,
@@ -72,19 +140,27 @@ struct Group<'a, const ROWS: usize> {
 impl<const ROWS: usize> Group<'_, ROWS> {
     #[inline(always)]
     fn settled<const FUSED: bool>(self) -> Settled {
+        self.made::<FUSED, false>(&mut [&mut [], &mut []]).settled
+    }
+
+    /// Keeps the exponentials as well, if it is to.
+    #[inline(always)]
+    fn made<const FUSED: bool, const KEEP: bool>(&self, kept: &mut [&mut [f32]; 2]) -> Made<ROWS> {
         let (tops, mut are_right) = self.tops();
-        let far = self.far::<FUSED>(&tops);
+        let far = self.far::<FUSED, KEEP>(&tops, kept);
         if far.are_odd.contains(&true) {
             self.leave_odd(&tops, &far.are_odd, &mut are_right);
         }
-        let mut values = far.values;
+        let (mut values, mut ln_ratios) = (far.values, far.ln_ratios);
         let some_near =
             are_right.iter().zip(&far.have_digits).any(|(is_right, has)| is_right & !has);
         if some_near {
-            let (near, have_digits) = self.near::<FUSED>(&tops, &far);
+            let near = self.near::<FUSED>(&tops, &far);
             for lane in 0..ROWS {
-                values[lane] = if far.have_digits[lane] { values[lane] } else { near[lane] };
-                are_right[lane] &= far.have_digits[lane] | have_digits[lane];
+                let is_far = far.have_digits[lane];
+                values[lane] = if is_far { values[lane] } else { near.values[lane] };
+                ln_ratios[lane] = if is_far { ln_ratios[lane] } else { near.ln_ratios[lane] };
+                are_right[lane] &= is_far | near.have_digits[lane];
             }
         }
         let masses = self.masses::<FUSED>(&tops, &far, &mut are_right);
@@ -97,7 +173,8 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         for (all, masses) in settled.masses.iter_mut().zip(&masses) {
             all[..ROWS].copy_from_slice(masses);
         }
-        settled
+        let Far { w, v, have_digits: are_far, .. } = far;
+        Made { settled, tops, w, v, ln_ratios, are_far }
     }
 
     /// The largest number of each row, and whether f32 may be right for these: of others they are 0.
@@ -115,7 +192,11 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     }
 
     #[inline(always)]
-    fn far<const FUSED: bool>(&self, tops: &[[f32; ROWS]; 2]) -> Far<ROWS> {
+    fn far<const FUSED: bool, const KEEP: bool>(
+        &self,
+        tops: &[[f32; ROWS]; 2],
+        kept: &mut [&mut [f32]; 2],
+    ) -> Far<ROWS> {
         let none = [0.0; ROWS];
         let terms = Terms::of(*tops, [none; 2], [1.0; ROWS], self.temperature);
         let [p, q] = self.sides;
@@ -123,7 +204,7 @@ impl<const ROWS: usize> Group<'_, ROWS> {
             let (sums, is_odd) = terms.far_alone::<FUSED>(p, q);
             (sums.map(|sum| [sum; ROWS]), [is_odd; ROWS])
         } else {
-            let (sums, odd) = terms.far_in_lanes::<FUSED, false>(p, q, &mut [&mut [], &mut []]);
+            let (sums, odd) = terms.far_in_lanes::<FUSED, KEEP>(p, q, kept);
             let mut are_odd = [false; ROWS];
             are_odd.iter_mut().zip(odd).for_each(|(is_odd, odd)| *is_odd = odd != 0);
             (of_rows(&sums), are_odd)
@@ -142,35 +223,48 @@ impl<const ROWS: usize> Group<'_, ROWS> {
         Far { w, v, ln_ratios, values, have_digits, are_odd }
     }
 
-    /// The values without cancellation, with the ratio of the masses as the reference, and whether they have digits.
+    /// What the logarithms of the bins' ratios are held against, that of the masses', is in the units of the numbers.
     #[inline(always)]
-    fn near<const FUSED: bool>(
+    fn terms(
         &self,
         tops: &[[f32; ROWS]; 2],
-        far: &Far<ROWS>,
-    ) -> ([f64; ROWS], [bool; ROWS]) {
-        let (mut high, mut low, mut unit) = ([0.0; ROWS], [0.0; ROWS], [0.0; ROWS]);
+        ln_ratios: &[f64; ROWS],
+        unit: [f32; ROWS],
+    ) -> Terms<[f32; ROWS]> {
+        let (mut high, mut low) = ([0.0; ROWS], [0.0; ROWS]);
         for lane in 0..ROWS {
             let apart = f64::from(tops[0][lane]) - f64::from(tops[1][lane]);
             [high[lane], low[lane]] =
-                logs::in_two_parts(apart - far.ln_ratios[lane] * self.temperature);
-            unit[lane] = (far.w[lane] / far.v[lane]) as f32;
+                logs::in_two_parts(apart - ln_ratios[lane] * self.temperature);
         }
-        let terms = Terms::of(*tops, [high, low], unit, self.temperature);
+        Terms::of(*tops, [high, low], unit, self.temperature)
+    }
+
+    /// The values without cancellation, with the ratio of the masses as the reference.
+    #[inline(always)]
+    fn near<const FUSED: bool>(&self, tops: &[[f32; ROWS]; 2], far: &Far<ROWS>) -> Nearer<ROWS> {
+        let mut unit = [0.0; ROWS];
+        for (lane, unit) in unit.iter_mut().enumerate() {
+            *unit = (far.w[lane] / far.v[lane]) as f32;
+        }
+        let terms = self.terms(tops, &far.ln_ratios, unit);
         let [p, q] = self.sides;
         let [w, _, s, u] = match ROWS {
             1 => terms.near_alone::<FUSED>(p, q).map(|sum| [sum; ROWS]),
             _ => of_rows(&terms.near_in_lanes::<FUSED, false>(p, q, &mut [&mut [], &mut []]).0),
         };
-        let (mut values, mut have_digits) = ([0.0; ROWS], [false; ROWS]);
+        let (mut values, mut ln_ratios, mut have_digits) =
+            ([0.0; ROWS], [0.0; ROWS], [false; ROWS]);
         for lane in 0..ROWS {
             let excess = u[lane] / w[lane];
             // Next to 0, where this is as good as its series.
-            let cancelled = w[lane] * (excess - ln_ratio::<FUSED>(1.0 + excess, 1.0, excess));
+            let ln_excess = ln_ratio::<FUSED>(1.0 + excess, 1.0, excess);
+            let cancelled = w[lane] * (excess - ln_excess);
             values[lane] = (s[lane] - cancelled) / w[lane];
+            ln_ratios[lane] = far.ln_ratios[lane] + ln_excess;
             have_digits[lane] = cancelled <= 0.75 * s[lane];
         }
-        (values, have_digits)
+        Nearer { values, ln_ratios, have_digits }
     }
 
     /// Those of the rows as they were given, of which those that a rule may refuse are not right.
@@ -216,6 +310,53 @@ impl<const ROWS: usize> Group<'_, ROWS> {
     }
 }
 
+impl Group<'_, LANES> {
+    /// Fills places with the derivatives in the numbers, `p·(l − D)` and `q − p` times the weights by the temperature, and
+    /// returns which have their digits: see [`logs::Gradient`].
+    #[inline(always)]
+    fn write<const FUSED: bool>(
+        &self,
+        made: &Made<LANES>,
+        exponentials: [&[f32]; 2],
+        weights: &[f64; LANES],
+        into: [&mut [f32]; 2],
+    ) -> [bool; LANES] {
+        let Made { settled, tops, w, v, ln_ratios, are_far } = made;
+        let mut are_made = [false; LANES];
+        let (mut by, mut divergence, mut half) = ([[0.0; LANES]; 2], [0.0; LANES], [0.0; LANES]);
+        let farthest = (FARTHEST_TOP * self.temperature) as f32;
+        for lane in 0..LANES {
+            let weight = weights[lane] / self.temperature;
+            (by[0][lane], by[1][lane]) = ((weight / w[lane]) as f32, (weight / v[lane]) as f32);
+            (divergence[lane], half[lane]) = (settled.values[lane] as f32, (0.5 * w[lane]) as f32);
+            let is_beyond = (tops[0][lane].abs() > farthest) | (tops[1][lane].abs() > farthest);
+            are_made[lane] = (settled.values[lane] >= 0.0) & !is_beyond;
+        }
+        for side in &by {
+            for (is_made, by) in are_made.iter_mut().zip(side) {
+                *is_made &= by.is_normal();
+            }
+        }
+        let terms = self.terms(tops, ln_ratios, [1.0; LANES]);
+        let [of_p, of_q] = into;
+        if !of_p.is_empty() {
+            terms.ln_ratios(self.sides, exponentials[0], of_p);
+            let line = Line { half, mean: divergence, by: by[0], rounding: [0.0; LANES] };
+            line.times_in_lanes::<true>(of_p, exponentials[0], &mut are_made);
+        }
+        let near = Near { sides: self.sides, weights: exponentials, terms, by, divergence };
+        if !of_q.is_empty() {
+            let largest = near.fill::<FUSED, false>(of_q);
+            for lane in 0..LANES {
+                let top = by[0][lane].abs().max(by[1][lane].abs());
+                let least = if are_far[lane] { LEAST_OF_MASSES } else { LEAST_BESIDE_LN };
+                are_made[lane] &= largest[lane] >= least as f32 * top;
+            }
+        }
+        are_made
+    }
+}
+
 /// The largest number of each row, of those that are numbers.
 #[inline(always)]
 fn largest<const ROWS: usize>(numbers: &[f32]) -> [f32; ROWS] {
@@ -235,6 +376,25 @@ fn of_rows<const ROWS: usize, const N: usize>(lanes: &[[f64; LANES]; N]) -> [[f6
         rows.copy_from_slice(&lanes[..ROWS]);
     }
     rows
+}
+
+/// What a gradient goes on from.
+struct Made<const ROWS: usize> {
+    settled: Settled,
+    /// See [`Far`].
+    tops: [[f32; ROWS]; 2],
+    w: [f64; ROWS],
+    v: [f64; ROWS],
+    ln_ratios: [f64; ROWS],
+    /// Whether these are those of the masses alone.
+    are_far: [bool; ROWS],
+}
+
+/// What comes of differences that do not cancel.
+struct Nearer<const ROWS: usize> {
+    values: [f64; ROWS],
+    ln_ratios: [f64; ROWS],
+    have_digits: [bool; ROWS],
 }
 
 /// What comes of the exponentials as they stand.
@@ -310,7 +470,10 @@ mod tests {
             .into_iter()
             .flat_map(|bins| [20.0, 3.0, 0.3, 1e-2, 1e-4].map(|apart| (bins, apart)))
         {
-            let p = Array2::from_shape_fn((LANES, bins), |(row, bin)| 9.0 * noise(row, bin));
+            // In some rows all others are far below the first number, and have their digits all the same.
+            let p = Array2::from_shape_fn((LANES, bins), |(row, bin)| {
+                9.0 * noise(row, bin) + if bin == 0 && row % 4 == 1 { 24.0 } else { 0.0 }
+            });
             let by = |row: usize, bin: usize| apart * (noise(row + 40, bin) - 0.5);
             let q = Array2::from_shape_fn((LANES, bins), |(row, bin)| p[[row, bin]] + by(row, bin));
             for kinds in [[Kind::Logits; 2], [Kind::LogProbs; 2], [Kind::LogProbs, Kind::Logits]] {

@@ -359,10 +359,12 @@ impl Form for Jeffreys {
         // Where rows are nearly equal, of the difference and not of the two numbers.
         let s = n / (p + q).max(TINY);
         let z = s * s;
-        let near = (s + s) * mul_add::<FUSED>(mul_add::<FUSED>(z, 0.2, 0.333_333_34), z, 1.0);
+        let high = mul_add::<FUSED>(z, 0.111_111_11, 0.142_857_15);
+        let low = mul_add::<FUSED>(z, 0.2, 0.333_333_34);
+        let near = (s + s) * mul_add::<FUSED>(mul_add::<FUSED>(z * z, high, low), z, 1.0);
         let (less, more) = if n > 0.0 { (q, p) } else { (p, q) };
         let far = ln_ratio_f32::<FUSED>(more.max(TINY), less.max(TINY));
-        if z < 1e-3 { n * near } else { n.abs() * far }
+        if z < 0.02 { n * near } else { n.abs() * far }
     }
 
     /// `l + n/p` and `−(l + n/q)` with `l = ln(p/q)`.

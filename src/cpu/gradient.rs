@@ -29,7 +29,7 @@ use super::entropy_gradient;
 use super::family::{Family, Part, SEGMENT, Work, refusal, verdict, with_products};
 use super::form_gradient::{self, Destination};
 use super::in_f32::{self, Asked, Judge, Sides, Verdicts};
-use super::kl_gradient::{self, Manner, Ready, Slopes};
+use super::kl_gradient::{self, AT_ONCE, Manner, Ready, Slopes};
 use super::rows::{put_group, rows_per_task};
 use super::short_logs;
 use super::side_by_side::{self, Group, rows_together};
@@ -185,15 +185,10 @@ impl Memory {
     /// Puts the gradients of those rows of a group into their places, and says so, if these are of f32 and next to
     /// each other.
     fn put_lanes<V: Value>(&self, are_made: &[bool; LANES], places: Places<'_, V>) -> bool {
-        let mut sides = places.0.map(|place| place.and_then(ArrayViewMut2::into_slice));
-        let mut flat = sides.each_mut().map(|side| {
-            side.as_deref_mut().and_then(|side| bytemuck::try_cast_slice_mut::<V, f32>(side).ok())
-        });
-        if (0..2).any(|side| flat[side].is_none() && !self.lanes[side].is_empty()) {
-            return false;
-        }
-        for (place, lanes) in flat.iter_mut().zip(&self.lanes) {
-            let (Some(place), lanes) = (place, lanes.as_chunks::<LANES>().0) else { continue };
+        let wanted = self.lanes.each_ref().map(|lanes| !lanes.is_empty());
+        let Some(flat) = flat(places, wanted) else { return false };
+        for (place, lanes) in flat.into_iter().zip(&self.lanes) {
+            let lanes = lanes.as_chunks::<LANES>().0;
             for (lane, row) in place.chunks_exact_mut(lanes.len().max(1)).enumerate() {
                 if are_made[lane] {
                     row.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = lanes[lane]);
@@ -210,6 +205,49 @@ impl Memory {
             let place = into.in_f32(lanes.len(), space);
             place.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = lanes[lane]);
             into.put_space(space);
+        }
+    }
+}
+
+/// The places of rows, if those of the sides that are wanted are of f32 and next to each other; empty where they are not.
+fn flat<V: Value>(places: Places<'_, V>, wanted: [bool; 2]) -> Option<[&mut [f32]; 2]> {
+    let flat = places.0.map(|place| {
+        let side = place.and_then(ArrayViewMut2::into_slice);
+        side.and_then(|side| bytemuck::try_cast_slice_mut::<V, f32>(side).ok())
+    });
+    let lacks = (0..2).any(|side| flat[side].is_none() && wanted[side]);
+    (!lacks).then(|| flat.map(Option::unwrap_or_default))
+}
+
+/// What was made of some rows together.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and memory for it takes time"
+)]
+enum MadeTogether {
+    Ready(Ready),
+    Lanes(MadeLanes),
+}
+
+impl MadeTogether {
+    /// The values and the masses of the first rows, if each has an ordinary value and its gradients.
+    fn all(&self, rows: usize) -> Option<(&[f64; LANES], [&[f64; LANES]; 2])> {
+        match self {
+            MadeTogether::Ready(ready) => {
+                ready.has_all(rows).then_some((&ready.values, ready.masses.each_ref()))
+            }
+            MadeTogether::Lanes(made) => {
+                made.have_all(rows).then_some((&made.verdicts.values, made.masses.each_ref()))
+            }
+        }
+    }
+
+    /// The results of one whose gradients are made.
+    fn row<V: Value>(&self, lane: usize) -> Option<Row<V>> {
+        match self {
+            MadeTogether::Ready(ready) if ready.has(lane) => Some(ready.row(lane)?.0),
+            MadeTogether::Ready(_) => None,
+            MadeTogether::Lanes(made) => made.row(lane).filter(|row| row.1).map(|row| row.0),
         }
     }
 }
@@ -349,30 +387,30 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             from_device.extend(rows.clone().map(by_device));
             // Some rows that a device made do not change how the others are made.
             let is_here = together > 1 && from_device.iter().any(Option::is_none);
-            let ready = (is_here && summed_together).then(|| {
-                let (weights, kl_space) = (self.weights_of(rows.clone()), &mut memory.kl);
-                Ready::together(self.batch, rows.clone(), weights, wanted[0], kl_space)
-            });
-            let is_left = is_here && !summed_together;
-            let group = is_left.then(|| self.group_in_f32(rows, wanted, &mut memory)).flatten();
-            let are_put = group
-                .as_ref()
-                .is_some_and(|made| memory.put_lanes(&made.are_made, places.part(block.clone())));
-            if let Some(made) = &group
-                && are_put
-                && made.have_all(block.len())
-                && from_device.iter().all(Option::is_none)
-            {
-                put_group(&mut slots, block, &made.verdicts.values, made.masses.each_ref());
+            let made = match is_here {
+                true if summed_together => {
+                    let (weights, space) = (self.weights_of(rows.clone()), &mut memory.kl);
+                    let rows = rows.clone();
+                    let ready = Ready::together(self.batch, rows, weights, wanted[0], space);
+                    Some(MadeTogether::Ready(ready))
+                }
+                true => {
+                    let group = self.group_in_f32(rows.clone(), wanted, &mut memory);
+                    group.map(MadeTogether::Lanes)
+                }
+                false => None,
+            };
+            let are_put = from_device.iter().all(Option::is_none)
+                && made.as_ref().is_some_and(|made| {
+                    self.put_together(made, rows, places.part(block.clone()), &mut memory)
+                });
+            let put = made.as_ref().filter(|_| are_put);
+            if let Some((values, masses)) = put.and_then(|put| put.all(block.len())) {
+                put_group(&mut slots, block, values, masses);
                 continue;
             }
             for (lane, at) in block.enumerate() {
-                let by_device = from_device[lane].take();
-                let of_group = group.as_ref().filter(|_| by_device.is_none());
-                let of_group = of_group.and_then(|made| made.row(lane));
-                if let Some((results, true)) = of_group
-                    && are_put
-                {
+                if let Some(results) = put.and_then(|put| put.row(lane)) {
                     slots.put(at, results);
                     continue;
                 }
@@ -382,22 +420,15 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
                     Target::of(p, self.is_summed[0].then_some(p_sum)),
                     Target::of(q, self.is_summed[1].then_some(q_sum)),
                 ];
-                let results = match (by_device, of_group) {
-                    (Some(made), _) => {
+                let results = match from_device[lane].take() {
+                    Some(made) => {
                         let gradients = into.iter_mut().zip(made.gradients);
                         gradients.for_each(|(into, made)| into.put_space(made));
                         made.row
                     }
-                    (None, Some((results, true))) => {
-                        memory.put_lane(lane, &mut into);
-                        results
-                    }
-                    // A value of a group is right whatever makes the gradient.
-                    (None, of_group) => {
-                        let ready = ready.as_ref().and_then(|ready| ready.row(lane));
-                        let own =
-                            self.row_by_itself(first + at, ready, &mut work, &mut memory, into);
-                        of_group.map_or(own, |(results, _)| results)
+                    None => {
+                        let made = made.as_ref().map(|made| (made, lane));
+                        self.row_by_itself(first + at, made, &mut work, &mut memory, into)
                     }
                 };
                 slots.put(at, results);
@@ -406,8 +437,71 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         sums
     }
 
-    /// The results of a row, and its gradients, in f32 as far as that is right for it.
+    /// The results of a row, and its gradients, by what was made of it beside others, if anything was.
     fn row_by_itself(
+        &self,
+        row: usize,
+        made: Option<(&MadeTogether, usize)>,
+        work: &mut Work,
+        memory: &mut Memory,
+        mut into: [Target<'_, T::Value>; 2],
+    ) -> Row<T::Value> {
+        match made {
+            Some((MadeTogether::Ready(ready), lane)) => {
+                self.row_in_any(row, ready.row(lane), work, memory, into)
+            }
+            Some((MadeTogether::Lanes(made), lane))
+                if let Some((results, is_made)) = made.row(lane) =>
+            {
+                // A value of a group is right whatever makes the gradient.
+                if is_made {
+                    memory.put_lane(lane, &mut into);
+                } else {
+                    self.row_in_any(row, None, work, memory, into);
+                }
+                results
+            }
+            _ => self.row_in_any(row, None, work, memory, into),
+        }
+    }
+
+    /// Puts those gradients into their places that were made together, and anything where they were not, and says so, if
+    /// the places are of f32 and next to each other.
+    fn put_together(
+        &self,
+        made: &MadeTogether,
+        rows: Range<usize>,
+        places: Places<'_, T::Value>,
+        memory: &mut Memory,
+    ) -> bool {
+        match made {
+            MadeTogether::Ready(ready) => self.put_ready(ready, rows, places, memory),
+            MadeTogether::Lanes(made) => memory.put_lanes(&made.are_made, places),
+        }
+    }
+
+    /// Writes the gradients of those of some short rows that are ready, and anything for the others, and says so, if their
+    /// places are of f32 and next to each other.
+    fn put_ready(
+        &self,
+        ready: &Ready,
+        rows: Range<usize>,
+        places: Places<'_, T::Value>,
+        memory: &mut Memory,
+    ) -> bool {
+        let batch = self.batch;
+        let is_repeated = batch.repeats(Side::P) || batch.repeats(Side::Q);
+        if batch.bins() > AT_ONCE || is_repeated {
+            return false;
+        }
+        let wanted = places.0.each_ref().map(Option::is_some);
+        let Some(into) = flat(places, wanted) else { return false };
+        ready.write_all(batch, rows, &mut memory.kl, into);
+        true
+    }
+
+    /// The results of a row, and its gradients, in f32 as far as that is right for it.
+    fn row_in_any(
         &self,
         row: usize,
         ready: Option<(Row<T::Value>, Slopes)>,

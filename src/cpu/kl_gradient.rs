@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::logs::{self, Gradient, Keeping, Kept};
 use super::plain::Plain;
-use super::sums::{self, Columns, LANES, Lanes, Middling, Wide, longest, starts_with_zeros};
+use super::sums::{self, Columns, LANES, Lanes, Middling, Short, Wide, longest, starts_with_zeros};
 use super::widen;
 use crate::batch::{Batch, Mass};
 use crate::element::{Element, Value};
@@ -24,6 +24,7 @@ use crate::verdict::{Judged, Verdict};
 pub(super) struct Space {
     kept: Kept,
     widened: [Vec<f32>; 2],
+    each: [Vec<f32>; 2],
 }
 
 /// How such rows are gone through.
@@ -49,7 +50,7 @@ impl Manner {
 
     /// Whether rows are to be [summed together](Ready::together) first.
     pub(super) fn sums_together<T: Element>(self, batch: &Batch<'_, T>) -> bool {
-        matches!(self, Manner::Probs) && (LANES + 1..=TOGETHER).contains(&batch.bins())
+        matches!(self, Manner::Probs) && batch.bins() <= TOGETHER
     }
 
     /// The results of a row, and its gradients, times a weight, into places that are empty where they
@@ -59,7 +60,7 @@ impl Manner {
         batch: &Batch<'_, T>,
         row: usize,
         weight: f64,
-        Space { kept, widened: [p_space, q_space] }: &mut Space,
+        Space { kept, widened: [p_space, q_space], .. }: &mut Space,
         into: [&mut [f32]; 2],
     ) -> Option<Row<T::Value>> {
         let (p, q) = (batch.packed(Side::P, row), batch.packed(Side::Q, row));
@@ -103,8 +104,9 @@ impl Manner {
     }
 }
 
-/// The most bins of rows that are summed together.
+/// The most bins of rows that are summed together, and of those that are written at once.
 const TOGETHER: usize = sums::MIDDLING;
+pub(super) const AT_ONCE: usize = 64;
 /// Of smaller sums no ratio is too large for f32: masses that are not far apart count for a quarter.
 const BOUNDED: f64 = f32::MAX as f64 / 1.25 * f32::LEAST_USUAL as f64;
 
@@ -121,8 +123,8 @@ fn are_right(columns: &Columns<f32>, have_zeros: bool, wants_p: bool) -> [bool; 
 
 /// Rows that were summed, and of those among them that raise no question all that makes their gradients.
 pub(super) struct Ready {
-    values: [f64; LANES],
-    masses: [[f64; LANES]; 2],
+    pub values: [f64; LANES],
+    pub masses: [[f64; LANES]; 2],
     /// See [`Slopes`].
     by: [[f32; LANES]; 2],
     more: [f32; LANES],
@@ -177,6 +179,36 @@ impl Ready {
         Ready { values, masses: [*p_masses, *q_masses], by, more, less, are_right }
     }
 
+    /// Whether all of the first rows are ready and count.
+    pub(super) fn has_all(&self, rows: usize) -> bool {
+        let mut has_all = true;
+        for lane in 0..LANES {
+            has_all &= self.has(lane) | (lane >= rows);
+        }
+        has_all
+    }
+
+    /// Whether a row is, and is not weighed by 0.
+    pub(super) fn has(&self, lane: usize) -> bool {
+        self.are_right[lane] & (self.by[0][lane] != 0.0)
+    }
+
+    /// Writes the gradients of those of these rows that are ready, and anything for the others: of up to [`AT_ONCE`] bins, and
+    /// none of them repeated, into places that are next to each other, and empty where they are not wanted.
+    pub(super) fn write_all<T: Element>(
+        &self,
+        batch: &Batch<'_, T>,
+        rows: Range<usize>,
+        Space { widened: [p_space, q_space], each, .. }: &mut Space,
+        into: [&mut [f32]; 2],
+    ) {
+        let (mut p_packed, mut q_packed) = (Vec::new(), Vec::new());
+        let p = batch.packed_rows(Side::P, rows.clone(), &mut p_packed);
+        let q = batch.packed_rows(Side::Q, rows, &mut q_packed);
+        let (p, q) = (widen::in_f32(p, p_space), widen::in_f32(q, q_space));
+        pulp::Arch::new().dispatch(All { ready: self, bins: batch.bins(), p, q, each, into });
+    }
+
     /// The results of one, and what its derivatives have in common.
     pub(super) fn row<V: Value>(&self, lane: usize) -> Option<(Row<V>, Slopes)> {
         let Ready { values, masses: [p, q], by: [by_p, by_q], more, less, are_right } = self;
@@ -203,23 +235,97 @@ impl pulp::WithSimd for Together<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) -> Ready {
-        match (S::IS_SCALAR, self.bins > longest(1)) {
-            (true, _) => self.ready::<S, false, 3>(simd),
-            (false, true) => self.ready::<S, true, 3>(simd),
-            (false, false) => self.ready::<S, true, 1>(simd),
-        }
+        if S::IS_SCALAR { self.ready::<S, false>(simd) } else { self.ready::<S, true>(simd) }
     }
 }
 
 impl Together<'_> {
     #[inline(always)]
-    fn ready<S: pulp::Simd, const FUSED: bool, const DEEP: usize>(self, simd: S) -> Ready {
-        let Together { plain, bins, rows, sides, weights, wants_p } = self;
-        let guess = starts_with_zeros(sides.map(|side| side.iter()));
+    fn ready<S: pulp::Simd, const FUSED: bool>(self, simd: S) -> Ready {
+        let (columns, have_zeros) = match self.bins {
+            ..=2 => self.short::<2, FUSED>(),
+            3..=4 => self.short::<4, FUSED>(),
+            5..=8 => self.short::<8, FUSED>(),
+            9..LANES => self.middling::<S, 0, FUSED>(simd),
+            bins if FUSED && bins <= longest(1) => self.middling::<S, 1, FUSED>(simd),
+            _ => self.middling::<S, 3, FUSED>(simd),
+        };
+        let are_right = are_right(&columns, have_zeros, self.wants_p);
+        Ready::of::<FUSED>(&self.plain, &columns, are_right, &self.weights)
+    }
+
+    /// The sums, and whether there may be zeros.
+    #[inline(always)]
+    fn short<const WIDTH: usize, const FUSED: bool>(&self) -> (Columns<f32>, bool) {
+        let mut short = Short::new(starts_with_zeros(self.sides.map(|side| side.iter())));
+        let columns = short.columns::<WIDTH, FUSED>(self.bins, self.rows, self.sides);
+        (columns, short.zeros)
+    }
+
+    #[inline(always)]
+    fn middling<S: pulp::Simd, const DEEP: usize, const FUSED: bool>(
+        &self,
+        simd: S,
+    ) -> (Columns<f32>, bool) {
+        let guess = starts_with_zeros(self.sides.map(|side| side.iter()));
         let mut middling = Middling::<f32, DEEP>::new(guess);
-        let columns = middling.columns::<S, FUSED>(simd, bins, rows, sides);
-        let are_right = are_right(&columns, middling.zeros, wants_p);
-        Ready::of::<FUSED>(&plain, &columns, are_right, &weights)
+        let columns = middling.columns::<S, FUSED>(simd, self.bins, self.rows, self.sides);
+        (columns, middling.zeros)
+    }
+}
+
+/// Short rows that are written at once: a row has too few bins for vectors of its own.
+struct All<'a> {
+    ready: &'a Ready,
+    bins: usize,
+    p: &'a [f32],
+    q: &'a [f32],
+    /// What the derivatives of a row have in common, once for each bin.
+    each: &'a mut [Vec<f32>; 2],
+    into: [&'a mut [f32]; 2],
+}
+
+impl pulp::WithSimd for All<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        if S::IS_SCALAR { self.write::<false>() } else { self.write::<true>() }
+    }
+}
+
+impl All<'_> {
+    #[inline(always)]
+    fn write<const FUSED: bool>(self) {
+        let All { ready: Ready { by, more, less, .. }, bins, p, q, each, into: [of_p, of_q] } =
+            self;
+        let [each_by, each_other] = each;
+        if !of_p.is_empty() {
+            repeat_each(&by[0], bins, each_by);
+            repeat_each(less, bins, each_other);
+            let rows = each_by.iter().zip(&*each_other).zip(p).zip(q);
+            for (place, (((&by, &less), &p), &q)) in of_p.iter_mut().zip(rows) {
+                let slopes = Slopes { by: [by, 0.0], more: 0.0, less };
+                *place = slopes.derivative::<FUSED, true>(p, q);
+            }
+        }
+        if !of_q.is_empty() {
+            repeat_each(&by[1], bins, each_by);
+            repeat_each(more, bins, each_other);
+            let rows = each_by.iter().zip(&*each_other).zip(p).zip(q);
+            for (place, (((&by, &more), &p), &q)) in of_q.iter_mut().zip(rows) {
+                let slopes = Slopes { by: [0.0, by], more, less: 0.0 };
+                *place = slopes.derivative::<FUSED, false>(p, q);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn repeat_each(numbers: &[f32; LANES], times: usize, into: &mut Vec<f32>) {
+    into.resize(LANES * times, 0.0);
+    for (places, &number) in into.chunks_exact_mut(times).zip(numbers) {
+        places.iter_mut().for_each(|place| *place = number);
     }
 }
 

@@ -194,8 +194,8 @@ impl<V: Value, const WIDTH: usize, const FUSED: bool> pulp::WithSimd
 /// A group of short rows, each filled up to a length that vectors divide.
 pub(super) struct Short<V: Value> {
     sides: [[V; LANES * WIDEST]; 2],
-    /// Whether zeros are to be expected.
-    zeros: bool,
+    /// Whether zeros are to be expected: once some rows were summed, whether there were some, or other odd numbers.
+    pub zeros: bool,
 }
 
 /// The longest of them.

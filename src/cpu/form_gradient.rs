@@ -257,7 +257,7 @@ fn rounding(is_near_end: bool, differences: Option<&[f32]>) -> f32 {
 }
 
 /// How large the largest derivative has to be beside what is subtracted in it, and beside what rounding moves.
-const SHOWS: f32 = 0.1;
+pub(super) const SHOWS: f32 = 0.1;
 /// And how large it has to be by itself: below are numbers that f32 has not.
 const LEAST: f32 = 1e-30;
 
@@ -428,7 +428,7 @@ impl Line<Vector> {
         numbers: &[f32],
         are_right: &mut [bool; LANES],
     ) {
-        let Found { mut largest, mut beside, top, .. } = self.times::<LOGS>(into, numbers);
+        let Found { mut largest, mut beside, top } = self.times::<LOGS>(into, numbers);
         let mut has_most = [false; LANES];
         for lane in 0..LANES {
             has_most[lane] = LOGS & (top[lane] > self.half[lane]);

@@ -46,8 +46,8 @@ use crate::slope::{Bins, Slope};
 use crate::verdict::{Judged, Verdict};
 use crate::{Divergence, Error, Outcome};
 
-/// Up to so many bins, gradients of `kl` take less time side by side than row by row.
-const SHORT_KL: usize = 16;
+/// Up to so many bins, gradients of cross-entropy in Q, which are those of `kl`, take less time side by side.
+const SHORT_CROSS_ENTROPY: usize = 16;
 
 /// The least rows of a task that sums over rows: each task has a sum of its own.
 const SUMMED: usize = 4;
@@ -490,8 +490,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         memory: &mut Memory,
     ) -> bool {
         let batch = self.batch;
-        let is_repeated = batch.repeats(Side::P) || batch.repeats(Side::Q);
-        if batch.bins() > AT_ONCE || is_repeated {
+        if batch.bins() > AT_ONCE || self.is_summed.contains(&true) {
             return false;
         }
         let wanted = places.0.each_ref().map(Option::is_some);
@@ -534,7 +533,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             return Some(self.group_of_logs(rows, wanted, memory));
         }
         let (divergence, longest) = match self.in_f32? {
-            InF32::Kl(_) => (Some(Divergence::Kl), SHORT_KL),
+            InF32::Kl(_) => (Some(Divergence::Kl), SHORT_CROSS_ENTROPY),
             InF32::Form(divergence) => (Some(divergence), usize::MAX),
             InF32::Zero => (None, usize::MAX),
         };
@@ -1348,6 +1347,26 @@ mod tests {
         }
     }
 
+    /// By the temperature they have no room in f32, and the derivatives have; and one of 0 leaves zeros without a sign.
+    #[test]
+    fn weights_of_short_logits_are_those_of_others() {
+        let (p, q) = (array![[0.1_f32, 0.3, 0.2]], array![[0.2_f32, 0.1, 0.1]]);
+        let batch = Batch::logits(&p, &q).unwrap().with_temperature(0.1).unwrap();
+        let of = |weight: f32| {
+            let weights = array![weight];
+            let weights = Some(weights.view());
+            let made = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Both, weights);
+            let made = made.unwrap();
+            [made.p.unwrap(), made.q.unwrap()]
+        };
+        let [large, one, none] = [6e37, 1.0, 0.0].map(of);
+        for (large, one) in large.iter().flatten().zip(one.iter().flatten()) {
+            let want = f64::from(*one) * 6e37;
+            assert!((f64::from(*large) - want).abs() <= 1e-6 * want.abs(), "{large:e}: {one:e}");
+        }
+        assert!(none.iter().flatten().all(|x| x.to_bits() == 0), "{none:?}");
+    }
+
     /// Gradients of logits in f32 are as those in f64.
     fn assert_digits(divergence: Divergence, p: &Array2<f32>, q: &Array2<f32>) {
         let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
@@ -1405,14 +1424,17 @@ mod tests {
     #[test]
     fn short_rows_are_made_side_by_side() {
         for kinds in [[Kind::Probs; 2], [Kind::LogProbs; 2], [Kind::Logits; 2]] {
-            for bins in [2, 5, SHORT_KL, short_logs::LONGEST] {
+            for bins in [2, 5, SHORT_CROSS_ENTROPY, short_logs::LONGEST] {
                 let [p, q] = short_rows(kinds, bins);
                 let batch = Batch::of(kinds[0], &p, kinds[1], &q).unwrap();
                 let batch = batch.with_mass(Mass::Normalize);
                 for (divergence, _) in SHORT {
                     let is_of_logs = divergence == Divergence::Kl && kinds[0] != Kind::Probs;
-                    let is_of_kl = [Divergence::Kl, Divergence::CrossEntropy].contains(&divergence);
-                    if bins > SHORT_KL && is_of_kl && !is_of_logs {
+                    let is_cross = divergence == Divergence::CrossEntropy;
+                    // Those of kl of probabilities have a way of their own.
+                    if divergence == Divergence::Kl && !is_of_logs
+                        || is_cross && bins > SHORT_CROSS_ENTROPY
+                    {
                         continue;
                     }
                     let job = Job::new(divergence, &batch, None, [false; 2]);

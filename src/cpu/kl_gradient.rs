@@ -25,6 +25,7 @@ pub(super) struct Space {
     kept: Kept,
     widened: [Vec<f32>; 2],
     each: [Vec<f32>; 2],
+    repeated: [Vec<f32>; 2],
 }
 
 /// How such rows are gone through.
@@ -97,6 +98,10 @@ impl Manner {
                     return None;
                 }
                 let by = weight / temperature;
+                let has_room = |mass: &f64| ((by / mass) as f32).is_normal();
+                if weight != 0.0 && !node.masses.iter().all(has_room) {
+                    return None;
+                }
                 let is_sound = Gradient { p, q, temperature, node, by, kept, into }.dispatch();
                 is_sound.then_some(row)
             }
@@ -193,19 +198,21 @@ impl Ready {
         self.are_right[lane] & (self.by[0][lane] != 0.0)
     }
 
-    /// Writes the gradients of those of these rows that are ready, and anything for the others: of up to [`AT_ONCE`] bins, and
-    /// none of them repeated, into places that are next to each other, and empty where they are not wanted.
+    /// Writes the gradients of those of these rows that are ready, and anything for the others: of up to [`AT_ONCE`] bins,
+    /// into places that are next to each other, and empty where they are not wanted.
     pub(super) fn write_all<T: Element>(
         &self,
         batch: &Batch<'_, T>,
         rows: Range<usize>,
-        Space { widened: [p_space, q_space], each, .. }: &mut Space,
+        Space { widened: [p_space, q_space], each, repeated: [p_repeated, q_repeated], .. }: &mut Space,
         into: [&mut [f32]; 2],
     ) {
         let (mut p_packed, mut q_packed) = (Vec::new(), Vec::new());
         let p = batch.packed_rows(Side::P, rows.clone(), &mut p_packed);
-        let q = batch.packed_rows(Side::Q, rows, &mut q_packed);
+        let q = batch.packed_rows(Side::Q, rows.clone(), &mut q_packed);
         let (p, q) = (widen::in_f32(p, p_space), widen::in_f32(q, q_space));
+        let p = as_often(p, batch.bins() * rows.len(), p_repeated);
+        let q = as_often(q, batch.bins() * rows.len(), q_repeated);
         pulp::Arch::new().dispatch(All { ready: self, bins: batch.bins(), p, q, each, into });
     }
 
@@ -326,6 +333,16 @@ impl All<'_> {
             }
         }
     }
+}
+
+/// A row that is repeated as often as makes so many bins; others as they are.
+fn as_often<'s>(side: &'s [f32], bins: usize, space: &'s mut Vec<f32>) -> &'s [f32] {
+    if side.len() == bins {
+        return side;
+    }
+    space.clear();
+    (0..bins / side.len()).for_each(|_| space.extend(side));
+    space
 }
 
 #[inline(always)]

@@ -647,6 +647,8 @@ impl<B: PerLane> Terms<B> {
     #[inline(always)]
     fn exp_below<const FUSED: bool>(&self, x: f32, top: f32) -> (f32, bool) {
         let (below, rest) = difference(x, top);
+        // Of what counts as less, or is none, rounding took anything.
+        let rest = if below > self.most { 0.0 } else { rest };
         self.power::<FUSED>(below, |x, k| {
             mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k))
         })
@@ -1721,6 +1723,31 @@ mod tests {
                 larger[at] = number;
                 assert_same_divergence(&larger, &q, &format!("P is {number} at {at}"));
                 assert_same_divergence(&q, &larger, &format!("Q is {number} at {at}"));
+            }
+        }
+        // In a block whose largest number is guessed, beside a bin without weight, of a row next to the other.
+        let [p, q] =
+            sides(6144, 1e-3, 0.0).map(|side| side.iter().map(|x| x + 1e4).collect::<Vec<_>>());
+        for at in [2048, 3000, 6143] {
+            for none in [f32::NEG_INFINITY, -1e4] {
+                let (mut masked, mut larger) = (p.clone(), q.clone());
+                masked[at] = none;
+                for number in [1.1e4, 6e4, 1e30] {
+                    larger[at] = number;
+                    assert_same_divergence(
+                        &masked,
+                        &larger,
+                        &format!("{none} and {number} at {at}"),
+                    );
+                    assert_same_divergence(
+                        &larger,
+                        &masked,
+                        &format!("{number} and {none} at {at}"),
+                    );
+                }
+                larger[at] = f32::INFINITY;
+                assert!(node(&masked, &larger).invalid, "{none} and +inf at {at}");
+                assert!(node(&larger, &masked).invalid, "+inf and {none} at {at}");
             }
         }
     }

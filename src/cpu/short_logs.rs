@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::form_gradient::Line;
+use super::form_gradient::{Line, SHOWS};
 use super::logs::{self, LEAST_BESIDE_LN, LEAST_OF_MASSES, Near, Terms};
 use super::side_by_side::interleave;
 use super::sums::LANES;
@@ -14,17 +14,18 @@ use crate::element::Element;
 use crate::error::Side;
 use crate::integrand::ln_ratio;
 use crate::kind::Kind;
+use crate::slope::LEAST_BESIDE_ALL;
 use crate::term;
 use crate::verdict::MassRule;
 
 /// Up to so many bins, rows side by side take less time than one after the other.
 pub(super) const LONGEST: usize = 64;
+// Of so few no derivative is small beside all of them.
+const _: () = assert!(LEAST_BESIDE_ALL * LONGEST as f64 <= 1.0);
 /// Divergences from here on have their digits in f32.
 const LEAST: f64 = 1e-13;
 /// Masses whose logarithms are further from 0 are looked at one by one.
 const FARTHEST_MASS: f64 = 80.0;
-/// Beside larger numbers by their temperature the logarithms of ratios have too few digits for a gradient.
-const FARTHEST_TOP: f64 = 1e6;
 
 /// Whether the rows of a batch of logarithms are of this sort.
 pub(super) fn takes(batch: &Batch<'_, f32>) -> bool {
@@ -323,14 +324,17 @@ impl Group<'_, LANES> {
     ) -> [bool; LANES] {
         let Made { settled, tops, w, v, ln_ratios, are_far } = made;
         let mut are_made = [false; LANES];
+        let mut least = [0.0; LANES];
         let (mut by, mut divergence, mut half) = ([[0.0; LANES]; 2], [0.0; LANES], [0.0; LANES]);
-        let farthest = (FARTHEST_TOP * self.temperature) as f32;
         for lane in 0..LANES {
             let weight = weights[lane] / self.temperature;
             (by[0][lane], by[1][lane]) = ((weight / w[lane]) as f32, (weight / v[lane]) as f32);
             (divergence[lane], half[lane]) = (settled.values[lane] as f32, (0.5 * w[lane]) as f32);
-            let is_beyond = (tops[0][lane].abs() > farthest) | (tops[1][lane].abs() > farthest);
-            are_made[lane] = (settled.values[lane] >= 0.0) & !is_beyond;
+            are_made[lane] = settled.values[lane] >= 0.0;
+            let apart = (f64::from(tops[0][lane]) - f64::from(tops[1][lane])) / self.temperature;
+            // The logarithm of the masses' ratio has no more digits than its two parts, or than they.
+            let of_parts = LEAST_BESIDE_LN * (1.0 + (apart - ln_ratios[lane]).abs());
+            least[lane] = if are_far[lane] { LEAST_OF_MASSES } else { of_parts } as f32;
         }
         for side in &by {
             for (is_made, by) in are_made.iter_mut().zip(side) {
@@ -341,7 +345,8 @@ impl Group<'_, LANES> {
         let [of_p, of_q] = into;
         if !of_p.is_empty() {
             terms.ln_ratios(self.sides, exponentials[0], of_p);
-            let line = Line { half, mean: divergence, by: by[0], rounding: [0.0; LANES] };
+            let rounding = least.map(|least| least / SHOWS);
+            let line = Line { half, mean: divergence, by: by[0], rounding };
             line.times_in_lanes::<true>(of_p, exponentials[0], &mut are_made);
         }
         let near = Near { sides: self.sides, weights: exponentials, terms, by, divergence };
@@ -349,8 +354,7 @@ impl Group<'_, LANES> {
             let largest = near.fill::<FUSED, false>(of_q);
             for lane in 0..LANES {
                 let top = by[0][lane].abs().max(by[1][lane].abs());
-                let least = if are_far[lane] { LEAST_OF_MASSES } else { LEAST_BESIDE_LN };
-                are_made[lane] &= largest[lane] >= least as f32 * top;
+                are_made[lane] &= largest[lane] >= least[lane] * top;
             }
         }
         are_made

@@ -12,10 +12,13 @@ use crate::batch::Batch;
 use crate::element::Element;
 use crate::error::Side;
 use crate::kind::Kind;
+use crate::slope::LEAST_BESIDE_ALL;
 use crate::verdict::MassRule;
 
 /// The most bins of rows that are taken so.
 const LONGEST: usize = 64;
+// Of so few no derivative is small beside all of them.
+const _: () = assert!(LEAST_BESIDE_ALL * LONGEST as f64 <= 1.0);
 
 /// How many rows of so many bins make a group.
 pub(super) fn rows_together(bins: usize) -> usize {

@@ -529,19 +529,26 @@ impl Gpu {
         let sides = way.wanted.map(|wanted| written.next().filter(|_| wanted));
         let (stride, bins) = (padded(way.batch.bins()), way.batch.bins());
         let (first, proofs) = (call.done, &passes[0]);
-        let of_row = |row: usize| {
-            let at = row - first;
-            let is_huge = record::terms(proofs[at], way.lines.variant.terms()).huge;
-            let due = rows[at].as_ref().filter(|_| !is_huge)?;
-            let gradients = sides.map(|side| match side {
+        let gradients_of = |at: usize| {
+            sides.map(|side| match side {
                 Some(side) => bytemuck::cast_slice(&side.words[at * stride..][..bins]),
                 None => &[],
-            });
-            let mut sides = way.lines.kinds.iter().zip(gradients);
+            })
+        };
+        let is_taken = |at: usize| {
+            let is_huge = record::terms(proofs[at], way.lines.variant.terms()).huge;
+            let Some(due) = rows[at].as_ref().filter(|_| !is_huge) else { return false };
             let top = || way.largest_probability(chunk.rows.start + at, due.ln_masses);
-            let is_sound = !way.lines.divided
-                || sides.all(|(&kind, of)| kind == Kind::Probs || is_sound(of, due.weight, top));
-            is_sound.then_some(Made { row: due.results, gradients })
+            let mut sides = way.lines.kinds.iter().zip(gradients_of(at));
+            !way.lines.divided
+                || sides.all(|(&kind, of)| kind == Kind::Probs || is_sound(of, due.weight, top))
+        };
+        // Once, since it takes a look at all of them.
+        let are_taken: Vec<bool> = (0..rows.len()).into_par_iter().map(is_taken).collect();
+        let of_row = |row: usize| {
+            let at = row - first;
+            let due = rows[at].as_ref().filter(|_| are_taken[at])?;
+            Some(Made { row: due.results, gradients: gradients_of(at) })
         };
         fill(gradients, chunk.rows.len(), call, &of_row);
         Ok(())

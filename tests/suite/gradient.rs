@@ -746,7 +746,6 @@ fn what_a_gpu_does_not_take_the_cpu_does() {
     }
 }
 
-/// The bits that the two backends give the derivatives of usual rows differ, or one did not compute them.
 /// The largest number is next to that of the other side, and what is alike of thousands of others is rounded alike,
 /// which has to come to nothing there.
 #[test]
@@ -779,6 +778,7 @@ fn what_rounding_takes_from_all_that_is_alike_is_no_derivative() {
     }
 }
 
+/// The bits that the two backends give the derivatives of usual rows differ, or one did not compute them.
 #[test]
 fn a_gpu_computes_them_by_itself() {
     let (p, q): (Array2<f32>, Array2<f32>) = (distributions(6, 30, 1), distributions(6, 30, 2));

@@ -1347,6 +1347,37 @@ mod tests {
         }
     }
 
+    /// Of rows whose ratio of masses has fewer digits than a small derivative asks for: beside large numbers, and summed as
+    /// they stand.
+    #[test]
+    fn small_derivatives_are_left_to_f64_where_masses_show() {
+        let wide = |row: &[f32], bins: usize| {
+            let number =
+                |(_, bin): (usize, usize)| row.get(bin).copied().unwrap_or(f32::NEG_INFINITY);
+            Array2::from_shape_fn((1, bins), number)
+        };
+        for bins in [3, 64, 300] {
+            let check = |p: &[f32], q: &[f32]| {
+                assert_digits(Divergence::Kl, &wide(p, bins), &wide(q, bins))
+            };
+            check(&[60_000.0, 59_983.0], &[-60_000.0, -60_016.5]);
+            check(&[100.0, 100.0, 75.0], &[0.0, 0.0, -24.0]);
+            let few = (bins as f32 - 1.0).ln() + 3.7;
+            for at in 0..20 {
+                // Every other bin of P has next to nothing of Q, whose largest number is as likely.
+                let p: Vec<f32> = (0..bins)
+                    .map(|bin| noise(at, bin) as f32 - if bin == 0 { 0.5 } else { few })
+                    .collect();
+                let q = |(bin, p): (usize, &f32)| match bin {
+                    0 => *p,
+                    _ if bin % 2 == 1 => p - 50.0,
+                    _ => p + std::f32::consts::LN_2,
+                };
+                check(&p, &p.iter().enumerate().map(q).collect::<Vec<_>>());
+            }
+        }
+    }
+
     /// By the temperature they have no room in f32, and the derivatives have; and one of 0 leaves zeros without a sign.
     #[test]
     fn weights_of_short_logits_are_those_of_others() {
@@ -1371,14 +1402,17 @@ mod tests {
     fn assert_digits(divergence: Divergence, p: &Array2<f32>, q: &Array2<f32>) {
         let (wide_p, wide_q) = (p.mapv(f64::from), q.mapv(f64::from));
         let (engine, both) = (Engine::cpu(), Wanted::Both);
-        let batch = Batch::logits(p, q).unwrap();
-        let got = engine.gradient(divergence, &batch, both, None).unwrap();
         let batch = Batch::logits(&wide_p, &wide_q).unwrap();
         let want = engine.gradient(divergence, &batch, both, None).unwrap();
-        for (got, want) in [(got.p, want.p), (got.q, want.q)] {
-            let (got, want) = (got.unwrap(), want.unwrap());
+        let batch = Batch::logits(p, q).unwrap();
+        let [of_both, of_p, of_q] = [both, Wanted::P, Wanted::Q]
+            .map(|wanted| engine.gradient(divergence, &batch, wanted, None).unwrap());
+        let of_p = [of_both.p, of_p.p].map(|got| (got, &want.p));
+        let of_q = [of_both.q, of_q.q].map(|got| (got, &want.q));
+        for (got, want) in of_p.into_iter().chain(of_q) {
+            let (got, want) = (got.unwrap(), want.as_ref().unwrap());
             let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-            for (got, want) in got.iter().zip(&want) {
+            for (got, want) in got.iter().zip(want) {
                 let off = (f64::from(*got) - want).abs();
                 let bins = p.len();
                 assert!(off <= 1e-5 * largest, "{divergence}, {bins}: {got:e}, not {want:e}");

@@ -1033,20 +1033,17 @@ impl Gradient<'_> {
             return (0..2).all(|side| {
                 let (into, largest) = (&self.into[side], f64::from(largest[side]));
                 let has_digits = largest >= least * of[side];
-                into.is_empty() || has_digits && stands_out(into, largest as f32, self.top(side))
+                into.is_empty() || has_digits && stands_out(into, largest as f32, self.top())
             });
         }
         is_sound
     }
 
-    /// The largest probability that a side's derivatives are made of, or a little more.
+    /// The largest probability of both sides, or a little more.
     #[inline(always)]
-    fn top(&self, side: usize) -> f32 {
+    fn top(&self) -> f32 {
         let tops = self.kept.blocks.iter().filter_map(|block| block.0);
-        let largest = tops.map(|tops| match (side, self.probabilities(tops)) {
-            (0, [p, _]) => p,
-            (_, [p, q]) => p.max(q),
-        });
+        let largest = tops.flat_map(|tops| self.probabilities(tops));
         largest.fold(0.0, f64::max) as f32
     }
 

@@ -263,12 +263,12 @@ struct MadeLanes {
 impl MadeLanes {
     /// Whether each of the first rows has an ordinary value and its gradients.
     fn have_all(&self, rows: usize) -> bool {
-        let MadeLanes { verdicts: Verdicts { values, are_right }, are_made, .. } = self;
+        let MadeLanes { verdicts: Verdicts { values, .. }, are_made, .. } = self;
         let mut have_all = true;
         for lane in 0..LANES {
             // Of an infinite value and of what f32 has no room for there is more to say.
             let has_room = values[lane].abs() <= f32::MAX.into();
-            have_all &= (are_right[lane] & are_made[lane] & has_room) | (lane >= rows);
+            have_all &= (are_made[lane] & has_room) | (lane >= rows);
         }
         have_all
     }
@@ -1380,22 +1380,28 @@ mod tests {
 
     /// By the temperature they have no room in f32, and the derivatives have; and one of 0 leaves zeros without a sign.
     #[test]
-    fn weights_of_short_logits_are_those_of_others() {
+    fn weights_of_short_rows_are_those_of_others() {
         let (p, q) = (array![[0.1_f32, 0.3, 0.2]], array![[0.2_f32, 0.1, 0.1]]);
-        let batch = Batch::logits(&p, &q).unwrap().with_temperature(0.1).unwrap();
-        let of = |weight: f32| {
-            let weights = array![weight];
-            let weights = Some(weights.view());
-            let made = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Both, weights);
-            let made = made.unwrap();
-            [made.p.unwrap(), made.q.unwrap()]
-        };
-        let [large, one, none] = [6e37, 1.0, 0.0].map(of);
-        for (large, one) in large.iter().flatten().zip(one.iter().flatten()) {
-            let want = f64::from(*one) * 6e37;
-            assert!((f64::from(*large) - want).abs() <= 1e-6 * want.abs(), "{large:e}: {one:e}");
+        let logits = Batch::logits(&p, &q).unwrap().with_temperature(0.1).unwrap();
+        let probs = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
+        for batch in [logits, probs] {
+            let of = |weight: f32| {
+                let weights = array![weight];
+                let weights = Some(weights.view());
+                let made = Engine::cpu().gradient(Divergence::Kl, &batch, Wanted::Both, weights);
+                let made = made.unwrap();
+                [made.p.unwrap(), made.q.unwrap()]
+            };
+            let [large, one, none] = [6e37, 1.0, 0.0].map(of);
+            for (large, one) in large.iter().flatten().zip(one.iter().flatten()) {
+                let want = f64::from(*one) * 6e37;
+                assert!(
+                    (f64::from(*large) - want).abs() <= 1e-6 * want.abs(),
+                    "{large:e}: {one:e}"
+                );
+            }
+            assert!(none.iter().flatten().all(|x| x.to_bits() == 0), "{none:?}");
         }
-        assert!(none.iter().flatten().all(|x| x.to_bits() == 0), "{none:?}");
     }
 
     /// Gradients of logits in f32 are as those in f64.

@@ -1383,8 +1383,8 @@ mod tests {
     fn weights_of_short_rows_are_those_of_others() {
         let (p, q) = (array![[0.1_f32, 0.3, 0.2]], array![[0.2_f32, 0.1, 0.1]]);
         let logits = Batch::logits(&p, &q).unwrap().with_temperature(0.1).unwrap();
-        let probs = Batch::probs(&p, &q).unwrap().with_mass(Mass::Normalize);
-        for batch in [logits, probs] {
+        let (p, q) = (array![[0.2_f32, 0.5, 0.3]], array![[0.4_f32, 0.3, 0.3]]);
+        for batch in [logits, Batch::probs(&p, &q).unwrap()] {
             let of = |weight: f32| {
                 let weights = array![weight];
                 let weights = Some(weights.view());

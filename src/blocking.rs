@@ -214,10 +214,11 @@ impl Engine {
     /// | [weights of bins](Batch::with_bin_weights) | the derivatives are still those in the numbers given; of what is left out they are 0, unless the whole row has none |
     /// | a weight of 0 | the row has no part in the gradients, whatever it is |
     ///
-    /// Relative to the largest of a row derivatives in f32 are right to 1e-5, most to 1e-6, and those in f64 to 1e-12. If their numbers are of at most 32 bits,
-    /// ordinary rows of `kl`, `reverse-kl`, `js` and its root, `jeffreys`, `hellinger`, `bhattacharyya`, `tv`, `chi2`,
-    /// and `renyi`, `tsallis` and `alpha` of orders from −5 to 6 (−2 to 3 of logarithms) are computed in f32, and so is
-    /// the gradient of `cross-entropy` in Q; all others in f64.
+    /// Relative to the largest of a row derivatives in f32 are right to 1e-5, most to 1e-6, and those in f64 to 1e-12, but
+    /// for what f64 rounds away: derivatives in logarithms below 1e-13 or so, of rows that are next to as far apart as can
+    /// be. If their numbers are of at most 32 bits, ordinary rows of `kl`, `reverse-kl`, `js` and its root, `jeffreys`,
+    /// `hellinger`, `bhattacharyya`, `tv`, `chi2`, and `renyi`, `tsallis` and `alpha` of orders from −5 to 6 (−2 to 3 of
+    /// logarithms) are computed in f32, and so is the gradient of `cross-entropy` in Q; all others in f64.
     /// Values may differ from those of [`rows`](Self::rows) in their last places. The same batch has the same
     /// bits whatever the number of threads.
     ///

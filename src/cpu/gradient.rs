@@ -182,6 +182,13 @@ struct Memory {
 }
 
 impl Memory {
+    /// Makes room for the gradients of a group, of the sides that are wanted.
+    fn make_lanes(&mut self, bins: usize, wanted: [bool; 2]) {
+        for (lanes, is_wanted) in self.lanes.iter_mut().zip(wanted) {
+            lanes.resize(if is_wanted { bins * LANES } else { 0 }, 0.0);
+        }
+    }
+
     /// Puts the gradients of those rows of a group into their places, and says so, if these are of f32 and next to
     /// each other.
     fn put_lanes<V: Value>(&self, are_made: &[bool; LANES], places: Places<'_, V>) -> bool {
@@ -388,16 +395,7 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             // Some rows that a device made do not change how the others are made.
             let is_here = together > 1 && from_device.iter().any(Option::is_none);
             let made = match is_here {
-                true if summed_together => {
-                    let (weights, space) = (self.weights_of(rows.clone()), &mut memory.kl);
-                    let rows = rows.clone();
-                    let ready = Ready::together(self.batch, rows, weights, wanted[0], space);
-                    Some(MadeTogether::Ready(ready))
-                }
-                true => {
-                    let group = self.group_in_f32(rows.clone(), wanted, &mut memory);
-                    group.map(MadeTogether::Lanes)
-                }
+                true => self.made_together(rows.clone(), wanted, summed_together, &mut memory),
                 false => None,
             };
             let are_put = from_device.iter().all(Option::is_none)
@@ -435,6 +433,22 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             }
         }
         sums
+    }
+
+    /// What is made of some rows together, if anything is.
+    fn made_together(
+        &self,
+        rows: Range<usize>,
+        wanted: [bool; 2],
+        summed_together: bool,
+        memory: &mut Memory,
+    ) -> Option<MadeTogether> {
+        if !summed_together {
+            return self.group_in_f32(rows, wanted, memory).map(MadeTogether::Lanes);
+        }
+        let weights = self.weights_of(rows.clone());
+        let ready = Ready::together(self.batch, rows, weights, wanted[0], &mut memory.kl);
+        Some(MadeTogether::Ready(ready))
     }
 
     /// The results of a row, and its gradients, by what was made of it beside others, if anything was.
@@ -541,11 +555,9 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
             return None;
         }
         let (weights, batch) = (self.weights_of(rows.clone()), self.batch);
+        memory.make_lanes(batch.bins(), wanted);
         let Memory { group: space, lanes, .. } = memory;
         let group = Group::of(batch, rows, space, true);
-        for (into, is_wanted) in lanes.iter_mut().zip(wanted) {
-            into.resize(if is_wanted { batch.bins() * LANES } else { 0 }, 0.0);
-        }
         let ([of_p, of_q], temperature) = (lanes.each_mut(), batch.temperature());
         let (verdicts, are_made) = match self.entropies {
             None => {
@@ -587,11 +599,9 @@ impl<'a, 'b, T: Element> Job<'a, 'b, T> {
         wanted: [bool; 2],
         memory: &mut Memory,
     ) -> MadeLanes {
-        let (weights, bins) = (self.weights_of(rows.clone()), self.batch.bins());
+        let weights = self.weights_of(rows.clone());
+        memory.make_lanes(self.batch.bins(), wanted);
         let Memory { short_logs: space, lanes, .. } = memory;
-        for (into, is_wanted) in lanes.iter_mut().zip(wanted) {
-            into.resize(if is_wanted { bins * LANES } else { 0 }, 0.0);
-        }
         let into = lanes.each_mut().map(|side| &mut side[..]);
         let (settled, are_made) =
             short_logs::with_gradients(self.batch, rows, weights, space, into);

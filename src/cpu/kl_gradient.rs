@@ -1,7 +1,8 @@
 //! Values and gradients of `kl` in f32, for the rows that it is right for: of numbers of at most 32 bits,
 //! of one kind on both sides, and divided by their masses. A row is summed as [`rows`](super::rows) does
 //! it, many together where they are short enough for all of them to stay in the cache, and gone through once more
-//! from there. What lacks digits in f32, and what is not an ordinary row, is left to [`gradient`](super::gradient).
+//! from there, the shortest at once. Short rows of logarithms have [`short_logs`](super::short_logs) before this. What
+//! lacks digits in f32, and what is not an ordinary row, is left to [`gradient`](super::gradient).
 
 use std::ops::Range;
 

@@ -647,7 +647,7 @@ impl<B: PerLane> Terms<B> {
     #[inline(always)]
     fn exp_below<const FUSED: bool>(&self, x: f32, top: f32) -> (f32, bool) {
         let (below, rest) = difference(x, top);
-        // Of what counts as less, or is none, rounding took anything.
+        // What is above it counts as that, whatever rounding took: of +inf that is no number.
         let rest = if below > self.most { 0.0 } else { rest };
         self.power::<FUSED>(below, |x, k| {
             mul_add::<FUSED>(rest, self.log2_e[0], self.beyond::<FUSED>(x, k))
